@@ -1,0 +1,22 @@
+"""Sessions that cost something only when a request really uses them."""
+
+from __future__ import annotations
+
+from .closing import Mode
+from .errors import ConfigurationError, SessionConflict, SessionReadOnly, SessionUnavailable
+from .extension import LazySession
+from .rules import session_mode
+from .signals import session_conflict, session_opened, session_write_dropped
+
+__all__ = [
+    "ConfigurationError",
+    "LazySession",
+    "Mode",
+    "SessionConflict",
+    "SessionReadOnly",
+    "SessionUnavailable",
+    "session_conflict",
+    "session_mode",
+    "session_opened",
+    "session_write_dropped",
+]

@@ -1,0 +1,146 @@
+"""The contract between LazySession and one store: four verbs, each one round trip where the store can.
+
+A backend speaks of whole store keys and of payloads as bytes; it never sees a session object, a cookie or a setting.
+Absent, expired and undecodable are outcomes. Only a fault of the system (connection, authentication, out of space)
+raises, and then with the client's own exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+
+class Renew(NamedTuple):
+    """The wish that a read also refreshes the expiry, when that is due.
+
+    :param lifetime: seconds that the session shall have left after a refresh.
+    :param throttle: least number of seconds between two refreshes; 0 refreshes at every read.
+    """
+
+    lifetime: float
+    throttle: float
+
+    def due(self, remaining: float | None) -> bool:
+        """Tell whether a session with ``remaining`` seconds left (None: no expiry at all) is to be refreshed.
+
+        More left than the lifetime (someone shortened it) is due as well: a session never outlives its lifetime.
+        """
+        return remaining is None or remaining > self.lifetime or remaining <= self.lifetime - self.throttle
+
+
+class Record(NamedTuple):
+    """What a read found.
+
+    :param payload: the stored bytes.
+    :param remaining: seconds left before any refresh; None when the store cannot tell.
+    :param refreshed: whether this read moved the expiry.
+    """
+
+    payload: bytes
+    remaining: float | None
+    refreshed: bool
+
+
+class Outcome(Enum):
+    """How a replace ended."""
+
+    STORED = "stored"
+    CHANGED = "changed"
+    GONE = "gone"
+
+
+class Replaced(NamedTuple):
+    """The answer to a replace.
+
+    :param outcome: STORED; CHANGED, when the stored payload is not the one seen; GONE, when there is none (any more).
+    :param found: with CHANGED, the payload that is stored now, where the store tells it in the same round trip.
+    """
+
+    outcome: Outcome
+    found: bytes | None = None
+
+
+class Backend(Protocol):
+    """One store. Keys are complete (prefix included), lifetimes are seconds."""
+
+    def read(self, key: str, renew: Renew | None) -> Record | None:
+        """Answer the stored record, or None when it is absent or expired.
+
+        :param renew: refresh the expiry on the way when :meth:`Renew.due`; None for no refresh. A refresh that fails
+            is logged and never fails the read, and it never changes the payload or creates a record.
+        """
+        ...
+
+    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
+        """Store a new record; answer False, and change nothing, when the key is taken."""
+        ...
+
+    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+        """Put ``payload`` in the place of ``seen``, atomically; never creates.
+
+        :param lifetime: seconds to live from now; None keeps what the record has left.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the record; absent is fine."""
+        ...
+
+
+class Problem(NamedTuple):
+    """One finding of :meth:`Checks.check`: what is wrong, why it matters, and what to set."""
+
+    severity: str
+    what: str
+    remedy: str
+
+
+@runtime_checkable
+class Purges(Protocol):
+    """A backend whose store keeps expired records until someone removes them."""
+
+    def purge(self) -> int:
+        """Remove every expired record and answer how many there were."""
+        ...
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A backend that can tell what is wrong with its store's set-up."""
+
+    def check(self) -> Iterable[Problem]:
+        """Answer the problems found, none when all is well."""
+        ...
+
+
+class Adapter(Protocol):
+    """What an entry point of the group ``lazysession.backends`` names: usually the backend class itself.
+
+    The entry point's name is the SESSION_TYPE that it serves.
+    """
+
+    #: Flask-Session's interface class that :meth:`from_interface` drives, as ``module:name``; None for a store of
+    #: one's own, which Flask-Session does not know.
+    drives: ClassVar[str | None]
+
+    @classmethod
+    def from_interface(cls, interface: object) -> Backend:
+        """Take over the client, table and the like of Flask-Session's ready interface."""
+        ...
+
+    @classmethod
+    def from_setting(cls, value: object, **options: object) -> Backend | None:
+        """Make a backend of the setting ``SESSION_<TYPE>``: a client or a URL string.
+
+        :param options: every setting ``SESSION_<TYPE>_<NAME>``, under ``name`` in lower case.
+        :raises ValueError: when the value can be neither; the message says what is allowed.
+        :returns: None to leave the value to Flask-Session (no value at all: its own default).
+        """
+        ...
+
+    @classmethod
+    def left_to_flask_session(cls, value: object, **options: object) -> bool:
+        """Tell whether Flask-Session builds its own interface of this value, and uses that very client."""
+        ...

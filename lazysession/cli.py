@@ -1,0 +1,73 @@
+"""The commands ``flask lazysession ...``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+from flask import Flask, current_app
+from flask.cli import AppGroup
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Rule
+
+from .interface import LazySessionInterface
+from .rules import Decision, RuleTable
+
+lazysession_commands = AppGroup("lazysession", help="Look into the lazy sessions of this app.")
+
+
+@lazysession_commands.command("rules")
+@click.argument("path", required=False)
+@click.option("--method", default="GET", show_default=True, help="The method of the request to PATH.")
+def rules_command(path: str | None, method: str) -> None:
+    """Show the session mode of every route, and the rule that decides it.
+
+    With PATH, show the mode of a request to that path.
+    """
+    interface = current_app.session_interface
+    if not isinstance(interface, LazySessionInterface):
+        raise click.ClickException(
+            f"The app's sessions are not lazy: its interface is {type(interface).__name__}. "
+            "Was another extension set up after LazySession(app)?"
+        )
+    app = interface.app
+    if path is None:
+        _print_table(("Endpoint", "Methods", "Rule", "Mode", "Decided by"), _route_rows(app, interface.rules))
+        return
+    if not path.startswith("/"):
+        raise click.BadParameter(f"{path!r} does not start with '/'.", param_hint="PATH")
+    endpoint, decision = _decide_path(app, interface.rules, path, method.upper())
+    _print_table(("Endpoint", "Mode", "Decided by"), [(endpoint or "(no route)", decision.mode, decision.reason)])
+
+
+def _route_rows(app: Flask, rules: RuleTable) -> Iterable[tuple[str, ...]]:
+    for route in sorted(app.url_map.iter_rules(), key=lambda route: route.endpoint):
+        methods = sorted((route.methods or set()) - {"HEAD", "OPTIONS"})
+        decision = _decide_route(app, rules, route, methods)
+        yield route.endpoint, ", ".join(methods), route.rule, decision.mode, decision.reason
+
+
+def _decide_route(app: Flask, rules: RuleTable, route: Rule, methods: list[str]) -> Decision:
+    """Decide for a route, with its variable parts taken as they are written (``/item/<id>``)."""
+    with app.test_request_context(route.rule, method=methods[0] if methods else "GET") as context:
+        context.request.url_rule = route
+        context.request.routing_exception = None
+        return rules.decide(app, context.request)
+
+
+def _decide_path(app: Flask, rules: RuleTable, path: str, method: str) -> tuple[str | None, Decision]:
+    with app.test_request_context(path, method=method) as context:
+        try:
+            context.request.url_rule, _ = app.url_map.bind("").match(path, method, return_rule=True)
+        except HTTPException:
+            context.request.url_rule = None
+        return context.request.endpoint, rules.decide(app, context.request)
+
+
+def _print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print rows as ``flask routes`` does: padded columns under a dashed line."""
+    lines = [tuple(map(str, row)) for row in (head, *rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    lines.insert(1, tuple("-" * width for width in widths))
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,135 @@
+"""What a request owes when it ends: a pure decision, and the three-way merge. No I/O happens here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+from flask.sessions import SessionMixin
+
+
+class Mode(str, Enum):
+    """What a request may do with the session; see :mod:`lazysession.rules` for how a request gets its mode."""
+
+    NORMAL = "normal"
+    PASSIVE = "passive"
+    READONLY = "readonly"
+    SKIP = "skip"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(slots=True)
+class Opened:
+    """An opened session, and what was found when it was opened.
+
+    :param session: the object of the wrapped interface's own session class.
+    :param mode: the mode that the first use got, and ``rule``, the reason for it.
+    :param sid: the id of the stored record that this session came from; None when there is none.
+    :param payload: the stored bytes; None when there is no record, or when it was never read (``cleared``).
+    :param refreshed: the read moved the expiry.
+    :param cleared: ``clear()`` came first, so the record was not read.
+    :param created: when the session began, seconds since the epoch; None when nobody wrote it down.
+    :param saves: False when nothing of this session may reach the store (``skip``; a read that failed).
+    """
+
+    session: SessionMixin
+    mode: Mode
+    rule: str = ""
+    sid: str | None = None
+    payload: bytes | None = None
+    refreshed: bool = False
+    cleared: bool = False
+    created: float | None = None
+    saves: bool = True
+
+
+class Store(Enum):
+    """What the store is owed."""
+
+    NOTHING = "nothing"
+    CREATE = "create"
+    REPLACE = "replace"
+    MOVE = "create under the new id, then delete the old"
+    DELETE = "delete"
+
+
+class Cookie(Enum):
+    """What the client is owed."""
+
+    KEEP = "keep"
+    SET = "set"
+    RENEW = "renew"
+    DELETE = "delete"
+
+
+class Owed(NamedTuple):
+    """The decision: one step for the store, one for the cookie."""
+
+    store: Store
+    cookie: Cookie
+
+
+def decide(
+    *, had_record: bool, empty: bool, moved: bool, changed: bool, refreshed: bool, permanent: bool, mode: Mode
+) -> Owed:
+    """Tell what is owed for an opened session; one that was never opened owes nothing and does not come here.
+
+    ========== ======= ======= ========= ==================== ============================================
+    had_record empty   moved   changed   store                cookie
+    ========== ======= ======= ========= ==================== ============================================
+    no         yes     any     any       nothing              keep
+    no         no      any     any       create               set
+    yes        yes     any     any       delete               delete
+    yes        no      yes     any       move                 set
+    yes        no      no      yes       replace              set; keep when passive (the expiry stays)
+    yes        no      no      no        nothing              renew if permanent and refreshed, else keep
+    ========== ======= ======= ========= ==================== ============================================
+
+    :param had_record: a record was read, or a cookie with the right shape was cleared without reading.
+    :param moved: the session has another id now than its record has.
+    :param changed: its bytes are not those that were read.
+    """
+    if not had_record:
+        return Owed(Store.NOTHING, Cookie.KEEP) if empty else Owed(Store.CREATE, Cookie.SET)
+    if empty:
+        return Owed(Store.DELETE, Cookie.DELETE)
+    if moved:
+        return Owed(Store.MOVE, Cookie.SET)
+    if changed:
+        return Owed(Store.REPLACE, Cookie.KEEP if mode is Mode.PASSIVE else Cookie.SET)
+    return Owed(Store.NOTHING, Cookie.RENEW if permanent and refreshed else Cookie.KEEP)
+
+
+class Merged(NamedTuple):
+    """A merge's outcome: the data, and the names that both sides had changed to different values (mine won)."""
+
+    data: dict[str, Any]
+    contested: tuple[str, ...]
+
+
+_ABSENT = object()
+
+
+def merge(base: Mapping[str, Any], mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Merged:
+    """Merge by top-level key: mine where I changed it since ``base``, theirs elsewhere; deleting is a change.
+
+    >>> merge({"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 1, "c": 3})
+    Merged(data={'a': 2, 'c': 3}, contested=())
+    """
+    data = dict(theirs)
+    contested = []
+    for key in {**base, **mine}:
+        before, wanted, found = (side.get(key, _ABSENT) for side in (base, mine, theirs))
+        if wanted == before:
+            continue
+        if found not in (before, wanted):
+            contested.append(key)
+        if wanted is _ABSENT:
+            data.pop(key, None)
+        else:
+            data[key] = wanted
+    return Merged(data, tuple(contested))

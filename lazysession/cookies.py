@@ -1,0 +1,106 @@
+"""The session cookie: reading the id out of a request, and Set-Cookie and Vary on a response."""
+
+from __future__ import annotations
+
+import logging
+import re
+from datetime import datetime
+from typing import Any
+
+from flask import Flask, Request, Response
+from flask.sessions import SessionInterface, SessionMixin
+from itsdangerous import BadSignature, Signer
+
+from .errors import ConfigurationError
+
+logger = logging.getLogger("lazysession")
+
+#: The longest session id that is looked up; with a prefix it stays below the key limits of all stores (250 bytes).
+LONGEST_ID = 128
+_URLSAFE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+_PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
+_SALT = "flask-session"
+
+
+class SessionCookies:
+    """The session cookie of one app, with the attributes that the wrapped interface answers.
+
+    :param interface: the wrapped interface; its ``get_cookie_*`` methods are asked, so overriding one keeps working.
+    :param signed: the id is signed (SESSION_USE_SIGNER), with SECRET_KEY or one of SECRET_KEY_FALLBACKS.
+    :param sample: an id as the interface makes them; only a custom ``_generate_sid`` makes anything but the letters,
+        digits, ``-`` and ``_`` of :func:`secrets.token_urlsafe`.
+    """
+
+    def __init__(self, interface: SessionInterface, *, signed: bool, sample: str) -> None:
+        self._interface = interface
+        self._signed = signed
+        self._shape = _URLSAFE if _URLSAFE.fullmatch(sample) else _PRINTABLE
+
+    def sent(self, app: Flask, request: Request) -> bool:
+        """Tell whether the client sent a session cookie, of whatever shape."""
+        return bool(request.cookies.get(self._interface.get_cookie_name(app)))
+
+    def read(self, app: Flask, request: Request) -> str | None:
+        """Answer the session id that the client sent, or None when there is none of the right shape and signature."""
+        value = request.cookies.get(self._interface.get_cookie_name(app))
+        if value and self._signed:
+            value = self._unsign(app, value)
+        if value and len(value) <= LONGEST_ID and self._shape.fullmatch(value):
+            return value
+        return None
+
+    def set(self, app: Flask, session: SessionMixin, sid: str, response: Response, *, renewal: bool) -> None:
+        """Send the cookie; a mere renewal is left off a response that shared caches may keep.
+
+        A cookie that has to be sent turns such a response private: a cached Set-Cookie hands one visitor's session
+        to the next.
+        """
+        if response.cache_control.public:
+            if renewal:
+                return
+            self._make_private(response)
+        value = self._signer(app).sign(sid).decode() if self._signed else sid
+        expires = self._expires(app, session)
+        response.set_cookie(self._interface.get_cookie_name(app), value, expires=expires, **self._attributes(app))
+        response.vary.add("Cookie")
+
+    def delete(self, app: Flask, response: Response) -> None:
+        """Delete the cookie, with the same attributes as it was set with: browsers ignore a delete without them."""
+        if response.cache_control.public:
+            self._make_private(response)
+        response.delete_cookie(self._interface.get_cookie_name(app), **self._attributes(app))
+        response.vary.add("Cookie")
+
+    def _attributes(self, app: Flask) -> dict[str, Any]:
+        asked = self._interface
+        attributes: dict[str, Any] = {
+            "domain": asked.get_cookie_domain(app),
+            "path": asked.get_cookie_path(app),
+            "secure": asked.get_cookie_secure(app),
+            "httponly": asked.get_cookie_httponly(app),
+            "samesite": asked.get_cookie_samesite(app),
+        }
+        partitioned = getattr(asked, "get_cookie_partitioned", None)  # Flask 3.1 and later
+        if partitioned is not None and partitioned(app):
+            attributes["partitioned"] = True
+        return attributes
+
+    def _expires(self, app: Flask, session: SessionMixin) -> datetime | None:
+        return self._interface.get_expiration_time(app, session)
+
+    def _make_private(self, response: Response) -> None:
+        response.cache_control.public = False
+        response.cache_control.private = True
+        logger.warning("A response marked public has to carry the session cookie; it is sent as private.")
+
+    def _unsign(self, app: Flask, value: str) -> str | None:
+        try:
+            return self._signer(app).unsign(value).decode()
+        except (BadSignature, UnicodeError):
+            return None
+
+    def _signer(self, app: Flask) -> Signer:
+        if not app.secret_key:
+            raise ConfigurationError("SECRET_KEY is not set, and SESSION_USE_SIGNER signs with it: set SECRET_KEY.")
+        keys: list[Any] = [*(app.config.get("SECRET_KEY_FALLBACKS") or ()), app.secret_key]  # the last one signs
+        return Signer(keys, salt=_SALT, key_derivation="hmac")

@@ -1,0 +1,23 @@
+"""Every exception that LazySession raises on its own account."""
+
+from __future__ import annotations
+
+from werkzeug.exceptions import ServiceUnavailable
+
+
+class ConfigurationError(ValueError):
+    """A setting that cannot work, found at start-up; the message names the setting, its value and what is allowed."""
+
+
+class SessionReadOnly(RuntimeError):
+    """A write to the session in a request whose mode forbids it (``readonly``; ``skip`` if so configured)."""
+
+
+class SessionUnavailable(ServiceUnavailable):
+    """The store failed while the session was opened; answers 503, and ``__cause__`` is the client's own error."""
+
+    description = "The session store is not available."
+
+
+class SessionConflict(RuntimeError):
+    """Someone else kept changing the stored session, and this request's changes could not be saved."""

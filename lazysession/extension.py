@@ -1,0 +1,156 @@
+"""``LazySession(app)``: from the settings to the rules, the backend and the session interface of an app."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flask import Flask, session
+from flask.sessions import SessionInterface
+
+from . import flasksession, registry
+from .backend import Adapter, Backend, Purges
+from .cli import lazysession_commands
+from .errors import ConfigurationError
+from .interface import Keeper, LazySessionInterface
+from .rules import RuleTable
+from .serverside import Policy, ServerSide
+from .session import DeferredSession
+from .settings import Settings
+from .wrapped import Wrapped
+
+logger = logging.getLogger("lazysession")
+
+
+class LazySession:
+    """Makes the sessions of Flask apps lazy.
+
+    With ``SESSION_TYPE`` it builds the session interface as Flask-Session's ``Session(app)`` does; called after
+    that, it wraps what is there; without ``SESSION_TYPE`` it wraps whatever interface the app has. One object serves
+    any number of apps.
+
+    :param app: the app to set up at once; None to call :meth:`init_app` later.
+    :raises ConfigurationError: as :meth:`init_app`.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Check the settings of an app and give it its lazy session interface.
+
+        :raises ConfigurationError: for a setting that cannot work, a missing client library, or an app that is set up
+            already. The app is then as it was.
+        """
+        if isinstance(app.session_interface, LazySessionInterface):
+            raise ConfigurationError(
+                f"LazySession is set up on the app {app.name!r} already: call LazySession(app) or init_app(app) once."
+            )
+        settings = Settings.from_config(app.config, app.permanent_session_lifetime.total_seconds())
+        rules = RuleTable(settings.rules, skip_static=settings.skip_static)
+        rules.warn_of_skipping_everything()
+        interface = LazySessionInterface(
+            app,
+            _make_keeper(app, settings),
+            rules,
+            transient_keys=settings.transient_keys,
+            raises_on_skipped_write=settings.skipped_write == "raise",
+            trace=settings.trace,
+        )
+        app.session_interface = interface
+        app.extensions["lazysession"] = self
+        app.cli.add_command(lazysession_commands)
+        if settings.rotate_on_login:
+            _rotate_on_login(app, interface)
+
+
+def _make_keeper(app: Flask, settings: Settings) -> Keeper:
+    present = app.session_interface
+    session_type = str(app.config.get("SESSION_TYPE") or "null").lower()
+    if flasksession.is_server_side(present):
+        return _keep_present(app, present, settings)
+    if session_type == "null":
+        return Wrapped(present)
+    return _keep_by_type(app, session_type, settings)
+
+
+def _keep_present(app: Flask, interface: SessionInterface, settings: Settings) -> Keeper:
+    """Wrap what ``Session(app)`` built: through our adapter, unless a subclass stores in a way of its own."""
+    adapter = registry.find_for_interface(interface)
+    if adapter is None or adapter.drives is None or not flasksession.stores_as(interface, adapter.drives):
+        return Wrapped(interface)
+    with app.app_context():
+        backend = adapter.from_interface(interface)
+    return _over_backend(app, interface, backend, settings)
+
+
+def _keep_by_type(app: Flask, session_type: str, settings: Settings) -> Keeper:
+    adapter = registry.find(session_type)
+    if adapter is None:
+        if session_type not in flasksession.known_types():
+            known = ", ".join(sorted({*flasksession.known_types(), *registry.names()}))
+            raise ConfigurationError(f"SESSION_TYPE is {app.config['SESSION_TYPE']!r}; known are {known}.")
+        return Wrapped(flasksession.build(app, session_type))
+    value, options = _store_settings(app, session_type)
+    with app.app_context():
+        backend = _from_setting(adapter, session_type, value, options)
+    if backend is None:
+        return _keep_present(app, flasksession.build(app, session_type), settings)
+    if adapter.left_to_flask_session(value, **options):
+        interface = flasksession.build(app, session_type)
+    else:
+        codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
+        session_class = flasksession.session_class_of(adapter.drives)
+        interface = flasksession.StoreInterface(app, backend, codec, session_class)
+    return _over_backend(app, interface, backend, settings)
+
+
+def _store_settings(app: Flask, session_type: str) -> tuple[Any, dict[str, Any]]:
+    """Answer the value of ``SESSION_<TYPE>``, and each ``SESSION_<TYPE>_<NAME>`` by its name; any, as users set it."""
+    name = f"SESSION_{session_type.upper()}"
+    prefix = f"{name}_"
+    options = {key.removeprefix(prefix).lower(): app.config[key] for key in app.config if key.startswith(prefix)}
+    return app.config.get(name), options
+
+
+def _from_setting(
+    adapter: type[Adapter], session_type: str, value: Any, options: dict[str, Any]
+) -> Backend | None:  # fmt: skip
+    try:
+        return adapter.from_setting(value, **options)
+    except ImportError as error:
+        raise registry.missing_client(session_type, error) from error
+    except ValueError as error:
+        raise ConfigurationError(f"SESSION_{session_type.upper()} cannot be used: {error}") from error
+
+
+def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, settings: Settings) -> ServerSide:
+    if isinstance(backend, Purges):
+        # Flask-Session's clean-up commits the app's own database session; this one has a connection of its own.
+        interface._delete_expired_sessions = backend.purge  # type: ignore[attr-defined]
+    policy = Policy(
+        refresh_throttle=settings.refresh_throttle,
+        conflict=settings.conflict,
+        on_read_error=settings.on_read_error,
+        absolute_lifetime=settings.absolute_lifetime,
+    )
+    if settings.allow_pickle:
+        logger.warning("LAZYSESSION_ALLOW_PICKLE is on: whoever can write to the session store can run code here.")
+    codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
+    return ServerSide(interface, backend, codec, policy)
+
+
+def _rotate_on_login(app: Flask, interface: LazySessionInterface) -> None:
+    """Give the session a new id whenever Flask-Login logs a user in: an id planted before is worth nothing then."""
+    try:
+        from flask_login import user_logged_in
+    except ImportError:
+        return
+
+    def rotate(_app: Flask, **_: object) -> None:
+        current = session._get_current_object()  # type: ignore[attr-defined]  # the proxy's type tells nothing
+        if type(current) is DeferredSession:
+            interface.regenerate(current)
+
+    user_logged_in.connect(rotate, app, weak=False)

@@ -1,0 +1,137 @@
+"""Everything that is known about Flask-Session: letting it build, telling its subclasses, standing in for it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+from flask import Flask
+from flask.sessions import SessionInterface
+from flask_session import Session
+from flask_session.base import ServerSideSession, ServerSideSessionInterface
+from flask_session.defaults import Defaults
+
+from .backend import Backend, Outcome, Purges
+from .codec import FORMATS, Codec
+from .errors import ConfigurationError
+from .registry import missing_client
+
+#: A subclass that has its own version of one of these stores in its own way, and is left to it.
+_STORAGE_METHODS = (
+    "open_session",
+    "save_session",
+    "_retrieve_session_data",
+    "_upsert_session",
+    "_delete_session",
+    "should_set_storage",
+    "should_set_cookie",
+)
+
+
+def is_server_side(interface: SessionInterface) -> bool:
+    """Tell whether the interface is one of Flask-Session's, or derived from one."""
+    return isinstance(interface, ServerSideSessionInterface)
+
+
+def stores_as(interface: SessionInterface, drives: str) -> bool:
+    """Tell whether an interface stores as Flask-Session's class ``drives`` (``module:name``) does.
+
+    False for a subclass with storage methods of its own and for an interface that was given another serializer
+    (encryption, compression): such bytes only they understand.
+    """
+    base = load(drives)
+    own_methods = any(getattr(type(interface), name) is not getattr(base, name) for name in _STORAGE_METHODS)
+    serializer = type(getattr(interface, "serializer", None))
+    return not own_methods and serializer.__module__.partition(".")[0] in ("flask_session", "builtins")
+
+
+def load(reference: str) -> Any:
+    """Import what a reference ``module:name`` names; any, as it names things of any kind."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)
+
+
+def build(app: Flask, session_type: str) -> SessionInterface:
+    """Let Flask-Session build its interface for SESSION_TYPE; the app keeps the interface that it has.
+
+    :raises ConfigurationError: for a SESSION_TYPE that nobody knows, or one whose client library is missing.
+    """
+    before = app.session_interface
+    try:
+        Session(app)
+        return app.session_interface
+    except ImportError as error:
+        raise missing_client(session_type, error) from error
+    finally:
+        app.session_interface = before
+
+
+def known_types() -> tuple[str, ...]:
+    """Answer the values of SESSION_TYPE that Flask-Session takes."""
+    return ("redis", "memcached", "mongodb", "sqlalchemy", "dynamodb", "cachelib", "filesystem")
+
+
+def make_codec(app: Flask, *, allow_pickle: bool) -> Codec:
+    """Make the codec of SESSION_SERIALIZATION_FORMAT.
+
+    :raises ConfigurationError: for a format that Flask-Session does not write either.
+    """
+    format = app.config.get("SESSION_SERIALIZATION_FORMAT", Defaults.SESSION_SERIALIZATION_FORMAT)
+    if format not in FORMATS:
+        raise ConfigurationError(
+            f"SESSION_SERIALIZATION_FORMAT is {format!r}; allowed is {' or '.join(map(repr, FORMATS))}."
+        )
+    return Codec(format, allow_pickle=allow_pickle)
+
+
+class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask-Session has no annotations
+    """Stands in for Flask-Session's interface where it cannot build one: URL strings, foreign clients, own stores.
+
+    It reads the same common settings, so ids, keys and cookies are those of Flask-Session.
+
+    :param backend: the store.
+    :param session_class: the class of its sessions.
+    """
+
+    def __init__(self, app: Flask, backend: Backend, codec: Codec, session_class: type[ServerSideSession]) -> None:
+        self.session_class = session_class
+        self.backend = backend
+        self._codec = codec
+        self.ttl = not isinstance(backend, Purges)
+        names = {
+            "key_prefix": "SESSION_KEY_PREFIX",
+            "use_signer": "SESSION_USE_SIGNER",
+            "permanent": "SESSION_PERMANENT",
+            "sid_length": "SESSION_ID_LENGTH",
+            "serialization_format": "SESSION_SERIALIZATION_FORMAT",
+            "cleanup_n_requests": "SESSION_CLEANUP_N_REQUESTS",
+        }
+        super().__init__(app, **{name: app.config.get(key, getattr(Defaults, key)) for name, key in names.items()})
+
+    # Flask-Session's own verbs, for sessions that others open and save through this interface (Flask-SocketIO)
+
+    def _retrieve_session_data(self, store_id: str) -> dict[str, Any] | None:
+        record = self.backend.read(store_id, None)
+        return None if record is None else self._codec.decode(record.payload)
+
+    def _delete_session(self, store_id: str) -> None:
+        self.backend.delete(store_id)
+
+    def _upsert_session(self, session_lifetime: timedelta, session: ServerSideSession, store_id: str) -> None:
+        payload, lifetime = self._codec.encode(dict(session)), session_lifetime.total_seconds()
+        while not self.backend.create(store_id, payload, lifetime):
+            record = self.backend.read(store_id, None)
+            if record and self.backend.replace(store_id, payload, lifetime, record.payload).outcome is Outcome.STORED:
+                return
+
+
+def session_class_of(drives: str | None) -> type[ServerSideSession]:
+    """Answer the session class of Flask-Session's interface ``drives``, or the general one where it cannot be had."""
+    if drives is not None:
+        try:
+            session_class: type[ServerSideSession] = load(drives).session_class
+            return session_class
+        except ImportError:  # Flask-Session's SQL interface needs Flask-SQLAlchemy; ours does not
+            pass
+    return ServerSideSession  # type: ignore[no-any-return]

@@ -1,0 +1,211 @@
+"""The two doors that Flask knocks on: ``open_session`` before it routes, ``save_session`` when the response is there.
+
+The life of a request: :meth:`LazySessionInterface.open_session` answers a deferred session and does nothing else. If
+nobody uses it, :meth:`~LazySessionInterface.is_null_session` tells Flask that there is nothing to save. The first use
+comes back through :meth:`~LazySessionInterface.open_now`, which asks the rules for the mode and the keeper for the
+data. At the end :meth:`~LazySessionInterface.save_session` lets the keeper settle what the request owes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+from flask import Flask, Request, Response, has_app_context, has_request_context
+from flask import request as current_request
+from flask.sessions import SessionInterface, SessionMixin
+
+from .closing import Mode, Opened
+from .errors import SessionReadOnly
+from .rules import Decision, RuleTable
+from .session import DeferredSession, assign
+from .signals import session_opened
+from .trace import caller
+
+logger = logging.getLogger("lazysession")
+
+_OUTSIDE = Decision(Mode.NORMAL, "outside of a request")
+_ANSWERED_BY_WRAPPED = (
+    "get_cookie_name",
+    "get_cookie_domain",
+    "get_cookie_path",
+    "get_cookie_httponly",
+    "get_cookie_secure",
+    "get_cookie_samesite",
+    "get_cookie_partitioned",
+    "get_expiration_time",
+    "should_set_cookie",
+    "make_null_session",
+    "null_session_class",
+    "pickle_based",
+)
+
+
+class Keeper(Protocol):
+    """Opens sessions and settles what they owe, over a backend or over any other session interface."""
+
+    wrapped: SessionInterface
+    session_class: type[SessionMixin]
+
+    def unavailable(self, app: Flask) -> bool:
+        """Tell, without I/O, that the wrapped interface would answer None for every request."""
+        ...
+
+    def new(self, app: Flask, request: Request, decision: Decision) -> Opened:
+        """Answer an empty session without asking the store."""
+        ...
+
+    def open(self, app: Flask, request: Request, decision: Decision) -> Opened:
+        """Answer the session of the request's cookie, or an empty one."""
+        ...
+
+    def start_over(self, app: Flask, request: Request, decision: Decision) -> Opened:
+        """Answer an empty session in the place of the one that the cookie names."""
+        ...
+
+    def close(self, app: Flask, opened: Opened, response: Response) -> None:
+        """Bring store and response up to date with the session."""
+        ...
+
+    def rotate(self, session: SessionMixin) -> None:
+        """Give the session a new id, which is stored before the old record goes."""
+        ...
+
+
+class LazySessionInterface(SessionInterface):
+    """The session interface of an app whose sessions are opened at first use.
+
+    :param app: the app that it serves.
+    :param keeper: opens and closes sessions.
+    :param rules: the modes of requests.
+    :param transient_keys: keys answered as absent while the session is not opened.
+    :param raises_on_skipped_write: a write in mode ``skip`` raises instead of being dropped.
+    :param trace: record who opened each session; None while the app is in debug mode.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        keeper: Keeper,
+        rules: RuleTable,
+        *,
+        transient_keys: frozenset[str] = frozenset(),
+        raises_on_skipped_write: bool = False,
+        trace: bool | None = None,
+    ) -> None:
+        self.app = app
+        self.keeper = keeper
+        self.wrapped = keeper.wrapped
+        self.rules = rules
+        self.transient_keys = transient_keys
+        self.raises_on_skipped_write = raises_on_skipped_write
+        self.trace = trace
+        self._dropped_at: set[str | None] = set()
+        for name in _ANSWERED_BY_WRAPPED:
+            if hasattr(self.wrapped, name):  # get_cookie_partitioned came with Flask 3.1
+                setattr(self, name, getattr(self.wrapped, name))
+
+    def __getattr__(self, name: str) -> Any:
+        # what the wrapped interface offers beside Flask's own methods: client, serializer, key_prefix, ...
+        if name == "wrapped":  # not there yet: copied or unpickled without __init__
+            raise AttributeError(name)
+        return getattr(self.wrapped, name)
+
+    @property
+    def session_class(self) -> type[SessionMixin]:
+        """The class of the sessions that are opened, as far as it is known before one is."""
+        return self.keeper.session_class
+
+    # Flask's doors
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
+        """Answer a deferred session at once; never raises and does no I/O."""
+        return None if self.keeper.unavailable(app) else DeferredSession(self, request)
+
+    def is_null_session(self, obj: object) -> bool:
+        """Tell Flask that there is nothing to save: true for a deferred session that nobody opened."""
+        if type(obj) is DeferredSession:
+            return obj.lazy_opened is None
+        return self.wrapped.is_null_session(obj)
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Settle what an opened session owes, once; sessions that someone else made go to the wrapped interface."""
+        if type(session) is not DeferredSession:
+            self.wrapped.save_session(app, session, response)
+            return
+        opened = session.lazy_opened
+        if opened is None:
+            return
+        if opened.mode is Mode.SKIP:
+            self._drop(opened, session.lazy_request)
+            return
+        response.vary.add("Cookie")
+        if session.lazy_origin:
+            response.headers.add("Server-Timing", f'session;desc="{session.lazy_origin} {opened.mode}"')
+        if not session.lazy_closed:
+            assign(session, "lazy_closed", True)  # before it can fail: Flask asks again for the error's response
+            self.keeper.close(app, opened, response)
+
+    def regenerate(self, session: SessionMixin) -> None:
+        """Give the session a new id, as Flask-Session's method of this name; an empty session gets one too.
+
+        The new id is stored at the end of the request, before the old record is deleted.
+
+        :raises SessionReadOnly: where the mode forbids writes.
+        """
+        if type(session) is DeferredSession:
+            self.keeper.rotate(session.lazy_write())
+        else:
+            self.keeper.rotate(session)
+
+    # The first use
+
+    def open_now(self, session: DeferredSession, *, cleared: bool) -> Opened:
+        """Decide the mode of the request and open its session; called once for each session, under its lock."""
+        request = session.lazy_request
+        started = time.perf_counter()
+        with self._app_context():
+            decision = self._decide(request)
+            opened = self._open_in_mode(request, decision, cleared=cleared)
+        opened.session.accessed = True
+        if self.app.debug if self.trace is None else self.trace:
+            duration = (time.perf_counter() - started) * 1000
+            assign(session, "lazy_origin", f"opened by {caller()} in {duration:.1f} ms")
+        session_opened.send(self.app, session=session, mode=decision.mode, rule=decision.reason)
+        return opened
+
+    def _app_context(self) -> AbstractContextManager[Any]:
+        return nullcontext() if has_app_context() else self.app.app_context()
+
+    def _decide(self, request: Request) -> Decision:
+        if not has_request_context() or current_request != request:
+            return _OUTSIDE  # the test client's session_transaction
+        return self.rules.decide(self.app, request)
+
+    def _open_in_mode(self, request: Request, decision: Decision, *, cleared: bool) -> Opened:
+        if decision.mode is Mode.SKIP:
+            return self.keeper.new(self.app, request, decision)
+        if cleared:
+            if decision.mode is Mode.READONLY:
+                raise SessionReadOnly(f"The session may not be cleared here: its mode is readonly ({decision.reason}).")
+            return self.keeper.start_over(self.app, request, decision)
+        return self.keeper.open(self.app, request, decision)
+
+    # What nobody may miss
+
+    def note_late_write(self, session: DeferredSession) -> None:
+        """Log a write that comes after the session was saved: it is lost, and Flask does not say so."""
+        logger.warning(
+            "The session is changed after the response to %s was made; the change is lost.", session.lazy_request.path
+        )
+
+    def _drop(self, opened: Opened, request: Request) -> None:
+        if opened.session and request.endpoint not in self._dropped_at:
+            self._dropped_at.add(request.endpoint)
+            logger.warning(
+                "A change of the session was dropped: requests to %s skip it (%s). Said once for each endpoint.",
+                request.endpoint or "unrouted paths",
+                opened.rule,
+            )

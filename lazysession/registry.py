@@ -1,0 +1,53 @@
+"""Finding adapters: entry points of the group ``lazysession.backends``, named by the SESSION_TYPE that they serve."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+
+from .backend import Adapter
+from .errors import ConfigurationError
+
+GROUP = "lazysession.backends"
+
+
+def names() -> list[str]:
+    """Answer every SESSION_TYPE that has an adapter, sorted."""
+    return sorted({entry_point.name for entry_point in entry_points(group=GROUP)})
+
+
+def find(session_type: str) -> type[Adapter] | None:
+    """Answer the adapter that serves a SESSION_TYPE, or None when there is none.
+
+    :raises ConfigurationError: when its client library is missing; the message says what to install.
+    """
+    for entry_point in entry_points(group=GROUP, name=session_type):
+        return _load(entry_point)
+    return None
+
+
+def find_for_interface(interface: object) -> type[Adapter] | None:
+    """Answer the adapter that drives the interface's class or, for a subclass, the class it comes from."""
+    for base in type(interface).__mro__:
+        package = base.__module__.split(".")
+        if package[0] != "flask_session" or len(package) < 2:
+            continue
+        adapter = find(package[1])
+        if adapter is not None and adapter.drives == f"{base.__module__}:{base.__qualname__}":
+            return adapter
+    return None
+
+
+def missing_client(session_type: str, error: ImportError) -> ConfigurationError:
+    """Make the error that says what to install for a SESSION_TYPE."""
+    return ConfigurationError(
+        f"SESSION_TYPE is {session_type!r}, and its client library is not installed ({error}): "
+        f"pip install 'lazysession[{session_type}]'"
+    )
+
+
+def _load(entry_point: EntryPoint) -> type[Adapter]:
+    try:
+        adapter: type[Adapter] = entry_point.load()
+    except ImportError as error:
+        raise missing_client(entry_point.name, error) from error
+    return adapter

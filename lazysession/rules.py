@@ -1,0 +1,187 @@
+"""Which mode a request gets: compiled patterns in one ordered table, and ``@session_mode`` at the view."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, TypeVar, Union
+
+from flask import Flask, Request
+
+from .closing import Mode
+from .errors import ConfigurationError
+
+#: A path glob, ``endpoint:``/``blueprint:``/``method:`` and a name, a compiled regex, or a callable of the request.
+Pattern = Union[str, "re.Pattern[str]", Callable[[Request], bool]]
+Matcher = Callable[[Request], bool]
+View = TypeVar("View", bound=Callable[..., Any])
+
+_VIEW_MODE = "_lazysession_mode"
+_PATTERNS = (
+    "a path glob ('/assets/**'), 'endpoint:NAME', 'blueprint:NAME', 'method:NAME', a compiled regex, or a callable "
+    "taking the request"
+)
+
+
+class Decision(NamedTuple):
+    """A request's mode, and what decided it in a reader's words."""
+
+    mode: Mode
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of the table: a pattern, compiled, and the mode that it gives.
+
+    :param source: the pattern as it is shown to people.
+    """
+
+    source: str
+    mode: Mode
+    matches: Matcher
+
+
+def session_mode(mode: Mode | str) -> Callable[[View], View]:
+    """Give a view its session mode, on either side of ``@app.route``; it beats the table of rules.
+
+    :param mode: ``"normal"``, ``"passive"``, ``"readonly"`` or ``"skip"``.
+    :raises ConfigurationError: for any other mode.
+    """
+    chosen = parse_mode(mode, "@session_mode")
+
+    def mark(view: View) -> View:
+        setattr(view, _VIEW_MODE, chosen)
+        return view
+
+    return mark
+
+
+def parse_mode(mode: object, where: str) -> Mode:
+    """Answer the mode named ``mode``; ``where`` names the setting in the error."""
+    try:
+        return Mode(mode)
+    except ValueError:
+        allowed = ", ".join(repr(each.value) for each in Mode)
+        raise ConfigurationError(f"{where}: {mode!r} is not a session mode; allowed are {allowed}.") from None
+
+
+def compile_rule(pattern: Pattern, mode: object, where: str) -> Rule:
+    """Compile one pattern of the setting named ``where``.
+
+    :raises ConfigurationError: when the pattern or the mode is none.
+    """
+    chosen = parse_mode(mode, where)
+    if isinstance(pattern, re.Pattern):
+        return Rule(f"regex {pattern.pattern}", chosen, _path_matcher(pattern.search))
+    if isinstance(pattern, str):
+        return Rule(pattern, chosen, _compile_text(pattern, where))
+    if callable(pattern):
+        name = getattr(pattern, "__qualname__", None) or repr(pattern)
+        return Rule(f"{name}()", chosen, pattern)
+    raise ConfigurationError(f"{where}: {pattern!r} is not a pattern; allowed is {_PATTERNS}.")
+
+
+def _compile_text(pattern: str, where: str) -> Matcher:
+    if pattern.startswith("/"):
+        return _path_matcher(glob_to_regex(pattern).fullmatch)
+    kind, separator, name = pattern.partition(":")
+    compile_kind = {"endpoint": _endpoint_matcher, "blueprint": _blueprint_matcher, "method": _method_matcher}.get(kind)
+    if separator and name and compile_kind is not None:
+        return compile_kind(name)
+    raise ConfigurationError(f"{where}: {pattern!r} is not a pattern; allowed is {_PATTERNS}. A path starts with '/'.")
+
+
+def glob_to_regex(glob: str) -> re.Pattern[str]:
+    r"""Translate a path glob: ``**`` is any text, ``*`` any text within a segment, ``?`` one character of a segment.
+
+    >>> glob_to_regex("/a/*.css").pattern
+    '/a/[^/]*\\.css'
+    """
+    meanings = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*|\*|\?)", glob)
+    return re.compile("".join(meanings.get(part) or re.escape(part) for part in parts), re.DOTALL)
+
+
+def _path_matcher(match: Callable[[str], object]) -> Matcher:
+    return lambda request: match(request.path) is not None
+
+
+def _endpoint_matcher(name: str) -> Matcher:
+    return lambda request: request.endpoint is not None and fnmatchcase(request.endpoint, name)
+
+
+def _blueprint_matcher(name: str) -> Matcher:
+    return lambda request: any(fnmatchcase(blueprint, name) for blueprint in request.blueprints)
+
+
+def _method_matcher(name: str) -> Matcher:
+    method = name.upper()
+    return lambda request: request.method == method
+
+
+class RuleTable:
+    """The ordered table of one app.
+
+    :param rules: the first that matches decides.
+    :param skip_static: after the rules, the static routes of the app and of its blueprints get mode ``skip``.
+    """
+
+    def __init__(self, rules: Iterable[Rule], *, skip_static: bool) -> None:
+        self.rules = tuple(rules)
+        self.skip_static = skip_static
+
+    def decide(self, app: Flask, request: Request) -> Decision:
+        """Answer the mode of a request as far as it is known: before routing only path and method rules can match."""
+        view = app.view_functions.get(request.endpoint) if request.endpoint else None
+        mode = view_mode(view)
+        if mode is not None:
+            return Decision(mode, "@session_mode")
+        for rule in self.rules:
+            if rule.matches(request):
+                return Decision(rule.mode, rule.source)
+        if self.skip_static and is_static(app, request.endpoint):
+            return Decision(Mode.SKIP, "static files")
+        return Decision(Mode.NORMAL, "default")
+
+    def warn_of_skipping_everything(self) -> None:
+        """Warn of each rule that takes every request away from the session."""
+        for rule in self.rules:
+            if rule.mode is Mode.SKIP and _matches_everything(rule):
+                warnings.warn(
+                    f"The session rule {rule.source!r} matches every request and skips its session: "
+                    "nobody can log in. Narrow the pattern.",
+                    stacklevel=2,
+                )
+
+
+def view_mode(view: Callable[..., Any] | None) -> Mode | None:
+    """Answer the mode that ``@session_mode`` gave to a view function or to the class of a class-based view."""
+    mode = getattr(view, _VIEW_MODE, None) or getattr(getattr(view, "view_class", None), _VIEW_MODE, None)
+    return mode if isinstance(mode, Mode) else None
+
+
+def is_static(app: Flask, endpoint: str | None) -> bool:
+    """Tell whether an endpoint serves the static files of the app or of one of its blueprints."""
+    if endpoint is None or not endpoint.endswith("static"):
+        return False
+    owner, _, name = endpoint.rpartition(".")
+    scaffold = app.blueprints.get(owner) if owner else app
+    return name == "static" and scaffold is not None and scaffold.has_static_folder
+
+
+def _matches_everything(rule: Rule) -> bool:
+    """Try paths that no sane pattern has in common; a pattern of one endpoint, blueprint or method matches none."""
+    if rule.source in {"endpoint:*", "endpoint:**"}:
+        return True
+    if not rule.source.startswith(("/", "regex ")):
+        return False
+    probes = ("/", "/x1q", "/q8/z_", "/login", "/a/b/c/d.e")
+    return all(rule.matches(_Probe(path)) for path in probes)  # type: ignore[arg-type]
+
+
+class _Probe(NamedTuple):
+    path: str

@@ -1,0 +1,283 @@
+"""The deferred session: what ``flask.session`` is until, and after, a request really uses it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from threading import Lock, RLock
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flask import Request
+from flask.sessions import SessionMixin
+
+from .closing import Mode, Opened
+from .errors import SessionReadOnly, SessionUnavailable
+
+_REQUIRED = object()
+
+
+class Opener(Protocol):
+    """What a deferred session needs of the interface that made it."""
+
+    transient_keys: frozenset[str]
+    raises_on_skipped_write: bool
+
+    @property
+    def session_class(self) -> type[SessionMixin]:
+        """The class that the opened session will have."""
+        ...
+
+    def open_now(self, session: DeferredSession, *, cleared: bool) -> Opened:
+        """Open the session for good; ``cleared`` starts it empty, without reading where the store allows that."""
+        ...
+
+    def note_late_write(self, session: DeferredSession) -> None:
+        """Hear of a write after the response was saved."""
+        ...
+
+
+def _forward(name: str, enter: Callable[[Any], SessionMixin]) -> Callable[..., Any]:
+    def method(self: DeferredSession, *args: Any, **kwargs: Any) -> Any:
+        return getattr(enter(self), name)(*args, **kwargs)
+
+    method.__name__ = name
+    return method
+
+
+class DeferredSession(SessionMixin):
+    """Stands for the session of one request, and opens it at first use.
+
+    Everything that depends on the stored data opens it: mapping operations, comparison, ``sid``, ``new``, reading
+    ``permanent``, setting ``modified``. These do not: ``repr``, ``isinstance``, reading ``modified`` or ``accessed``,
+    setting ``accessed`` or ``permanent``, and transient keys.
+
+    :param opener: the session interface of the app.
+    :param request: the request that the session belongs to.
+    """
+
+    # Class attributes serve as defaults: a request that does not use its session pays for two assignments.
+    lazy_opened: Opened | None = None
+    lazy_lock: Any = None  # the type of an RLock has no public name
+    lazy_permanent: bool | None = None
+    lazy_opening = False
+    lazy_failure: SessionUnavailable | None = None
+    lazy_closed = False
+    lazy_origin = ""
+    accessed = False
+
+    def __init__(self, opener: Opener, request: Request) -> None:
+        assign(self, "lazy_opener", opener)
+        assign(self, "lazy_request", request)
+
+    if TYPE_CHECKING:
+        lazy_opener: Opener
+        lazy_request: Request
+    else:
+
+        @property
+        def __class__(self) -> type:  # isinstance() asks here, so it answers without opening
+            opened = self.lazy_opened
+            return self.lazy_opener.session_class if opened is None else type(opened.session)
+
+    # Opening
+
+    def _lazy_read(self) -> SessionMixin:
+        opened = self.lazy_opened
+        return (self.lazy_open() if opened is None else opened).session
+
+    def lazy_write(self) -> SessionMixin:
+        """Answer the opened session for a change; raises where the mode forbids one."""
+        opened = self.lazy_opened or self.lazy_open()
+        if not self._lazy_may_write(opened.mode):
+            raise SessionReadOnly(f"The session may not be changed here: its mode is {opened.mode} ({opened.rule}).")
+        if self.lazy_closed:
+            self.lazy_opener.note_late_write(self)
+        return opened.session
+
+    def _lazy_may_write(self, mode: Mode) -> bool:
+        return mode is not Mode.READONLY and not (mode is Mode.SKIP and self.lazy_opener.raises_on_skipped_write)
+
+    def lazy_open(self, *, cleared: bool = False) -> Opened:
+        """Open the session, once; whoever comes second waits and shares it."""
+        with self._lazy_open_lock():
+            if self.lazy_opened is not None:
+                return self.lazy_opened
+            if self.lazy_failure is not None:  # a store that is down is not asked again by the same request
+                raise self.lazy_failure
+            if self.lazy_opening:
+                raise RuntimeError("The session is used by the very code that opens it (a rule, a backend).")
+            assign(self, "lazy_opening", True)
+            try:
+                opened = self.lazy_opener.open_now(self, cleared=cleared)
+            except SessionUnavailable as failure:
+                assign(self, "lazy_failure", failure)
+                raise
+            finally:
+                assign(self, "lazy_opening", False)
+            self._lazy_apply_permanent(opened)
+            assign(self, "lazy_opened", opened)
+            return opened
+
+    def _lazy_open_lock(self) -> Any:
+        with _LOCK_OF_LOCKS:
+            if self.lazy_lock is None:
+                assign(self, "lazy_lock", RLock())
+            return self.lazy_lock
+
+    def _lazy_apply_permanent(self, opened: Opened) -> None:
+        if self.lazy_permanent is not None and opened.mode in (Mode.NORMAL, Mode.PASSIVE):
+            set_permanent(opened.session, self.lazy_permanent)
+
+    def _lazy_is_transient(self, key: object) -> bool:
+        return self.lazy_opened is None and key in self.lazy_opener.transient_keys
+
+    # Attributes
+
+    def __getattr__(self, name: str) -> Any:
+        if self.lazy_opened is None and name.startswith("__") and not hasattr(self.lazy_opener.session_class, name):
+            raise AttributeError(name)  # template engines and debuggers probe for such names
+        return getattr(self._lazy_read(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "accessed":  # Flask sets it before anyone knows what will be done with the session
+            assign(self, name, value)
+        elif name == "permanent":
+            self._lazy_set_permanent(bool(value))
+        elif name == "modified":
+            if value or self.lazy_opened is not None:
+                setattr(self._lazy_read(), name, value)
+        else:
+            setattr(self.lazy_write(), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self.lazy_write(), name)
+
+    def _lazy_set_permanent(self, value: bool) -> None:
+        if self.lazy_opened is None:
+            assign(self, "lazy_permanent", value)
+        elif self.lazy_opened.session.permanent != value or "_permanent" not in self.lazy_opened.session:
+            set_permanent(self.lazy_write(), value)
+
+    if not TYPE_CHECKING:  # the class attributes of SessionMixin say this to type checkers
+
+        @property
+        def permanent(self) -> bool:
+            """As of the wrapped session class; reading it opens."""
+            return self._lazy_read().permanent
+
+        @property
+        def modified(self) -> bool:
+            """As of the wrapped session class, False while not opened."""
+            return self.lazy_opened is not None and self.lazy_opened.session.modified
+
+        @property
+        def new(self) -> bool:
+            """As of the wrapped session class; reading it opens."""
+            return self._lazy_read().new
+
+    # The mapping
+
+    def __getitem__(self, key: str) -> Any:
+        if self._lazy_is_transient(key):
+            raise KeyError(key)
+        return self._lazy_read()[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.lazy_write()[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        if self._lazy_is_transient(key):
+            raise KeyError(key)
+        del self.lazy_write()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lazy_read())
+
+    def __len__(self) -> int:
+        return len(self._lazy_read())
+
+    def __contains__(self, key: object) -> bool:
+        return not self._lazy_is_transient(key) and key in self._lazy_read()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As of the wrapped session class; a transient key is absent while the session is not opened."""
+        ...
+        return default if self._lazy_is_transient(key) else self._lazy_read().get(key, default)
+
+    def pop(self, key: str, default: Any = _REQUIRED) -> Any:
+        """As of the wrapped session class; popping what is not there changes nothing, so every mode allows it."""
+        ...
+        if key not in self:
+            if default is _REQUIRED:
+                raise KeyError(key)
+            return default
+        return self.lazy_write().pop(key)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """As of the wrapped session class; a key that is there changes nothing, so every mode allows it."""
+        ...
+        session = self._lazy_read() if key in self._lazy_read() else self.lazy_write()
+        return session.setdefault(key, default)
+
+    def clear(self) -> None:
+        """As of the wrapped session class; first thing in a request, it does not read what it clears."""
+        ...
+        if self.lazy_opened is None:
+            self.lazy_open(cleared=True)
+        self.lazy_write().clear()
+
+    def __ior__(self, other: Any) -> DeferredSession:
+        self.lazy_write().update(other)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return self._lazy_read() == other
+
+    def __ne__(self, other: object) -> bool:
+        return self._lazy_read() != other
+
+    __hash__ = None  # type: ignore[assignment]  # as dict
+
+    def __repr__(self) -> str:
+        if self.lazy_opened is None:
+            return f"<{self.lazy_opener.session_class.__name__} (not opened)>"
+        return repr(self.lazy_opened.session)
+
+    def __bool__(self) -> bool:
+        return bool(self._lazy_read())
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._lazy_read())  # type: ignore[call-overload, no-any-return]  # dict has it
+
+    def __or__(self, other: Any) -> Any:
+        return self._lazy_read() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self._lazy_read()
+
+    if not TYPE_CHECKING:  # type checkers know these from MutableMapping
+        keys = _forward("keys", _lazy_read)
+        values = _forward("values", _lazy_read)
+        items = _forward("items", _lazy_read)
+        copy = _forward("copy", _lazy_read)
+        popitem = _forward("popitem", lazy_write)
+        update = _forward("update", lazy_write)
+
+    def __copy__(self) -> Any:
+        return copy.copy(self._lazy_read())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(self._lazy_read(), memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._lazy_read().__reduce_ex__(protocol)
+
+
+assign = object.__setattr__  # past DeferredSession.__setattr__
+_LOCK_OF_LOCKS = Lock()
+
+
+def set_permanent(session: SessionMixin, value: bool) -> None:
+    """Set ``permanent`` unless the session says that already: an equal value is no change."""
+    if session.permanent != value or "_permanent" not in session:
+        session.permanent = value

@@ -1,0 +1,166 @@
+"""Every setting, checked once when the app is set up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Any
+
+from .closing import Mode
+from .errors import ConfigurationError
+from .rules import Rule, compile_rule
+
+PREFIX = "LAZYSESSION_"
+
+NAMES = (
+    "REFRESH_THROTTLE",
+    "RULES",
+    "SKIP_STATIC",
+    "SKIP_PATHS",
+    "SKIPPED_WRITE",
+    "TRANSIENT_KEYS",
+    "CONFLICT",
+    "ON_READ_ERROR",
+    "ABSOLUTE_LIFETIME",
+    "ROTATE_ON_LOGIN",
+    "ALLOW_PICKLE",
+    "TRACE",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one app, in the order of the documentation.
+
+    :param refresh_throttle: seconds; None for a tenth of the lifetime, at most an hour.
+    :param rules: RULES, and then SKIP_PATHS, compiled.
+    :param absolute_lifetime: seconds; None for no limit.
+    :param trace: None while the app is in debug mode.
+    """
+
+    refresh_throttle: float | None
+    rules: tuple[Rule, ...]
+    skip_static: bool
+    skipped_write: str
+    transient_keys: frozenset[str]
+    conflict: str
+    on_read_error: str
+    absolute_lifetime: float | None
+    rotate_on_login: bool
+    allow_pickle: bool
+    trace: bool | None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], lifetime: float) -> Settings:
+        """Read the settings of an app.
+
+        :param config: the app's config.
+        :param lifetime: PERMANENT_SESSION_LIFETIME in seconds.
+        :raises ConfigurationError: for the first setting that is wrong or unknown.
+        """
+        _refuse_unknown_names(config)
+        if lifetime <= 0:
+            raise ConfigurationError(
+                f"PERMANENT_SESSION_LIFETIME is {lifetime:g} seconds: no session would live. Allowed is more than 0."
+            )
+        read = _Reader(config)
+        return cls(
+            refresh_throttle=_throttle(read, lifetime),
+            rules=_rules(read),
+            skip_static=read.flag("SKIP_STATIC", True),
+            skipped_write=read.choice("SKIPPED_WRITE", "drop", "raise"),
+            transient_keys=frozenset(read.texts("TRANSIENT_KEYS", ("_remember",))),
+            conflict=read.choice("CONFLICT", "merge", "overwrite", "raise"),
+            on_read_error=read.choice("ON_READ_ERROR", "unavailable", "raise", "empty"),
+            absolute_lifetime=_absolute_lifetime(read),
+            rotate_on_login=read.flag("ROTATE_ON_LOGIN", True),
+            allow_pickle=read.flag("ALLOW_PICKLE", False),
+            trace=read.flag("TRACE", None),
+        )
+
+
+class _Reader:
+    """Reads single settings of a config, each with a default and the error that names it."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+
+    def value(self, name: str, default: Any) -> Any:
+        return self._config.get(PREFIX + name, default)
+
+    def refuse(self, name: str, allowed: str) -> ConfigurationError:
+        return ConfigurationError(f"{PREFIX}{name} is {self.value(name, None)!r}; allowed is {allowed}.")
+
+    def flag(self, name: str, default: Any) -> Any:
+        value = self.value(name, default)
+        if value is not default and not isinstance(value, bool):
+            raise self.refuse(name, "True or False (in the environment: true or false)")
+        return value
+
+    def choice(self, name: str, *allowed: str) -> str:
+        value = self.value(name, allowed[0])
+        if value not in allowed:
+            raise self.refuse(name, " or ".join(repr(each) for each in allowed))
+        return str(value)
+
+    def seconds(self, name: str) -> float | None:
+        value = self.value(name, None)
+        if isinstance(value, timedelta):
+            return value.total_seconds()
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise self.refuse(name, "a number of seconds or a timedelta")
+        return value
+
+    def entries(self, name: str, default: tuple[Any, ...], allowed: str) -> tuple[Any, ...]:
+        value = self.value(name, default)
+        if isinstance(value, (str, re.Pattern)):
+            return (value,)
+        if not isinstance(value, (list, tuple, set, frozenset)):
+            raise self.refuse(name, allowed)
+        return tuple(value)
+
+    def texts(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        entries = self.entries(name, default, "a list of names")
+        if not all(isinstance(entry, str) for entry in entries):
+            raise self.refuse(name, "a list of names")
+        return entries
+
+
+def _refuse_unknown_names(config: Mapping[str, Any]) -> None:
+    for name in config:
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in NAMES:
+            close = get_close_matches(name.removeprefix(PREFIX), NAMES, n=1, cutoff=0.5)
+            hint = f"did you mean {PREFIX}{close[0]}?" if close else f"known are {', '.join(NAMES)}."
+            raise ConfigurationError(f"{name} is not a setting of LazySession; {hint}")
+
+
+def _throttle(read: _Reader, lifetime: float) -> float | None:
+    throttle = read.seconds("REFRESH_THROTTLE")
+    if throttle is not None and not 0 <= throttle < lifetime:
+        raise read.refuse(
+            "REFRESH_THROTTLE",
+            f"0 or more and less than PERMANENT_SESSION_LIFETIME ({lifetime:g} seconds): a session that is "
+            "refreshed later than it ends would end in use",
+        )
+    return throttle
+
+
+def _absolute_lifetime(read: _Reader) -> float | None:
+    limit = read.seconds("ABSOLUTE_LIFETIME")
+    if limit is not None and limit <= 0:
+        raise read.refuse("ABSOLUTE_LIFETIME", "more than 0 seconds, or None for no limit")
+    return limit
+
+
+def _rules(read: _Reader) -> tuple[Rule, ...]:
+    allowed = "a list of (pattern, mode) pairs"
+    rules: list[Rule] = []
+    for entry in read.entries("RULES", (), allowed):
+        if not isinstance(entry, (list, tuple)) or len(entry) != 2:
+            raise ConfigurationError(f"{PREFIX}RULES has the entry {entry!r}; allowed is {allowed}.")
+        rules.append(compile_rule(entry[0], entry[1], f"{PREFIX}RULES"))
+    skipped = read.entries("SKIP_PATHS", (), "a list of patterns")
+    return (*rules, *(compile_rule(pattern, Mode.SKIP, f"{PREFIX}SKIP_PATHS") for pattern in skipped))
