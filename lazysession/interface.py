@@ -127,7 +127,10 @@ class LazySessionInterface(SessionInterface):
     def is_null_session(self, obj: object) -> bool:
         """Tell Flask that there is nothing to save: true for a deferred session that nobody opened."""
         if type(obj) is DeferredSession:
-            return obj.lazy_opened is None
+            if obj.lazy_opened is not None:
+                return False
+            assign(obj, "lazy_passed", True)  # a write that comes after this is too late
+            return True
         return self.wrapped.is_null_session(obj)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:

@@ -61,7 +61,8 @@ class DeferredSession(SessionMixin):
     lazy_permanent: bool | None = None
     lazy_opening = False
     lazy_failure: SessionUnavailable | None = None
-    lazy_closed = False
+    lazy_closed = False  # settled, or tried to be
+    lazy_passed = False  # Flask was told that there is nothing to save
     lazy_origin = ""
     accessed = False
 
@@ -90,7 +91,7 @@ class DeferredSession(SessionMixin):
         opened = self.lazy_opened or self.lazy_open()
         if not self._lazy_may_write(opened.mode):
             raise SessionReadOnly(f"The session may not be changed here: its mode is {opened.mode} ({opened.rule}).")
-        if self.lazy_closed:
+        if self.lazy_closed or self.lazy_passed:
             self.lazy_opener.note_late_write(self)
         return opened.session
 

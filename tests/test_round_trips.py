@@ -21,7 +21,7 @@ COOKIES = {"no": None, "live": LIVE, "bogus": "b" * 43, "malformed": "../../etc/
 
 @pytest.fixture(params=[False, True], ids=["plain", "flask-login"])
 def app(request: pytest.FixtureRequest, store: Any, tmp_path: Path) -> Flask:
-    """An app with a page of each kind, one live session, and a warmed-up store."""
+    """An app with a page of each kind, and one live session."""
     (tmp_path / "site.css").write_text("body {}")
     app = Flask("shop", static_folder=str(tmp_path), static_url_path="/static")
     app.config.update(TESTING=True, SECRET_KEY="key", PERMANENT_SESSION_LIFETIME=ONE_DAY, **store.config())
@@ -31,8 +31,6 @@ def app(request: pytest.FixtureRequest, store: Any, tmp_path: Path) -> Flask:
         add_flask_login(app)
     add_pages(app)
     store.put(app, f"session:{LIVE}", msgspec.msgpack.encode({"_permanent": True, "a": 1}), ONE_DAY)
-    for path in ("/read", "/nested"):  # scripts loaded, connections made
-        client(app, LIVE).get(path)
     return app
 
 
