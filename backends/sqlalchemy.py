@@ -25,14 +25,19 @@ from sqlalchemy import (
     event,
     insert,
     inspect,
+    make_url,
     select,
     update,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.pool import StaticPool
 
 from lazysession.backend import Outcome, Record, Renew, Replaced
 
 logger = logging.getLogger("lazysession")
+
+# hide_parameters: an error's text must not carry session ids and payloads into logs.
+_ENGINE_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
 
 #: How long a session waits for SQLite's one write lock, in milliseconds. The holder may be this very request (the app
 #: flushed and did not commit), and then waiting is of no use.
@@ -108,7 +113,8 @@ class SqlAlchemyBackend:
     @classmethod
     def _on(cls, engine: Engine, table: Table) -> SqlAlchemyBackend:
         create_if_absent(engine, table)
-        engine.dispose()  # no connection made at start-up may be inherited by forked workers
+        if not isinstance(engine.pool, StaticPool):  # whose one connection is a database in memory
+            engine.dispose()  # no connection made at start-up may be inherited by forked workers
         return cls(engine, table)
 
     def read(self, key: str, renew: Renew | None) -> Record | None:
@@ -215,13 +221,17 @@ def own_engine(engine: Engine) -> Engine:
     The app's pool is not shared: a request that holds its last connection while it waits for one for its session
     would wait for itself. A database in memory is then another one as well.
     """
-    own = create_engine(engine.url, pool=engine.pool.recreate(), isolation_level="AUTOCOMMIT")
+    own = create_engine(engine.url, pool=engine.pool.recreate(), **_ENGINE_OPTIONS)
     return _prepare(own, owns_file=False)
 
 
 def _engine_of_url(url: str) -> Engine:
     try:
-        return _prepare(create_engine(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True), owns_file=True)
+        address = make_url(url)
+        options = _ENGINE_OPTIONS | {"pool_recycle": 1800}  # below the idle limits of servers and proxies
+        if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
+            options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}  # one for all threads
+        return _prepare(create_engine(address, **options), owns_file=True)
     except ArgumentError as error:
         raise ValueError(f"the database URL is wrong: {error}") from None
 

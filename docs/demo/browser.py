@@ -1,0 +1,131 @@
+"""A browser as far as a server can tell: cookies, a cache that asks again, and six connections to one host."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from http.cookiejar import CookieJar
+from types import TracebackType
+from urllib.parse import urlencode, urljoin
+
+import urllib3
+
+#: What browsers open to one host over HTTP/1.1.
+CONNECTIONS = 6
+_FETCHED_RELATIONS = {"stylesheet", "preload", "icon", "manifest"}
+
+
+class Subresources(HTMLParser):
+    """Collects what a browser fetches for a page: scripts, stylesheets, images, preloads, icons, the manifest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paths: dict[str, None] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note one tag."""
+        values = dict(attrs)
+        path = None
+        if tag in {"script", "img"}:
+            path = values.get("src")
+        elif tag == "link" and values.get("rel") in _FETCHED_RELATIONS:
+            path = values.get("href")
+        if path:
+            self.paths[path] = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of the server."""
+
+    path: str
+    status: int
+    digest: str
+    cookies_set: int
+    varies_by_cookie: bool
+    location: str | None
+    text: str
+
+
+@dataclass
+class Visit:
+    """Everything that was fetched for one page view, and how long it took."""
+
+    answers: list[Answer] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def contents(self) -> dict[str, tuple[int, str]]:
+        """What was shown, by path, to compare with what another server showed. A 304 counts as what it confirms."""
+        return {answer.path: (200 if answer.status == 304 else answer.status, answer.digest) for answer in self.answers}
+
+
+class Browser:
+    """One visitor: a cookie jar and a cache of its own, connections that stay open."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._jar = CookieJar()
+        self._cache: dict[str, tuple[str, str]] = {}
+        self._http = urllib3.PoolManager(num_pools=1, maxsize=CONNECTIONS, retries=False, timeout=30)
+        self._threads = ThreadPoolExecutor(CONNECTIONS)
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._threads.shutdown()
+        self._http.clear()
+
+    def open(self, path: str) -> Visit:
+        """View a page: the page first, then everything in it, six at a time."""
+        return self._view([], path, time.perf_counter())
+
+    def submit(self, path: str, fields: dict[str, str]) -> Visit:
+        """Post a form, then view the page that it redirects to."""
+        started = time.perf_counter()
+        posted = self._fetch(path, urlencode(fields))
+        return self._view([posted], posted.location or path, started)
+
+    def _view(self, before: list[Answer], path: str, started: float) -> Visit:
+        page = self._fetch(path)
+        found = Subresources()
+        found.feed(page.text)
+        rest = list(self._threads.map(self._fetch, found.paths))
+        return Visit([*before, page, *rest], time.perf_counter() - started)
+
+    def _fetch(self, path: str, form: str | None = None) -> Answer:
+        url = urljoin(self._origin, path)
+        asked = urllib.request.Request(url)  # never sent: the jar wants to know the address
+        self._jar.add_cookie_header(asked)
+        headers = dict(asked.header_items())
+        if form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        elif url in self._cache:
+            headers["If-None-Match"] = self._cache[url][0]
+        method = "GET" if form is None else "POST"
+        response = self._http.request(method, url, body=form, headers=headers, redirect=False)
+        self._jar.extract_cookies(response, asked)  # type: ignore[arg-type]  # it only needs info()
+        return self._answer(path, url, response)
+
+    def _answer(self, path: str, url: str, response: urllib3.BaseHTTPResponse) -> Answer:
+        body = response.data
+        if response.status == 304:
+            digest = self._cache[url][1]
+        else:
+            digest = hashlib.sha256(body).hexdigest()
+            if etag := response.headers.get("ETag"):
+                self._cache[url] = (etag, digest)
+        return Answer(
+            path=path,
+            status=response.status,
+            digest=digest,
+            cookies_set=len(response.headers.getlist("Set-Cookie")),
+            varies_by_cookie="cookie" in response.headers.get("Vary", "").lower(),
+            location=response.headers.get("Location"),
+            text=body.decode() if "text/html" in response.headers.get("Content-Type", "") else "",
+        )

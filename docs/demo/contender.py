@@ -1,0 +1,94 @@
+"""One contender: the shop in a process of its own, with a private pipe on which it tells what it counted."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from types import TracebackType
+
+from counting import SqlCounter, StoreCounts
+from shop import THREADS, create_app
+from stores import Sessions, Store
+from waitress import create_server  # type: ignore[import-untyped]  # ships no types
+
+_START_SECONDS = 30
+_STOP_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Meter:
+    """What a contender's process has used so far. The counts are of SQL; Redis counts for itself."""
+
+    counts: StoreCounts
+    cpu_seconds: float
+
+
+class ContenderError(Exception):
+    """A contender's process did not start, or went away."""
+
+
+class Contender:
+    """A running shop; leaving the ``with`` block stops it, and so does the end of this process, however it ends."""
+
+    def __init__(self, sessions: Sessions, store: Store) -> None:
+        self.sessions = sessions
+        context = multiprocessing.get_context("spawn")
+        self._pipe, far_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(sessions, store, far_end), daemon=True)
+        self._process.start()
+        far_end.close()
+        try:
+            self.origin = f"http://127.0.0.1:{self._hear(_START_SECONDS)}"
+        except ContenderError:
+            self.stop()
+            raise
+
+    def __enter__(self) -> Contender:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def meter(self) -> Meter:
+        """Ask the process what it has used. This is no request of the shop's."""
+        self._pipe.send("meter")
+        meter = self._hear(_STOP_SECONDS)
+        if not isinstance(meter, Meter):
+            raise ContenderError(f"{self.sessions.title} answered {meter!r}")
+        return meter
+
+    def stop(self) -> None:
+        """Stop the process: it ends when its pipe closes; if not, it is killed."""
+        self._pipe.close()
+        self._process.join(_STOP_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def _hear(self, seconds: float) -> object:
+        try:
+            if self._pipe.poll(seconds):
+                return self._pipe.recv()
+        except (EOFError, OSError):
+            pass
+        raise ContenderError(f"the {self.sessions.title} shop did not answer; its own message is above")
+
+
+def _serve(sessions: Sessions, store: Store, pipe: Connection) -> None:
+    """Serve the shop on a free port until the pipe closes: what the process of a contender does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent closes the pipe
+    counter = SqlCounter().install()
+    server = create_server(create_app(store, sessions), host="127.0.0.1", port=0, threads=THREADS)
+    threading.Thread(target=server.run, daemon=True).start()
+    pipe.send(server.effective_port)
+    try:
+        while pipe.recv():
+            pipe.send(Meter(counter.counts(), time.process_time()))
+    except (EOFError, OSError):
+        pass
+    os._exit(0)  # threads of the server may still wait for a browser that has gone

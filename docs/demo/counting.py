@@ -1,0 +1,141 @@
+"""Counting what reaches the store: SQL by SQLAlchemy's and SQLite's own events, Redis by its own ``INFO``."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from redis import Redis
+from sqlalchemy import Engine, event
+from sqlalchemy.pool import Pool
+
+
+@dataclass(frozen=True)
+class StoreCounts:
+    """What a store was asked to do."""
+
+    read: int = 0
+    write: int = 0
+    refresh: int = 0
+    delete: int = 0
+    other: int = 0
+    refreshes_within_reads: int = 0
+    commits: int = 0
+    bytes_written: int = 0
+    data_bytes_written: int = 0
+
+    @property
+    def round_trips(self) -> int:
+        """Every time somebody waited for the store."""
+        return self.read + self.write + self.refresh + self.delete + self.other
+
+    def __add__(self, other: StoreCounts) -> StoreCounts:
+        return StoreCounts(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: StoreCounts) -> StoreCounts:
+        return StoreCounts(*(mine - theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+
+class SqlCounter:
+    """Counts the statements that touch the session table, on every engine of this process, whoever made it."""
+
+    def __init__(self, table: str = "sessions") -> None:
+        self._table = re.compile(rf"\b{re.escape(table)}\b")
+        self._lock = threading.Lock()
+        self._counts = StoreCounts()
+
+    def install(self) -> SqlCounter:
+        """Start counting: what is asked, from SQLAlchemy; what is committed, from SQLite itself."""
+        event.listen(Engine, "before_cursor_execute", self._on_statement)
+        event.listen(Pool, "connect", self._on_connect)
+        return self
+
+    def counts(self) -> StoreCounts:
+        """Answer everything counted so far."""
+        with self._lock:
+            return self._counts
+
+    def _on_statement(
+        self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+    ) -> None:
+        if self._table.search(statement):
+            self._count(classify(statement, parameters))
+
+    def _on_connect(self, connection: Any, _record: Any) -> None:
+        def on_trace(statement: str) -> None:
+            if commits(statement, in_transaction=connection.in_transaction):
+                self._count(StoreCounts(commits=1))
+
+        connection.set_trace_callback(on_trace)
+
+    def _count(self, counts: StoreCounts) -> None:
+        with self._lock:
+            self._counts += counts
+
+
+def commits(statement: str, *, in_transaction: bool) -> bool:
+    """Tell whether a statement ends a write transaction: COMMIT does, and so does a write in autocommit mode."""
+    verb = statement.split(maxsplit=1)[0].upper()
+    return verb == "COMMIT" or (verb in {"INSERT", "UPDATE", "DELETE"} and not in_transaction)
+
+
+def classify(statement: str, parameters: Any) -> StoreCounts:
+    """Tell what one SQL statement does to a session. What is only compared with (after WHERE) is not written."""
+    verb = statement.split(maxsplit=1)[0].upper()
+    if verb == "SELECT":
+        return StoreCounts(read=1)
+    if verb == "DELETE":
+        return StoreCounts(delete=1)
+    if verb not in {"INSERT", "UPDATE"}:
+        return StoreCounts(other=1)
+    values = parameters[: re.split(r"\sWHERE\s", statement, maxsplit=1)[0].count("?")]
+    size = sum(len(value) for value in values if isinstance(value, str | bytes | memoryview))
+    data_size = sum(len(value) for value in values if isinstance(value, bytes | memoryview))
+    if not data_size:
+        return StoreCounts(refresh=1, bytes_written=size)
+    return StoreCounts(write=1, bytes_written=size, data_bytes_written=data_size)
+
+
+class RedisCounter:
+    """Counts with the server's own INFO. It sees every client, so the server should have no other while it counts."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._readings = 0
+        first, second = self._info(), self._info()
+        self._own_bytes = second["total_net_input_bytes"] - first["total_net_input_bytes"]
+
+    def counts(self) -> StoreCounts:
+        """Answer everything counted so far, less what reading the counters itself sent."""
+        info = self._info()
+        return classify_commands(info, info["total_net_input_bytes"] - self._readings * self._own_bytes)
+
+    def _info(self) -> dict[str, Any]:
+        self._readings += 1
+        info: dict[str, Any] = self._client.info("all")
+        return info
+
+
+def classify_commands(info: dict[str, Any], bytes_received: int) -> StoreCounts:
+    """Tell round trips from commands that ran inside a script, which INFO counts alike.
+
+    LazySession reads with one EVALSHA (GET, PTTL and, when due, PEXPIRE inside) and replaces with one EVALSHA (GET and
+    PSETEX inside). So each GET is one round trip, sent or inside a script, save those that went before a PSETEX; and
+    PSETEX stands for the EVALSHA that ran it. A script that the server did not know yet is a trip more.
+    """
+
+    def calls(*names: str) -> int:
+        return sum(info.get(f"cmdstat_{name}", {}).get("calls", 0) for name in names)
+
+    unknown_scripts: int = info.get("cmdstat_evalsha", {}).get("failed_calls", 0)
+    return StoreCounts(
+        read=calls("get") - calls("psetex"),
+        write=calls("set", "setex", "psetex"),
+        refresh=calls("expire", "expireat"),
+        delete=calls("del", "unlink"),
+        other=unknown_scripts + calls("script|load", "getex", "mget", "exists", "ttl"),
+        refreshes_within_reads=calls("pexpire"),
+        bytes_written=bytes_received,
+    )

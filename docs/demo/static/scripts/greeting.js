@@ -1,0 +1,8 @@
+// Greets by the clock, and by name once somebody has signed in. This answer needs the session.
+const me = await (await fetch("/api/me")).json();
+const line = document.querySelector("[data-greeting]");
+if (line) {
+  const hour = new Date().getHours();
+  const part = hour < 5 ? "night" : hour < 12 ? "morning" : hour < 18 ? "afternoon" : "evening";
+  line.textContent = me.name ? `Good ${part}, ${me.name}` : `Good ${part}`;
+}

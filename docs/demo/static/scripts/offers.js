@@ -1,0 +1,3 @@
+// The line above the header.
+const offer = await (await fetch("/api/offers")).json();
+document.querySelector("[data-offer]").textContent = offer.text;
