@@ -52,7 +52,7 @@ class RedisBackend:
     drives: ClassVar[str | None] = "flask_session.redis.redis:RedisSessionInterface"
 
     def __init__(self, client: RedisClient) -> None:
-        self._client = client
+        self.client = client
 
     @classmethod
     def from_interface(cls, interface: Any) -> RedisBackend:
@@ -123,7 +123,7 @@ class RedisBackend:
 
     def _send(self, *command: Any) -> Any:
         # NEVER_DECODE: payloads are bytes, also for a client that was made with decode_responses=True.
-        return self._client.execute_command(*command, NEVER_DECODE=True)
+        return self.client.execute_command(*command, NEVER_DECODE=True)
 
 
 _DIGESTS = {script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (_READ, _REPLACE)}

@@ -10,8 +10,9 @@ from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
+from .closing import Decision
 from .interface import LazySessionInterface
-from .rules import Decision, RuleTable
+from .rules import RuleTable
 
 lazysession_commands = AppGroup("lazysession", help="Look into the lazy sessions of this app.")
 

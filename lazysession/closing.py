@@ -22,6 +22,13 @@ class Mode(str, Enum):
         return self.value
 
 
+class Decision(NamedTuple):
+    """A request's mode, and what decided it in a reader's words."""
+
+    mode: Mode
+    reason: str
+
+
 @dataclass(slots=True)
 class Opened:
     """An opened session, and what was found when it was opened.

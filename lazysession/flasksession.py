@@ -96,6 +96,7 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
 
     def __init__(self, app: Flask, backend: Backend, codec: Codec, session_class: type[ServerSideSession]) -> None:
         self.session_class = session_class
+        self.client = getattr(backend, "client", None)  # Flask-Session's interfaces have it, where there is one
         self.backend = backend
         self._codec = codec
         self.ttl = not isinstance(backend, Purges)

@@ -17,9 +17,9 @@ from flask import Flask, Request, Response, has_app_context, has_request_context
 from flask import request as current_request
 from flask.sessions import SessionInterface, SessionMixin
 
-from .closing import Mode, Opened
+from .closing import Decision, Mode, Opened
 from .errors import SessionReadOnly
-from .rules import Decision, RuleTable
+from .rules import RuleTable
 from .session import DeferredSession, assign
 from .signals import session_opened
 from .trace import caller

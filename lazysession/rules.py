@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, Union
 
 from flask import Flask, Request
 
-from .closing import Mode
+from .closing import Decision, Mode
 from .errors import ConfigurationError
 
 #: A path glob, ``endpoint:``/``blueprint:``/``method:`` and a name, a compiled regex, or a callable of the request.
@@ -24,13 +24,6 @@ _PATTERNS = (
     "a path glob ('/assets/**'), 'endpoint:NAME', 'blueprint:NAME', 'method:NAME', a compiled regex, or a callable "
     "taking the request"
 )
-
-
-class Decision(NamedTuple):
-    """A request's mode, and what decided it in a reader's words."""
-
-    mode: Mode
-    reason: str
 
 
 @dataclass(frozen=True)

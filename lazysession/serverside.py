@@ -12,11 +12,10 @@ from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 
 from .backend import Backend, Outcome, Renew
-from .closing import Cookie, Mode, Opened, Owed, Store, decide, merge
+from .closing import Cookie, Decision, Mode, Opened, Owed, Store, decide, merge
 from .codec import Codec
 from .cookies import SessionCookies
 from .errors import SessionConflict, SessionReadOnly, SessionUnavailable
-from .rules import Decision
 from .signals import session_conflict, session_write_dropped
 
 logger = logging.getLogger("lazysession")

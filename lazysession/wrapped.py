@@ -5,9 +5,8 @@ from __future__ import annotations
 from flask import Flask, Request, Response
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface, SessionMixin
 
-from .closing import Mode, Opened
+from .closing import Decision, Mode, Opened
 from .errors import SessionReadOnly
-from .rules import Decision
 
 
 class Wrapped:

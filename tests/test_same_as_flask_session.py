@@ -19,7 +19,9 @@ from lazysession import LazySession
 Operation = tuple[str, Callable[[Any], Any]]
 
 KEYS = st.sampled_from(["a", "b", "list", "_permanent", "_remember", "missing"])
-VALUES = st.one_of(st.integers(-3, 3), st.text(max_size=3), st.booleans(), st.none(), st.lists(st.integers(0, 9), max_size=2))
+VALUES = st.one_of(
+    st.integers(-3, 3), st.text(max_size=3), st.booleans(), st.none(), st.lists(st.integers(0, 9), max_size=2)
+)
 STORED = st.dictionaries(st.sampled_from(["a", "b", "list"]), st.one_of(st.integers(0, 2), st.just([1])), max_size=3)
 
 

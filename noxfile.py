@@ -1,0 +1,84 @@
+"""The project's commands: ``nox -l`` lists them, and CI runs the same ones."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["tests", "lint", "types", "docs"]
+nox.options.error_on_missing_interpreters = False
+nox.options.download_python = "never"
+
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+#: The newest Flask on every Python that is here, and the older ones on this Python.
+MATRIX = [nox.param(python, "flask", id=python) for python in PYTHONS] + [
+    nox.param(THIS_PYTHON, f"flask=={version}", id=f"{THIS_PYTHON}-flask-{version}")
+    for version in ("3.0.3", "3.1.2", "3.1.3")
+]
+EXTRAS = "redis,sqlalchemy,cachelib"
+DEMO = ["flask-login", "flask-sqlalchemy", "rich", "urllib3", "waitress"]
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def group(name: str) -> list[str]:
+    """Answer the requirements of a dependency group."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install the package as a stranger would get it, with what a session needs beside it."""
+    session.env["PYTHONSAFEPATH"] = "1"  # the installed package is used, not the folder of the checkout
+    session.install(f".[{EXTRAS}]", *requirements)
+
+
+@nox.session
+@nox.parametrize("python,flask", MATRIX)
+def tests(session: nox.Session, flask: str) -> None:
+    """Run the tests; options after ``--`` go to pytest, such as ``--require-servers``."""
+    install(session, *group("test"), flask)
+    arguments = session.posargs or ([] if shutil.which("redis-server") else ["-rs"])
+    session.run("coverage", "run", "-m", "pytest", "-q", *arguments)
+    session.run("coverage", "report")
+
+
+@nox.session(python=THIS_PYTHON)
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=THIS_PYTHON)
+def types(session: nox.Session) -> None:
+    """Check types with mypy and pyright, both strict."""
+    session.install(f"-e.[{EXTRAS}]", *group("test"), *group("types"), *DEMO)
+    session.run("mypy")
+    session.run("mypy", "docs/demo/demo.py", "docs/demo/shop.py", env={"MYPYPATH": "docs/demo"})
+    session.run("pyright")
+
+
+@nox.session(python=THIS_PYTHON)
+def docs(session: nox.Session) -> None:
+    """Build the documentation; warnings are errors."""
+    install(session, *group("docs"))
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session(python=THIS_PYTHON)
+def demo(session: nox.Session) -> None:
+    """Compare Flask-Session and LazySession on real page views: ``nox -s demo -- --store redis://...``."""
+    install(session, *DEMO)
+    session.run("python", "docs/demo/demo.py", *session.posargs)
+
+
+@nox.session(python=THIS_PYTHON)
+def shop(session: nox.Session) -> None:
+    """Open the demo's shop in a browser."""
+    install(session, *DEMO)
+    session.run("python", "docs/demo/shop.py", *session.posargs)

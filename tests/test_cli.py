@@ -1,0 +1,80 @@
+"""``flask lazysession rules``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask_session import Session
+
+from lazysession import LazySession, session_mode
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Flask:
+    """An app with a route for each way to get a mode."""
+    app = Flask("shop", static_folder=str(tmp_path), static_url_path="/static")
+    app.config["SECRET_KEY"] = "key"
+    app.config["LAZYSESSION_RULES"] = [("/static/private/**", "normal"), ("method:POST", "normal")]
+    app.config["LAZYSESSION_SKIP_PATHS"] = ["/health"]
+    LazySession(app)
+    app.add_url_rule("/", "index", lambda: "")
+    app.add_url_rule("/health", "health", lambda: "")
+    app.add_url_rule("/poll", "poll", session_mode("passive")(lambda: ""))
+    app.add_url_rule("/item/<int:number>", "item", lambda number: "", methods=["GET", "POST"])
+    return app
+
+
+def run(app: Flask, *arguments: str) -> str:
+    result = app.test_cli_runner().invoke(args=["lazysession", "rules", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_table(app: Flask) -> None:
+    """Every route with its mode, and what decided it."""
+    assert run(app) == (
+        "Endpoint  Methods    Rule                     Mode     Decided by\n"
+        "--------  ---------  -----------------------  -------  -------------\n"
+        "health    GET        /health                  skip     /health\n"
+        "index     GET        /                        normal   default\n"
+        "item      GET, POST  /item/<int:number>       normal   default\n"
+        "poll      GET        /poll                    passive  @session_mode\n"
+        "static    GET        /static/<path:filename>  skip     static files\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "endpoint", "mode", "reason"),
+    [
+        (["/poll"], "poll", "passive", "@session_mode"),
+        (["/static/site.css"], "static", "skip", "static files"),
+        (["/static/private/a.pdf"], "static", "normal", "/static/private/**"),
+        (["/item/5"], "item", "normal", "default"),
+        (["/item/5", "--method", "post"], "item", "normal", "method:POST"),
+        (["/nowhere"], "(no route)", "normal", "default"),
+        (["/health"], "health", "skip", "/health"),
+    ],
+)
+def test_path(app: Flask, arguments: list[str], endpoint: str, mode: str, reason: str) -> None:
+    """A request to a path, with the rule that decides it."""
+    last = run(app, *arguments).splitlines()[-1]
+    assert [part.strip() for part in last.split("  ") if part] == [endpoint, mode, reason]
+
+
+def test_a_path_without_a_slash(app: Flask) -> None:
+    """What is no path is said to be none."""
+    result = app.test_cli_runner().invoke(args=["lazysession", "rules", "health"])
+    assert result.exit_code == 2
+    assert "'health' does not start with '/'" in result.output
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_app_whose_interface_was_replaced(app: Flask) -> None:
+    """Session(app) after LazySession(app) takes the sessions over; the command says so."""
+    app.config["SESSION_TYPE"] = "redis"
+    Session(app)
+    result = app.test_cli_runner().invoke(args=["lazysession", "rules"])
+    assert result.exit_code == 1
+    assert "its interface is RedisSessionInterface" in result.output

@@ -1,0 +1,574 @@
+"""What happens at the end of a request: conflicts, ends, rotation, cookies, failing stores, hostile input."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from flask import Flask, make_response, session
+from flask.testing import FlaskClient
+from flask_login import LoginManager, UserMixin, login_user
+from stores import LIVE
+
+from lazysession import (
+    SessionConflict,
+    SessionReadOnly,
+    session_conflict,
+    session_opened,
+    session_write_dropped,
+)
+from lazysession.backend import Outcome, Replaced
+
+MakeApp = Callable[..., Flask]
+KEY = f"session:{LIVE}"
+
+
+def put(store: Any, app: Flask, **data: Any) -> FlaskClient:
+    """Store a session, and answer a client that has its cookie."""
+    store.put(app, KEY, msgspec.msgpack.encode({"_permanent": True, **data}), 31 * 86400)
+    client = app.test_client()
+    client.set_cookie("session", LIVE)
+    return client
+
+
+def stored(store: Any, app: Flask) -> dict[str, Any]:
+    return {key: msgspec.msgpack.decode(payload) for key, payload in store.payloads(app).items()}
+
+
+def overlapped(app: Flask, path: str, other: Callable[[], Any], change: Callable[[], Any]) -> None:
+    """Add a view that opens its session, lets something else happen, and then changes it."""
+
+    def view() -> str:
+        session.get("a")
+        other()
+        change()
+        return ""
+
+    app.add_url_rule(path, path.strip("/"), view)
+
+
+def set_mine() -> None:
+    session["mine"] = 1
+
+
+class TestOverlaps:
+    """Two requests at the same session."""
+
+    def test_different_keys_both_survive(self, store: Any, make_app: MakeApp) -> None:
+        """The change of each is kept, deletions too."""
+        app = make_app()
+        payload = msgspec.msgpack.encode({"_permanent": True, "a": 1, "theirs": 2})
+
+        def other() -> None:
+            store.remove(app, KEY)
+            store.put(app, KEY, payload)
+
+        overlapped(app, "/", other, lambda: (set_mine(), session.pop("b")))
+        assert put(store, app, a=1, b=1).get("/").status_code == 200
+        assert stored(store, app) == {KEY: {"_permanent": True, "a": 1, "theirs": 2, "mine": 1}}
+
+    def test_the_same_key_is_told(self, store: Any, make_app: MakeApp) -> None:
+        """The later writer wins, and a signal names the key."""
+        app = make_app()
+        told: list[Any] = []
+
+        def note(_app: Flask, keys: Any) -> None:
+            told.append(keys)
+
+        def other() -> None:
+            store.remove(app, KEY)
+            store.put(app, KEY, msgspec.msgpack.encode({"_permanent": True, "mine": 7}))
+
+        overlapped(app, "/", other, set_mine)
+        with session_conflict.connected_to(note, app):
+            put(store, app, a=1).get("/")
+        assert stored(store, app)[KEY]["mine"] == 1
+        assert told == [("mine",)]
+
+    @pytest.mark.parametrize("policy", ["overwrite", "raise"])
+    def test_other_policies(self, store: Any, make_app: MakeApp, policy: str) -> None:
+        """Overwrite stores mine alone; raise stores nothing and fails."""
+        app = make_app(LAZYSESSION_CONFLICT=policy)
+
+        def other() -> None:
+            store.remove(app, KEY)
+            store.put(app, KEY, msgspec.msgpack.encode({"_permanent": True, "theirs": 2}))
+
+        overlapped(app, "/", other, set_mine)
+        client = put(store, app, a=1)
+        if policy == "raise":
+            with pytest.raises(SessionConflict):
+                client.get("/")
+            assert stored(store, app) == {KEY: {"_permanent": True, "theirs": 2}}
+        else:
+            client.get("/")
+            assert stored(store, app) == {KEY: {"_permanent": True, "a": 1, "mine": 1}}
+
+    def test_merging_is_bounded(self, memory_app: MakeApp) -> None:
+        """A session that changes at every attempt is a failed write after ten, not an endless loop."""
+        app = memory_app()
+        backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        attempts: list[bytes] = []
+
+        def always_changed(_key: str, payload: bytes, *_: Any, **__: Any) -> Replaced:
+            attempts.append(payload)
+            return Replaced(Outcome.CHANGED, b"\x80")
+
+        with app.test_client() as client:
+            with client.session_transaction() as transaction:
+                transaction["a"] = 1
+            backend.replace = always_changed
+            app.add_url_rule("/", view_func=lambda: set_mine() or "")
+            with pytest.raises(SessionConflict, match="10 attempts"):
+                client.get("/")
+        assert len(attempts) == 10
+
+    @pytest.mark.parametrize("change", [set_mine, lambda: None], ids=["changing", "reading"])
+    def test_a_logout_is_final(
+        self, store: Any, make_app: MakeApp, caplog: pytest.LogCaptureFixture, change: Callable[[], Any]
+    ) -> None:
+        """A request that overlaps a logout does not bring the session back, and leaves the cookie alone."""
+        app = make_app()
+        dropped: list[Flask] = []
+        overlapped(app, "/", lambda: store.remove(app, KEY), change)
+        with session_write_dropped.connected_to(dropped.append, app):
+            response = put(store, app, a=1).get("/")
+        assert response.status_code == 200
+        assert "Set-Cookie" not in response.headers
+        assert stored(store, app) == {}
+        if change is set_mine:
+            assert dropped == [app]
+            assert "was dropped" in caplog.text
+
+
+class TestIds:
+    """New ids, and ids that somebody made up."""
+
+    @pytest.mark.parametrize("path", ["/full", "/empty"])
+    def test_regenerate(self, store: Any, make_app: MakeApp, path: str) -> None:
+        """A new id on full and on cleared sessions; the new record is there before the old one goes."""
+        app = make_app()
+        regenerate = app.session_interface.regenerate  # type: ignore[attr-defined]
+
+        def full() -> str:
+            regenerate(session)
+            session["user"] = 1
+            return session.sid  # type: ignore[attr-defined, no-any-return]
+
+        def empty() -> str:
+            session.clear()
+            regenerate(session)
+            session["user"] = 1
+            return session.sid  # type: ignore[attr-defined, no-any-return]
+
+        app.add_url_rule("/full", view_func=full)
+        app.add_url_rule("/empty", view_func=empty)
+        client = put(store, app, user=1)
+        with store.counted() as trips:
+            sid = client.get(path).text
+        assert tuple(trips)[-2:] == store.create + store.delete
+        assert sid != LIVE
+        assert stored(store, app) == {f"session:{sid}": {"_permanent": True, "user": 1}}
+        cookie = client.get_cookie("session")
+        assert cookie is not None
+        assert cookie.value == sid
+
+    def test_regenerate_takes_the_proxy_and_the_object(self, memory_app: MakeApp) -> None:
+        """Flask-Session documents it with ``session``; extensions pass the object behind."""
+        app = memory_app()
+        ids: list[str] = []
+
+        @app.route("/")
+        def view() -> str:
+            for each in (session, session._get_current_object()):  # type: ignore[attr-defined]
+                app.session_interface.regenerate(each)  # type: ignore[attr-defined]
+                ids.append(session.sid)  # type: ignore[attr-defined]
+            return ""
+
+        app.test_client().get("/")
+        assert len(set(ids)) == 2
+
+    def test_login_rotates(self, store: Any, make_app: MakeApp) -> None:
+        """A login by Flask-Login gives the session a new id; an id that was planted is worth nothing."""
+
+        class User(UserMixin):
+            id = "1"
+
+        app = make_app()
+        manager = LoginManager(app)
+        manager.user_loader(lambda _id: User())
+        app.add_url_rule("/login", view_func=lambda: str(login_user(User())))
+        put(store, app, cart=[1]).get("/login")
+        ((key, data),) = stored(store, app).items()
+        assert key != KEY
+        assert (data["cart"], data["_user_id"]) == ([1], "1")
+
+    def test_login_may_keep_the_id(self, store: Any, make_app: MakeApp) -> None:
+        """ROTATE_ON_LOGIN = False."""
+
+        class User(UserMixin):
+            id = "1"
+
+        app = make_app(LAZYSESSION_ROTATE_ON_LOGIN=False)
+        manager = LoginManager(app)
+        manager.user_loader(lambda _id: User())
+        app.add_url_rule("/login", view_func=lambda: str(login_user(User())))
+        put(store, app, cart=[1]).get("/login")
+        assert list(stored(store, app)) == [KEY]
+
+    def test_unknown_ids_are_not_adopted(self, store: Any, make_app: MakeApp) -> None:
+        """An id that the store does not know never becomes a session's id."""
+        app = make_app()
+        app.add_url_rule("/", view_func=lambda: set_mine() or session.sid)  # type: ignore[attr-defined]
+        client = app.test_client()
+        client.set_cookie("session", LIVE)
+        assert client.get("/").text != LIVE
+        assert KEY not in stored(store, app)
+
+    @pytest.mark.parametrize("value", ["a" * 129, "a b", "a\x00", "ä" * 43, "../x", "", "a;b", "session:x"])
+    def test_malformed_ids_are_not_looked_up(self, memory_app: MakeApp, value: str) -> None:
+        """What no session id looks like never reaches the store."""
+        app = memory_app()
+        app.add_url_rule("/", view_func=lambda: str(session.get("a")))
+        client = app.session_interface.client  # type: ignore[attr-defined]
+        before = len(client.names)
+        response = app.test_client().get("/", headers={"Cookie": f'session="{value}"'})
+        assert response.status_code == 200
+        assert client.names[before:] == []
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_signed_ids_and_old_keys(self, memory_app: MakeApp) -> None:
+        """A signature by a fallback key is good, one by any other key is none."""
+        app = memory_app(SESSION_USE_SIGNER=True)
+        app.add_url_rule("/", view_func=lambda: session.update(n=session.get("n", 0) + 1) or str(session["n"]))
+        client = app.test_client()
+        assert client.get("/").text == "1"
+        app.secret_key, app.config["SECRET_KEY_FALLBACKS"] = "new", ["key"]
+        assert client.get("/").text == "2"
+        app.config["SECRET_KEY_FALLBACKS"] = []
+        assert client.get("/").text == "3"  # the cookie was signed with the new key meanwhile
+        app.secret_key = "other"
+        assert client.get("/").text == "1"
+
+
+class TestCookies:
+    """Attributes and caches."""
+
+    ATTRIBUTES = {
+        "SESSION_COOKIE_SECURE": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "SESSION_COOKIE_DOMAIN": "shop.test",
+        "SESSION_COOKIE_PATH": "/app",
+    }
+
+    def test_the_same_attributes_on_set_and_delete(self, memory_app: MakeApp) -> None:
+        """A browser deletes a cookie only by the attributes it was set with."""
+        app = memory_app(**self.ATTRIBUTES)
+        app.add_url_rule("/app/set", "set", lambda: set_mine() or "")
+        app.add_url_rule("/app/clear", "clear", lambda: session.clear() or "")
+        client = app.test_client()
+        base = "https://shop.test"
+        for path in ("/app/set", "/app/clear"):
+            header = client.get(path, base_url=base).headers["Set-Cookie"]
+            for attribute in ("Secure", "HttpOnly", "SameSite=Lax", "Domain=shop.test", "Path=/app"):
+                assert attribute in header
+
+    def test_partitioned(self, memory_app: MakeApp) -> None:
+        """Flask 3.1 knows Partitioned, and so does this."""
+        app = memory_app(SESSION_COOKIE_SECURE=True, SESSION_COOKIE_PARTITIONED=True)
+        if not hasattr(app.session_interface, "get_cookie_partitioned"):
+            pytest.skip("Flask before 3.1 has no Partitioned")
+        app.add_url_rule("/", view_func=lambda: set_mine() or "")
+        assert "Partitioned" in app.test_client().get("/").headers["Set-Cookie"]
+
+    def test_a_session_that_is_not_permanent(self, memory_app: MakeApp) -> None:
+        """Its cookie has no expiry and is not renewed; its record is."""
+        app = memory_app(SESSION_PERMANENT=False, LAZYSESSION_REFRESH_THROTTLE=0)
+        app.add_url_rule("/set", "set", lambda: set_mine() or "")
+        app.add_url_rule("/read", "read", lambda: str(session.get("mine")))
+        client = app.test_client()
+        assert "Expires" not in client.get("/set").headers["Set-Cookie"]
+        assert "Set-Cookie" not in client.get("/read").headers
+
+    def test_public_responses(self, memory_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+        """A renewal is left off a public response; a cookie that has to be sent turns it private."""
+        app = memory_app(LAZYSESSION_REFRESH_THROTTLE=0)
+
+        def public(change: Callable[[], Any]) -> Callable[[], Any]:
+            def view() -> Any:
+                change()
+                response = make_response("")
+                response.cache_control.public = True
+                return response
+
+            return view
+
+        app.add_url_rule("/read", "read", public(lambda: session.get("mine")))
+        app.add_url_rule("/set", "set", public(set_mine))
+        client = app.test_client()
+        response = client.get("/set")
+        assert "Set-Cookie" in response.headers
+        assert response.headers["Cache-Control"] == "private"
+        assert "has to carry the session cookie" in caplog.text
+        response = client.get("/read")
+        assert "Set-Cookie" not in response.headers
+        assert response.headers["Cache-Control"] == "public"
+
+    def test_refreshing_can_be_turned_off(self, store: Any, make_app: MakeApp) -> None:
+        """SESSION_REFRESH_EACH_REQUEST = False: no read moves the expiry."""
+        app = make_app(SESSION_REFRESH_EACH_REQUEST=False, LAZYSESSION_REFRESH_THROTTLE=0)
+        app.add_url_rule("/", view_func=lambda: str(session.get("a")))
+        client = put(store, app, a=1)
+        before = store.remaining(app, KEY)
+        assert "Set-Cookie" not in client.get("/").headers
+        assert store.remaining(app, KEY) <= before
+
+
+class Down(Exception):
+    """A client's own error."""
+
+
+def break_verb(app: Flask, *verbs: str) -> list[str]:
+    """Make verbs of the app's backend fail; answer the list of attempts."""
+    attempts: list[str] = []
+    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+
+    def fail(verb: str) -> Callable[..., Any]:
+        def failing(*_: Any, **__: Any) -> Any:
+            attempts.append(verb)
+            raise Down(verb)
+
+        return failing
+
+    for verb in verbs:
+        setattr(backend, verb, fail(verb))
+    return attempts
+
+
+class TestOutages:
+    """The store fails."""
+
+    @pytest.fixture
+    def client(self, memory_app: MakeApp, request: pytest.FixtureRequest) -> FlaskClient:
+        """A client with a live session, in an app of the ON_READ_ERROR of the test's marker."""
+        app = memory_app(LAZYSESSION_ON_READ_ERROR=getattr(request, "param", "unavailable"))
+        app.testing = False
+        app.register_error_handler(Down, lambda error: (f"down: {error}", 418))
+        app.add_url_rule("/read", "read", lambda: str(session.get("mine")) + str(session.get("other")))
+        app.add_url_rule("/set", "set", lambda: session.update(mine=2) or "")
+        app.add_url_rule("/untouched", "untouched", lambda: "")
+        client = app.test_client()
+        client.get("/set")
+        return client
+
+    def test_unused_requests_do_not_notice(self, client: FlaskClient) -> None:
+        """A page that does not use the session works whatever the store does."""
+        attempts = break_verb(client.application, "read", "replace", "create", "delete")
+        assert client.get("/untouched").status_code == 200
+        assert attempts == []
+
+    def test_unavailable(self, client: FlaskClient) -> None:
+        """503, which an error handler may dress; the store is asked once."""
+        attempts = break_verb(client.application, "read")
+        response = client.get("/read")
+        assert response.status_code == 503
+        assert "Set-Cookie" not in response.headers
+        assert attempts == ["read"]
+
+    def test_unavailable_is_asked_once_in_a_request(self, memory_app: MakeApp) -> None:
+        """A view that catches the error and tries again gets it again, without another wait for the store."""
+        app = memory_app()
+        client = app.test_client()
+        with client.session_transaction() as transaction:
+            transaction["a"] = 1
+        attempts = break_verb(app, "read")
+
+        @app.route("/")
+        def view() -> str:
+            errors = []
+            for _ in range(3):
+                try:
+                    session.get("a")
+                except Exception as error:
+                    errors.append((type(error).__name__, type(error.__cause__).__name__))
+            return str(errors)
+
+        assert client.get("/").text == str([("SessionUnavailable", "Down")] * 3)
+        assert attempts == ["read"]
+
+    @pytest.mark.parametrize("client", ["raise"], indirect=True)
+    def test_raise(self, client: FlaskClient) -> None:
+        """The client's own error, for apps that handle it."""
+        break_verb(client.application, "read")
+        assert client.get("/read").text == "down: read"
+
+    @pytest.mark.parametrize("client", ["empty"], indirect=True)
+    def test_empty(self, client: FlaskClient) -> None:
+        """An empty session that takes no writes, so that nothing is stored because a read failed."""
+        attempts = break_verb(client.application, "read", "replace", "create", "delete")
+        response = client.get("/read")
+        assert response.text == "NoneNone"
+        assert "Set-Cookie" not in response.headers
+        client.application.testing = True
+        with pytest.raises(SessionReadOnly, match="the session store is not available"):
+            client.get("/set")
+        assert attempts == ["read", "read"]
+
+    def test_a_failed_write_is_an_error(self, memory_app: MakeApp) -> None:
+        """An error response, no cookie, and one attempt."""
+        app = memory_app()
+        app.testing = False
+        app.add_url_rule("/", view_func=lambda: set_mine() or "")
+        attempts = break_verb(app, "create")
+        response = app.test_client().get("/")
+        assert response.status_code == 500
+        assert "Set-Cookie" not in response.headers
+        assert attempts == ["create"]
+
+    def test_every_id_is_taken(self, memory_app: MakeApp) -> None:
+        """An id that is taken is not overwritten; when all are, the write fails."""
+        app = memory_app()
+        app.add_url_rule("/", view_func=lambda: set_mine() or "")
+        backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        keys: list[str] = []
+        backend.create = lambda key, *_: keys.append(key)  # answers None: taken
+        with pytest.raises(SessionConflict, match="every new session id was taken"):
+            app.test_client().get("/")
+        assert len(set(keys)) == 3
+
+
+class Planted:
+    """A pickle that leaves a trace when it is read."""
+
+    ran: list[str] = []
+
+    def __reduce__(self) -> Any:
+        return Planted.ran.append, ("ran",)
+
+
+class TestPayloads:
+    """What lies in the store is not trusted."""
+
+    @pytest.mark.parametrize(
+        "payload",
+        [b"", b"\xc1", b"\x93\x01\x02\x03", b"7", b"null", b"[" * 5000, b"\x91" * 5000, b"\xff\xfe"],
+    )
+    def test_what_is_no_session(
+        self, store: Any, make_app: MakeApp, payload: bytes, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A damaged, foreign or absurd payload is a new session and a line in the log without the payload."""
+        app = make_app()
+        app.add_url_rule("/", view_func=lambda: str(dict(session)))
+        store.put(app, KEY, payload)
+        client = app.test_client()
+        client.set_cookie("session", LIVE)
+        assert client.get("/").text == "{'_permanent': True}"
+        assert f"{len(payload)} bytes cannot be decoded" in caplog.text
+        assert LIVE not in caplog.text
+
+    def test_pickles_do_not_run(self, store: Any, make_app: MakeApp) -> None:
+        """Unless ALLOW_PICKLE says so, and then only those of dicts are sessions."""
+        app = make_app()
+        app.add_url_rule("/", view_func=lambda: str(dict(session)))
+        store.put(app, KEY, pickle.dumps({"a": Planted()}))
+        client = app.test_client()
+        client.set_cookie("session", LIVE)
+        assert client.get("/").text == "{'_permanent': True}"
+        assert Planted.ran == []
+
+    @pytest.mark.parametrize(
+        ("payload", "text"),
+        [
+            (pickle.dumps({"a": 1}), "{'a': 1}"),
+            (pickle.dumps([1]), "{'_permanent': True}"),
+            (b"\x80\x04bad", "{'_perm"),
+        ],
+    )
+    def test_pickles_on_request(self, memory_app: MakeApp, payload: bytes, text: str) -> None:
+        """Sessions of Flask-Session before 0.7 can be read in a migration; they are rewritten when they change."""
+        app = memory_app(LAZYSESSION_ALLOW_PICKLE=True)
+        app.add_url_rule("/", view_func=lambda: str(dict(session)))
+        app.session_interface.client.set(KEY, payload, ex=1000)  # type: ignore[attr-defined]
+        client = app.test_client()
+        client.set_cookie("session", LIVE)
+        assert client.get("/").text.startswith(text)
+
+
+class TestAbsoluteLifetime:
+    """A session ends this long after it was created, however active."""
+
+    @pytest.fixture
+    def app(self, memory_app: MakeApp) -> Flask:
+        app = memory_app(LAZYSESSION_ABSOLUTE_LIFETIME=3600)
+        app.add_url_rule("/", view_func=lambda: session.update(n=session.get("n", 0) + 1) or str(session["n"]))
+        app.add_url_rule("/read", "read", lambda: ",".join(session))
+        return app
+
+    def at(self, app: Flask, seconds: float) -> None:
+        app.session_interface.keeper.clock = lambda: seconds  # type: ignore[attr-defined]
+
+    def test_it_ends(self, app: Flask) -> None:
+        """And its record lives no longer than it may."""
+        client, redis = app.test_client(), app.session_interface.client  # type: ignore[attr-defined]
+        self.at(app, 1000)
+        assert client.get("/").text == "1"
+        self.at(app, 4000)
+        assert client.get("/").text == "2"
+        (key,) = redis.keys()
+        assert redis.ttl(key) <= 600
+        assert client.get("/read").text == "_permanent,n"
+        self.at(app, 4601)
+        assert client.get("/").text == "1"
+
+    def test_older_sessions_start_counting_at_their_next_write(self, app: Flask) -> None:
+        """A session from before the setting has no time of creation until it changes."""
+        client, redis = app.test_client(), app.session_interface.client  # type: ignore[attr-defined]
+        payload = msgspec.msgpack.encode({"_permanent": True, "n": 1})
+        redis.set(KEY, payload, ex=10**7)
+        client.set_cookie("session", LIVE)
+        self.at(app, 1000)
+        client.get("/read")
+        assert redis.get(KEY) == payload
+        assert client.get("/").text == "2"
+        self.at(app, 4601)
+        assert client.get("/").text == "1"
+
+
+class TestTrace:
+    """It explains itself."""
+
+    def test_who_opened_the_session(self, memory_app: MakeApp) -> None:
+        """With TRACE, a header names the first use; without, nothing is recorded."""
+        for trace in (True, False):
+            app = memory_app(LAZYSESSION_TRACE=trace)
+            app.add_url_rule("/", view_func=lambda: str(session.get("a")))
+            timing = app.test_client().get("/").headers.get("Server-Timing", "")
+            assert ("opened by tests.test_life_of_a_request:<lambda>:" in timing) is trace
+            assert timing.endswith('normal"') is trace
+
+    def test_the_signal(self, memory_app: MakeApp) -> None:
+        """Whoever listens hears of each opened session, its mode and the rule that gave it."""
+        app = memory_app(LAZYSESSION_RULES=[("/**", "passive")])
+        app.add_url_rule("/", view_func=lambda: str(session.get("a")))
+        heard: list[Any] = []
+
+        def note(sender: Flask, **details: Any) -> None:
+            heard.append((sender, details["mode"], details["rule"]))
+
+        with session_opened.connected_to(note, app):
+            app.test_client().get("/")
+        assert heard == [(app, "passive", "/**")]
+
+
+def test_nothing_secret_is_logged(store: Any, make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the id nor the data of a session comes up in any log line of its life."""
+    caplog.set_level(logging.DEBUG, logger="lazysession")
+    app = make_app()
+    overlapped(app, "/", lambda: store.remove(app, KEY), set_mine)
+    put(store, app, password="hunter2").get("/")
+    assert LIVE not in caplog.text
+    assert "hunter2" not in caplog.text
