@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     Connection,
     DateTime,
+    Delete,
     Engine,
     Index,
     Integer,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Sequence,
     String,
     Table,
+    Update,
     create_engine,
     delete,
     event,
@@ -42,6 +44,7 @@ _ENGINE_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parame
 #: How long a session waits for SQLite's one write lock, in milliseconds. The holder may be this very request (the app
 #: flushed and did not commit), and then waiting is of no use.
 SQLITE_BUSY_TIMEOUT = 1000
+_SQLITE_DEFAULT_TIMEOUT = 5000  # Python's; any other was chosen by the user, and stays
 
 
 def utc_now() -> datetime:
@@ -93,6 +96,8 @@ class SqlAlchemyBackend:
         if value is None:
             return None
         if isinstance(value, str):
+            if bind_key is not None:
+                raise ValueError("SESSION_SQLALCHEMY_BIND_KEY goes with a Flask-SQLAlchemy object, not with a URL.")
             engine = _engine_of_url(value)
         elif hasattr(value, "engines"):
             engine = own_engine(_engine_of_bind(value, bind_key))
@@ -144,26 +149,31 @@ class SqlAlchemyBackend:
 
     def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
         """Replace with one UPDATE that names the payload seen; a second statement only tells why none matched."""
-        now = self.clock()
         values: dict[str, Any] = {"data": payload}
         if lifetime is not None:
-            values["expiry"] = now + timedelta(seconds=lifetime)
-        live = (self._rows.session_id == key) & (self._rows.expiry > now)
-        with self._connect_to_write() as connection:
-            if connection.execute(update(self._table).where(live, self._rows.data == seen).values(values)).rowcount:
-                return Replaced(Outcome.STORED)
-            found = connection.execute(select(self._rows.data).where(live)).scalar_one_or_none()
-        return Replaced(Outcome.GONE) if found is None else Replaced(Outcome.CHANGED, bytes(found))
+            values["expiry"] = self.clock() + timedelta(seconds=lifetime)
+        return self._change_what_was_seen(update(self._table).values(values), key, seen)
 
-    def delete(self, key: str) -> None:
-        """Delete with one DELETE."""
-        with self._connect_to_write() as connection:
-            connection.execute(delete(self._table).where(self._rows.session_id == key))
+    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+        """Delete with one DELETE; with a payload seen, it names that as a replace does."""
+        if seen is None:
+            with self._connect_to_write() as connection:
+                connection.execute(delete(self._table).where(self._rows.session_id == key))
+            return Replaced(Outcome.STORED)
+        return self._change_what_was_seen(delete(self._table), key, seen)
 
     def purge(self) -> int:
         """Delete the rows whose expiry has passed, found through the index on it."""
         with self._connect_to_write() as connection:
             return connection.execute(delete(self._table).where(self._rows.expiry <= self.clock())).rowcount
+
+    def _change_what_was_seen(self, statement: Update | Delete, key: str, seen: bytes) -> Replaced:
+        live = (self._rows.session_id == key) & (self._rows.expiry > self.clock())
+        with self._connect_to_write() as connection:
+            if connection.execute(statement.where(live, self._rows.data == seen)).rowcount:
+                return Replaced(Outcome.STORED)
+            found = connection.execute(select(self._rows.data).where(live)).scalar_one_or_none()
+        return Replaced(Outcome.GONE) if found is None else Replaced(Outcome.CHANGED, bytes(found))
 
     def _refresh(self, connection: Connection, key: str, now: datetime, expiry: datetime) -> bool:
         live = (self._rows.session_id == key) & (self._rows.expiry > now)
@@ -184,9 +194,10 @@ class SqlAlchemyBackend:
         except OperationalError as error:
             if "database is locked" in str(error.orig):
                 logger.error(
-                    "A session could not be written, as its SQLite file is locked by another write. If the app "
-                    "itself holds it (flushed and not committed), commit or roll back before the request ends, or "
-                    "give the sessions a file of their own: SESSION_SQLALCHEMY = 'sqlite:///sessions.db'."
+                    "A session could not be written, as its SQLite file stayed locked. Where the app's own "
+                    "transaction holds it (a write that is not committed, or an open read without WAL), end that "
+                    "before the request ends, switch the file to WAL, or give the sessions a file of their own: "
+                    "SESSION_SQLALCHEMY = 'sqlite:///sessions.db'."
                 )
             raise
 
@@ -221,7 +232,8 @@ def own_engine(engine: Engine) -> Engine:
     The app's pool is not shared: a request that holds its last connection while it waits for one for its session
     would wait for itself. A database in memory is then another one as well.
     """
-    own = create_engine(engine.url, pool=engine.pool.recreate(), **_ENGINE_OPTIONS)
+    inherited = {name: value for name, value in engine.get_execution_options().items() if name != "isolation_level"}
+    own = create_engine(engine.url, pool=engine.pool.recreate(), execution_options=inherited, **_ENGINE_OPTIONS)
     return _prepare(own, owns_file=False)
 
 
@@ -247,7 +259,8 @@ def _prepare(engine: Engine, *, owns_file: bool) -> Engine:
     if engine.dialect.name == "sqlite":
 
         def on_connect(connection: Any, _record: object) -> None:
-            connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT}")
+            if connection.execute("PRAGMA busy_timeout").fetchone()[0] == _SQLITE_DEFAULT_TIMEOUT:
+                connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT}")
             if owns_file:  # readers and the writer do not wait for each other
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
@@ -263,8 +276,9 @@ def _not_waiting_for_sqlite(connection: Connection) -> Generator[None]:
         yield
         return
     driver: Any = connection.connection.dbapi_connection
+    timeout = driver.execute("PRAGMA busy_timeout").fetchone()[0]
     driver.execute("PRAGMA busy_timeout = 0")
     try:
         yield
     finally:
-        driver.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT}")
+        driver.execute(f"PRAGMA busy_timeout = {timeout}")

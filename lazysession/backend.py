@@ -44,7 +44,7 @@ class Record(NamedTuple):
 
 
 class Outcome(Enum):
-    """How a replace ended."""
+    """How a replace, or a delete of what was seen, ended."""
 
     STORED = "stored"
     CHANGED = "changed"
@@ -52,9 +52,10 @@ class Outcome(Enum):
 
 
 class Replaced(NamedTuple):
-    """The answer to a replace.
+    """The answer to a replace or delete.
 
-    :param outcome: STORED; CHANGED, when the stored payload is not the one seen; GONE, when there is none (any more).
+    :param outcome: STORED (for a delete: removed); CHANGED, when the stored payload is not the one seen; GONE, when
+        there is none (any more).
     :param found: with CHANGED, the payload that is stored now, where the store tells it in the same round trip.
     """
 
@@ -84,8 +85,12 @@ class Backend(Protocol):
         """
         ...
 
-    def delete(self, key: str) -> None:
-        """Remove the record; absent is fine."""
+    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+        """Remove the record; absent is fine.
+
+        :param seen: remove it only while this is the stored payload, atomically; None removes whatever is there.
+        :returns: STORED when it was removed, and always without ``seen``; else CHANGED or GONE, as for a replace.
+        """
         ...
 
 

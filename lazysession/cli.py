@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import click
-from flask import Flask, current_app
+from flask import Flask, Request, current_app
 from flask.cli import AppGroup
-from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from .closing import Decision
+from .closing import Decision, Mode
 from .interface import LazySessionInterface
 from .rules import RuleTable
 
@@ -23,7 +22,7 @@ lazysession_commands = AppGroup("lazysession", help="Look into the lazy sessions
 def rules_command(path: str | None, method: str) -> None:
     """Show the session mode of every route, and the rule that decides it.
 
-    With PATH, show the mode of a request to that path.
+    With PATH, show the mode of a request to that path; a whole URL says the host, where routes depend on it.
     """
     interface = current_app.session_interface
     if not isinstance(interface, LazySessionInterface):
@@ -35,7 +34,7 @@ def rules_command(path: str | None, method: str) -> None:
     if path is None:
         _print_table(("Endpoint", "Methods", "Rule", "Mode", "Decided by"), _route_rows(app, interface.rules))
         return
-    if not path.startswith("/"):
+    if not path.startswith(("/", "http://", "https://")):
         raise click.BadParameter(f"{path!r} does not start with '/'.", param_hint="PATH")
     endpoint, decision = _decide_path(app, interface.rules, path, method.upper())
     _print_table(("Endpoint", "Mode", "Decided by"), [(endpoint or "(no route)", decision.mode, decision.reason)])
@@ -43,26 +42,33 @@ def rules_command(path: str | None, method: str) -> None:
 
 def _route_rows(app: Flask, rules: RuleTable) -> Iterable[tuple[str, ...]]:
     for route in sorted(app.url_map.iter_rules(), key=lambda route: route.endpoint):
-        methods = sorted((route.methods or set()) - {"HEAD", "OPTIONS"})
-        decision = _decide_route(app, rules, route, methods)
-        yield route.endpoint, ", ".join(methods), route.rule, decision.mode, decision.reason
+        methods = sorted((route.methods or set()) - {"HEAD", "OPTIONS"}) or ["GET"]
+        by_decision: dict[Decision, list[str]] = {}
+        for method in methods:
+            by_decision.setdefault(_decide_route(app, rules, route, method), []).append(method)
+        for decision, alike in by_decision.items():
+            yield route.endpoint, ", ".join(alike), route.rule, decision.mode, decision.reason
 
 
-def _decide_route(app: Flask, rules: RuleTable, route: Rule, methods: list[str]) -> Decision:
+def _decide_route(app: Flask, rules: RuleTable, route: Rule, method: str) -> Decision:
     """Decide for a route, with its variable parts taken as they are written (``/item/<id>``)."""
-    with app.test_request_context(route.rule, method=methods[0] if methods else "GET") as context:
+    path = route.rule if route.rule.startswith("/") else "/"
+    with app.test_request_context(path, method=method) as context:
         context.request.url_rule = route
         context.request.routing_exception = None
-        return rules.decide(app, context.request)
+        return _mode_of(app, rules, context.request)
 
 
 def _decide_path(app: Flask, rules: RuleTable, path: str, method: str) -> tuple[str | None, Decision]:
-    with app.test_request_context(path, method=method) as context:
-        try:
-            context.request.url_rule, _ = app.url_map.bind("").match(path, method, return_rule=True)
-        except HTTPException:
-            context.request.url_rule = None
-        return context.request.endpoint, rules.decide(app, context.request)
+    with app.test_request_context(path, method=method) as context:  # which matches the route
+        return context.request.endpoint, _mode_of(app, rules, context.request)
+
+
+def _mode_of(app: Flask, rules: RuleTable, request: Request) -> Decision:
+    try:
+        return rules.mode_of(app, request)
+    except Exception as error:  # a callable rule may ask for what only a real request has
+        return Decision(Mode.NORMAL, f"a rule cannot tell without a real request ({type(error).__name__})")
 
 
 def _print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -38,7 +39,9 @@ class Opened:
     :param sid: the id of the stored record that this session came from; None when there is none.
     :param payload: the stored bytes; None when there is no record, or when it was never read (``cleared``).
     :param refreshed: the read moved the expiry.
+    :param remaining: seconds that the record had left when it was read; None when the store cannot tell.
     :param cleared: ``clear()`` came first, so the record was not read.
+    :param ended: ``clear()`` came after opening; what is empty then ends, whatever others stored meanwhile.
     :param created: when the session began, seconds since the epoch; None when nobody wrote it down.
     :param saves: False when nothing of this session may reach the store (``skip``; a read that failed).
     """
@@ -49,7 +52,9 @@ class Opened:
     sid: str | None = None
     payload: bytes | None = None
     refreshed: bool = False
+    remaining: float | None = None
     cleared: bool = False
+    ended: bool = False
     created: float | None = None
     saves: bool = True
 
@@ -118,25 +123,32 @@ class Merged(NamedTuple):
     contested: tuple[str, ...]
 
 
-_ABSENT = object()
-
-
-def merge(base: Mapping[str, Any], mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Merged:
+def merge(
+    base: Mapping[str, Any],
+    mine: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    same: Callable[[Any, Any], bool] = operator.eq,
+) -> Merged:
     """Merge by top-level key: mine where I changed it since ``base``, theirs elsewhere; deleting is a change.
 
     >>> merge({"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 1, "c": 3})
     Merged(data={'a': 2, 'c': 3}, contested=())
+
+    :param same: tells whether two values are the same; any, as sessions hold anything.
     """
+
+    def equal(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        return (key in one) == (key in other) and (key not in one or same(one[key], other[key]))
+
     data = dict(theirs)
-    contested = []
+    contested: list[str] = []
     for key in {**base, **mine}:
-        before, wanted, found = (side.get(key, _ABSENT) for side in (base, mine, theirs))
-        if wanted == before:
+        if equal(key, mine, base):
             continue
-        if found not in (before, wanted):
+        if not equal(key, theirs, base) and not equal(key, theirs, mine):
             contested.append(key)
-        if wanted is _ABSENT:
-            data.pop(key, None)
+        if key in mine:
+            data[key] = mine[key]
         else:
-            data[key] = wanted
+            data.pop(key, None)
     return Merged(data, tuple(contested))

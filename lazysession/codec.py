@@ -32,6 +32,10 @@ class Codec:
         """
         return self._encoder.encode(dict(data))
 
+    def same(self, one: Any, other: Any) -> bool:
+        """Tell whether two values are stored as the same bytes (1 and True are not); any, as sessions hold anything."""
+        return self._encoder.encode(one) == self._encoder.encode(other)
+
     def decode(self, payload: bytes) -> dict[str, Any] | None:
         """Answer the session's items, or None when the payload is no session: damaged, foreign, not a dict."""
         for decoder in self._decoders:

@@ -15,11 +15,36 @@ from .errors import ConfigurationError
 
 logger = logging.getLogger("lazysession")
 
-#: The longest session id that is looked up; with a prefix it stays below the key limits of all stores (250 bytes).
+#: The longest session id that is looked up, unless the interface itself makes longer ones.
 LONGEST_ID = 128
 _URLSAFE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 _SALT = "flask-session"
+
+
+class SessionIds:
+    """Session ids as the wrapped interface makes them, and the store keys that it makes of them.
+
+    :param interface: one of Flask-Session's; overriding ``_generate_sid`` or ``_get_store_id`` keeps working.
+    """
+
+    def __init__(self, interface: SessionInterface) -> None:
+        self._asked: Any = interface  # Flask-Session has no annotations
+        sample = self.new()
+        self._shape = _URLSAFE if _URLSAFE.fullmatch(sample) else _PRINTABLE
+        self._longest = max(LONGEST_ID, len(sample))
+
+    def new(self) -> str:
+        """Make an id that nobody has."""
+        return str(self._asked._generate_sid(self._asked.sid_length))
+
+    def key(self, sid: str) -> str:
+        """Answer the store key of an id."""
+        return str(self._asked._get_store_id(sid))
+
+    def may_be(self, value: str) -> bool:
+        """Tell whether a client's value has the shape of an id: only such a value is looked up."""
+        return len(value) <= self._longest and self._shape.fullmatch(value) is not None
 
 
 class SessionCookies:
@@ -27,14 +52,12 @@ class SessionCookies:
 
     :param interface: the wrapped interface; its ``get_cookie_*`` methods are asked, so overriding one keeps working.
     :param signed: the id is signed (SESSION_USE_SIGNER), with SECRET_KEY or one of SECRET_KEY_FALLBACKS.
-    :param sample: an id as the interface makes them; only a custom ``_generate_sid`` makes anything but the letters,
-        digits, ``-`` and ``_`` of :func:`secrets.token_urlsafe`.
     """
 
-    def __init__(self, interface: SessionInterface, *, signed: bool, sample: str) -> None:
+    def __init__(self, interface: SessionInterface, ids: SessionIds, *, signed: bool) -> None:
         self._interface = interface
+        self._ids = ids
         self._signed = signed
-        self._shape = _URLSAFE if _URLSAFE.fullmatch(sample) else _PRINTABLE
 
     def sent(self, app: Flask, request: Request) -> bool:
         """Tell whether the client sent a session cookie, of whatever shape."""
@@ -45,9 +68,7 @@ class SessionCookies:
         value = request.cookies.get(self._interface.get_cookie_name(app))
         if value and self._signed:
             value = self._unsign(app, value)
-        if value and len(value) <= LONGEST_ID and self._shape.fullmatch(value):
-            return value
-        return None
+        return value if value and self._ids.may_be(value) else None
 
     def set(self, app: Flask, session: SessionMixin, sid: str, response: Response, *, renewal: bool) -> None:
         """Send the cookie; a mere renewal is left off a response that shared caches may keep.
@@ -55,7 +76,7 @@ class SessionCookies:
         A cookie that has to be sent turns such a response private: a cached Set-Cookie hands one visitor's session
         to the next.
         """
-        if response.cache_control.public:
+        if _is_shared(response):
             if renewal:
                 return
             self._make_private(response)
@@ -66,7 +87,7 @@ class SessionCookies:
 
     def delete(self, app: Flask, response: Response) -> None:
         """Delete the cookie, with the same attributes as it was set with: browsers ignore a delete without them."""
-        if response.cache_control.public:
+        if _is_shared(response):
             self._make_private(response)
         response.delete_cookie(self._interface.get_cookie_name(app), **self._attributes(app))
         response.vary.add("Cookie")
@@ -90,6 +111,7 @@ class SessionCookies:
 
     def _make_private(self, response: Response) -> None:
         response.cache_control.public = False
+        response.cache_control.s_maxage = None
         response.cache_control.private = True
         logger.warning("A response marked public has to carry the session cookie; it is sent as private.")
 
@@ -104,3 +126,8 @@ class SessionCookies:
             raise ConfigurationError("SECRET_KEY is not set, and SESSION_USE_SIGNER signs with it: set SECRET_KEY.")
         keys: list[Any] = [*(app.config.get("SECRET_KEY_FALLBACKS") or ()), app.secret_key]  # the last one signs
         return Signer(keys, salt=_SALT, key_derivation="hmac")
+
+
+def _is_shared(response: Response) -> bool:
+    """Tell whether caches for many people may keep the response, by its own word."""
+    return response.cache_control.public or response.cache_control.s_maxage is not None

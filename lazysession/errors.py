@@ -6,7 +6,7 @@ from werkzeug.exceptions import ServiceUnavailable
 
 
 class ConfigurationError(ValueError):
-    """A setting that cannot work, found at start-up; the message names the setting, its value and what is allowed."""
+    """A setting that cannot work; the message names the setting, its value and what is allowed."""
 
 
 class SessionReadOnly(RuntimeError):
@@ -20,4 +20,4 @@ class SessionUnavailable(ServiceUnavailable):
 
 
 class SessionConflict(RuntimeError):
-    """Someone else kept changing the stored session, and this request's changes could not be saved."""
+    """A change could not be stored beside those of others: too many of them, or CONFLICT forbids to merge."""

@@ -62,7 +62,7 @@ class LazySession:
         app.extensions["lazysession"] = self
         app.cli.add_command(lazysession_commands)
         if settings.rotate_on_login:
-            _rotate_on_login(app, interface)
+            _rotate_on_login(app)
 
 
 def _make_keeper(app: Flask, settings: Settings) -> Keeper:
@@ -92,6 +92,7 @@ def _keep_by_type(app: Flask, session_type: str, settings: Settings) -> Keeper:
             known = ", ".join(sorted({*flasksession.known_types(), *registry.names()}))
             raise ConfigurationError(f"SESSION_TYPE is {app.config['SESSION_TYPE']!r}; known are {known}.")
         return Wrapped(flasksession.build(app, session_type))
+    codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
     value, options = _store_settings(app, session_type)
     with app.app_context():
         backend = _from_setting(adapter, session_type, value, options)
@@ -100,7 +101,6 @@ def _keep_by_type(app: Flask, session_type: str, settings: Settings) -> Keeper:
     if adapter.left_to_flask_session(value, **options):
         interface = flasksession.build(app, session_type)
     else:
-        codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
         session_class = flasksession.session_class_of(adapter.drives)
         interface = flasksession.StoreInterface(app, backend, codec, session_class)
     return _over_backend(app, interface, backend, settings)
@@ -141,16 +141,16 @@ def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, set
     return ServerSide(interface, backend, codec, policy)
 
 
-def _rotate_on_login(app: Flask, interface: LazySessionInterface) -> None:
+def _rotate_on_login(app: Flask) -> None:
     """Give the session a new id whenever Flask-Login logs a user in: an id planted before is worth nothing then."""
     try:
         from flask_login import user_logged_in
     except ImportError:
         return
+    user_logged_in.connect(_rotate, app)
 
-    def rotate(_app: Flask, **_: object) -> None:
-        current = session._get_current_object()  # type: ignore[attr-defined]  # the proxy's type tells nothing
-        if type(current) is DeferredSession:
-            interface.regenerate(current)
 
-    user_logged_in.connect(rotate, app, weak=False)
+def _rotate(app: Flask, **_: object) -> None:
+    current = session._get_current_object()  # type: ignore[attr-defined]  # the proxy's type tells nothing
+    if type(current) is DeferredSession and isinstance(app.session_interface, LazySessionInterface):
+        app.session_interface.regenerate(current)

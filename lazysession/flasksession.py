@@ -26,6 +26,10 @@ _STORAGE_METHODS = (
     "_delete_session",
     "should_set_storage",
     "should_set_cookie",
+    "regenerate",
+    "_sign",
+    "_unsign",
+    "_get_signer",
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ from .errors import SessionReadOnly
 from .rules import RuleTable
 from .session import DeferredSession, assign
 from .signals import session_opened
-from .trace import caller
+from .trace import caller, server_timing
 
 logger = logging.getLogger("lazysession")
 
@@ -95,7 +96,7 @@ class LazySessionInterface(SessionInterface):
         raises_on_skipped_write: bool = False,
         trace: bool | None = None,
     ) -> None:
-        self.app = app
+        self._app = weakref.ref(app)  # the app has the interface; a circle would keep dropped apps until a collection
         self.keeper = keeper
         self.wrapped = keeper.wrapped
         self.rules = rules
@@ -112,6 +113,13 @@ class LazySessionInterface(SessionInterface):
         if name == "wrapped":  # not there yet: copied or unpickled without __init__
             raise AttributeError(name)
         return getattr(self.wrapped, name)
+
+    @property
+    def app(self) -> Flask:
+        """The app that the interface serves."""
+        app = self._app()
+        assert app is not None, "the app is gone"  # noqa: S101 - whoever asks holds a request of it
+        return app
 
     @property
     def session_class(self) -> type[SessionMixin]:
@@ -146,10 +154,13 @@ class LazySessionInterface(SessionInterface):
             return
         response.vary.add("Cookie")
         if session.lazy_origin:
-            response.headers.add("Server-Timing", f'session;desc="{session.lazy_origin} {opened.mode}"')
-        if not session.lazy_closed:
-            assign(session, "lazy_closed", True)  # before it can fail: Flask asks again for the error's response
-            self.keeper.close(app, opened, response)
+            response.headers.set("Server-Timing", server_timing(f"{session.lazy_origin} {opened.mode}"))
+        if session.lazy_failed:  # Flask saves again for the error's response; a failed write is tried once
+            return
+        assign(session, "lazy_failed", True)
+        self.keeper.close(app, opened, response)
+        assign(session, "lazy_failed", False)
+        assign(session, "lazy_closed", True)
 
     def regenerate(self, session: SessionMixin) -> None:
         """Give the session a new id, as Flask-Session's method of this name; an empty session gets one too.
@@ -170,22 +181,28 @@ class LazySessionInterface(SessionInterface):
         request = session.lazy_request
         started = time.perf_counter()
         with self._app_context():
-            decision = self._decide(request)
+            decision = self._mode_of(session)
             opened = self._open_in_mode(request, decision, cleared=cleared)
         opened.session.accessed = True
         if self.app.debug if self.trace is None else self.trace:
             duration = (time.perf_counter() - started) * 1000
             assign(session, "lazy_origin", f"opened by {caller()} in {duration:.1f} ms")
-        session_opened.send(self.app, session=session, mode=decision.mode, rule=decision.reason)
         return opened
+
+    def tell_opened(self, session: DeferredSession, opened: Opened) -> None:
+        """Send the signal; the session may be used by whoever hears it."""
+        session_opened.send(self.app, session=session, mode=opened.mode, rule=opened.rule)
 
     def _app_context(self) -> AbstractContextManager[Any]:
         return nullcontext() if has_app_context() else self.app.app_context()
 
-    def _decide(self, request: Request) -> Decision:
-        if not has_request_context() or current_request != request:
+    def _mode_of(self, session: DeferredSession) -> Decision:
+        if not has_request_context() or current_request != session.lazy_request:
             return _OUTSIDE  # the test client's session_transaction
-        return self.rules.decide(self.app, request)
+        decision = self.rules.mode_of(self.app, session.lazy_request)
+        if session.lazy_passed and decision.mode is Mode.NORMAL:  # no cookie can follow a refresh of the store
+            return Decision(Mode.PASSIVE, "after the response")
+        return decision
 
     def _open_in_mode(self, request: Request, decision: Decision, *, cleared: bool) -> Opened:
         if decision.mode is Mode.SKIP:
@@ -201,14 +218,16 @@ class LazySessionInterface(SessionInterface):
     def note_late_write(self, session: DeferredSession) -> None:
         """Log a write that comes after the session was saved: it is lost, and Flask does not say so."""
         logger.warning(
-            "The session is changed after the response to %s was made; the change is lost.", session.lazy_request.path
+            "The session is changed after the response to %s was made; the change is lost.",
+            session.lazy_request.path,
         )
 
     def _drop(self, opened: Opened, request: Request) -> None:
         if opened.session and request.endpoint not in self._dropped_at:
             self._dropped_at.add(request.endpoint)
             logger.warning(
-                "A change of the session was dropped: requests to %s skip it (%s). Said once for each endpoint.",
+                "A change of the session was dropped: requests to %s skip it (%s); a rule in LAZYSESSION_RULES with "
+                "mode 'normal' takes them back. Said once for each endpoint.",
                 request.endpoint or "unrouted paths",
                 opened.rule,
             )

@@ -39,9 +39,10 @@ def find_for_interface(interface: object) -> type[Adapter] | None:
 
 def missing_client(session_type: str, error: ImportError) -> ConfigurationError:
     """Make the error that says what to install for a SESSION_TYPE."""
+    extra = "cachelib" if session_type == "filesystem" else session_type  # two types, one library
     return ConfigurationError(
         f"SESSION_TYPE is {session_type!r}, and its client library is not installed ({error}): "
-        f"pip install 'lazysession[{session_type}]'"
+        f"pip install 'lazysession[{extra}]'"
     )
 
 

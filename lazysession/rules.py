@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterable
@@ -69,6 +70,8 @@ def compile_rule(pattern: Pattern, mode: object, where: str) -> Rule:
     """
     chosen = parse_mode(mode, where)
     if isinstance(pattern, re.Pattern):
+        if isinstance(pattern.pattern, bytes):
+            raise ConfigurationError(f"{where}: {pattern!r} matches bytes; paths are text.")
         return Rule(f"regex {pattern.pattern}", chosen, _path_matcher(pattern.search))
     if isinstance(pattern, str):
         return Rule(pattern, chosen, _compile_text(pattern, where))
@@ -89,14 +92,34 @@ def _compile_text(pattern: str, where: str) -> Matcher:
 
 
 def glob_to_regex(glob: str) -> re.Pattern[str]:
-    r"""Translate a path glob: ``**`` is any text, ``*`` any text within a segment, ``?`` one character of a segment.
+    """Translate a path glob: ``**`` is any text, ``*`` any text within a segment, ``?`` one character of a segment.
 
-    >>> glob_to_regex("/a/*.css").pattern
-    '/a/[^/]*\\.css'
+    The path is the client's choice, so matching must not try every way to share it out among the stars: what stands
+    between two stars is taken where it first fits. A lookahead with a back reference does that, as regular
+    expressions before Python 3.11 have no atomic groups.
     """
-    meanings = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*|\*|\?)", glob)
-    return re.compile("".join(meanings.get(part) or re.escape(part) for part in parts), re.DOTALL)
+    first, *others = (_segments_to_regex(part, last=False) for part in re.split(r"\*\*+", glob))
+    if not others:
+        return re.compile(_segments_to_regex(glob, last=True), re.DOTALL)
+    last = _segments_to_regex(re.split(r"\*\*+", glob)[-1], last=True)
+    between = [f".*?{part}" for part in others[:-1] if part]
+    atoms = [f"(?=(?P<span{number}>{part}))(?P=span{number})" for number, part in enumerate([first, *between])]
+    return re.compile("".join(atoms) + f".*{last}", re.DOTALL)
+
+
+_atoms = itertools.count()
+
+
+def _segments_to_regex(glob: str, *, last: bool) -> str:
+    """Translate a glob without ``**``; in the last part of a pattern its last star reaches as far as it can."""
+    texts = [re.escape(text).replace(r"\?", "[^/]") for text in re.split(r"\*", glob)]
+    regex = texts.pop(0)
+    while texts:
+        text, name = texts.pop(0), f"star{next(_atoms)}"
+        if last and not texts:
+            return f"{regex}[^/]*{text}"
+        regex += f"(?=(?P<{name}>[^/]*?{text}))(?P={name})"
+    return regex
 
 
 def _path_matcher(match: Callable[[str], object]) -> Matcher:
@@ -127,10 +150,10 @@ class RuleTable:
         self.rules = tuple(rules)
         self.skip_static = skip_static
 
-    def decide(self, app: Flask, request: Request) -> Decision:
+    def mode_of(self, app: Flask, request: Request) -> Decision:
         """Answer the mode of a request as far as it is known: before routing only path and method rules can match."""
         view = app.view_functions.get(request.endpoint) if request.endpoint else None
-        mode = view_mode(view)
+        mode = view_mode(view, request.method)
         if mode is not None:
             return Decision(mode, "@session_mode")
         for rule in self.rules:
@@ -151,10 +174,14 @@ class RuleTable:
                 )
 
 
-def view_mode(view: Callable[..., Any] | None) -> Mode | None:
-    """Answer the mode that ``@session_mode`` gave to a view function or to the class of a class-based view."""
-    mode = getattr(view, _VIEW_MODE, None) or getattr(getattr(view, "view_class", None), _VIEW_MODE, None)
-    return mode if isinstance(mode, Mode) else None
+def view_mode(view: Callable[..., Any] | None, method: str) -> Mode | None:
+    """Answer the mode that ``@session_mode`` gave to a view function, or to a class-based view or its method."""
+    view_class = getattr(view, "view_class", None)
+    for marked in (getattr(view_class, method.lower(), None), view, view_class):
+        mode = getattr(marked, _VIEW_MODE, None)
+        if isinstance(mode, Mode):
+            return mode
+    return None
 
 
 def is_static(app: Flask, endpoint: str | None) -> bool:

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 
-from .backend import Backend, Outcome, Renew
-from .closing import Cookie, Decision, Mode, Opened, Owed, Store, decide, merge
+from .backend import Backend, Record, Renew
+from .closing import Cookie, Decision, Mode, Opened, Owed, Store, decide
 from .codec import Codec
-from .cookies import SessionCookies
-from .errors import SessionConflict, SessionReadOnly, SessionUnavailable
-from .signals import session_conflict, session_write_dropped
+from .cookies import SessionCookies, SessionIds
+from .errors import SessionReadOnly, SessionUnavailable
+from .saving import RecordGone, Saving
 
 logger = logging.getLogger("lazysession")
 
-#: How often a change is merged with what someone else stored meanwhile, before it counts as failed.
-MERGES = 10
-_FREE_IDS = 3
 _CREATED = "_lazysession_created"
 
 
 class ServerSideInterface(Protocol):
     """What is relied on in Flask-Session's interfaces, of 0.8 and later."""
 
-    key_prefix: str
     use_signer: bool
     permanent: bool
-    sid_length: int
     session_class: Callable[..., Any]
-
-    def _generate_sid(self, session_id_length: int) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,9 @@ class Policy:
     def renew(self, lifetime: float) -> Renew:
         """Answer the refresh that a session of this lifetime, in seconds, gets when it is used."""
         throttle = self.refresh_throttle
-        return Renew(lifetime, min(lifetime / 10, 3600.0) if throttle is None else throttle)
+        if throttle is None or throttle >= lifetime:  # the lifetime may be changed after the settings were checked
+            throttle = min(lifetime / 10, 3600.0)
+        return Renew(lifetime, throttle)
 
 
 class ServerSide:
@@ -82,7 +77,9 @@ class ServerSide:
         self.clock = clock
         self._asked: ServerSideInterface = interface  # type: ignore[assignment]  # Flask-Session has no annotations
         self.session_class: type[SessionMixin] = interface.session_class  # type: ignore[attr-defined]
-        self.cookies = SessionCookies(interface, signed=self._asked.use_signer, sample=self._new_id())
+        self.ids = SessionIds(interface)
+        self.cookies = SessionCookies(interface, self.ids, signed=self._asked.use_signer)
+        self._saving = Saving(backend, codec, self.ids, policy.conflict)
 
     def unavailable(self, app: Flask) -> bool:
         """Tell that sessions are always to be had: opening answers a session whatever the cookie says."""
@@ -92,7 +89,7 @@ class ServerSide:
 
     def new(self, app: Flask, request: Request, decision: Decision) -> Opened:
         """Answer an empty session under a new id, without asking the store."""
-        session = self._asked.session_class(sid=self._new_id(), permanent=self._asked.permanent)
+        session = self._asked.session_class(sid=self.ids.new(), permanent=self._asked.permanent)
         return Opened(session, decision.mode, decision.reason)
 
     def open(self, app: Flask, request: Request, decision: Decision) -> Opened:
@@ -104,7 +101,7 @@ class ServerSide:
         if sid is None:
             return self.new(app, request, decision)
         try:
-            record = self.backend.read(self._key(sid), self._renew(app, decision.mode))
+            record = self.backend.read(self.ids.key(sid), self._renew(app, decision.mode))
         except Exception as error:  # whatever the client raises: the contract leaves it the choice
             return self._open_without_store(app, request, error)
         data = self.codec.decode(record.payload) if record is not None else None
@@ -112,7 +109,7 @@ class ServerSide:
             if record is not None:
                 logger.warning("A stored session of %d bytes cannot be decoded; a new one begins.", len(record.payload))
             return self.new(app, request, decision)
-        return self._open_record(app, request, decision, sid, record.payload, data, refreshed=record.refreshed)
+        return self._open_record(app, request, decision, sid, record, data)
 
     def start_over(self, app: Flask, request: Request, decision: Decision) -> Opened:
         """Answer an empty session under a new id; the one that the cookie names ends with this request, unread."""
@@ -122,14 +119,16 @@ class ServerSide:
         return opened
 
     def _open_record(
-        self, app: Flask, request: Request, decision: Decision, sid: str, payload: bytes, data: dict[str, Any],
-        *, refreshed: bool,
-    ) -> Opened:  # fmt: skip
+        self, app: Flask, request: Request, decision: Decision, sid: str, record: Record, data: dict[str, Any]
+    ) -> Opened:
         created = data.pop(_CREATED, None) if self.policy.absolute_lifetime is not None else None
-        if created is not None and self._absolute_rest(created) <= 0:
+        if not isinstance(created, (int, float)):
+            created = None
+        elif self._absolute_rest(created) <= 0:
             return self.new(app, request, decision)
-        session = self._asked.session_class(data, sid=sid)
-        return Opened(session, decision.mode, decision.reason, sid, payload, refreshed, created=created)
+        opened = Opened(self._asked.session_class(data, sid=sid), decision.mode, decision.reason, sid, record.payload)
+        opened.refreshed, opened.remaining, opened.created = record.refreshed, record.remaining, created
+        return opened
 
     def _open_without_store(self, app: Flask, request: Request, error: Exception) -> Opened:
         if self.policy.on_read_error == "raise":
@@ -151,20 +150,25 @@ class ServerSide:
         """
         if not opened.saves:
             return
-        payload = self._encode(opened)
-        owed = self._decide(opened, payload)
+        payload = self._encode_unless_as_read(opened)
+        owed = self._owed(opened, payload)
         if owed.store is not Store.NOTHING:
             if opened.mode is Mode.READONLY:
                 raise SessionReadOnly(f"The session was changed in mode readonly ({opened.rule}).")
             payload = self._stamp(opened, payload)
-        if self._settle_store(app, opened, payload, owed):
-            self._settle_cookie(app, opened, response, owed)
+            keep, lifetime = opened.mode is Mode.PASSIVE, self._lifetime(app, opened)
+            try:
+                stored = self._saving.settle(app, opened, owed.store, payload, lifetime, keep)
+            except RecordGone:
+                return
+            owed = self._take_over(opened, payload, stored, owed)
+        self._settle_cookie(app, opened, response, owed)
 
     def rotate(self, session: SessionMixin) -> None:
         """Give the session a new id; closing sees that it is not the stored one."""
-        session.sid = self._new_id()  # type: ignore[attr-defined]
+        session.sid = self.ids.new()  # type: ignore[attr-defined]
 
-    def _decide(self, opened: Opened, payload: bytes) -> Owed:
+    def _owed(self, opened: Opened, payload: bytes) -> Owed:
         return decide(
             had_record=opened.sid is not None or opened.cleared,
             empty=not opened.session,
@@ -180,59 +184,20 @@ class ServerSide:
             return False
         # Bytes that another format or version wrote differ without a change; ours of the same data are the measure.
         before = self.codec.decode(opened.payload)
+        if before is not None and opened.created is not None:
+            before[_CREATED] = before.pop(_CREATED)  # to the end, where encoding puts it
         return before is None or self.codec.encode(before) != payload
 
-    def _settle_store(self, app: Flask, opened: Opened, payload: bytes, owed: Owed) -> bool:
-        """Write what is owed; False when the record was gone, so that the cookie is left alone."""
-        if owed.store is Store.REPLACE:
-            return self._replace(app, opened, payload)
-        if owed.store in (Store.CREATE, Store.MOVE):
-            self._create(app, opened, payload)
-        if owed.store in (Store.DELETE, Store.MOVE) and opened.sid is not None:
-            self.backend.delete(self._key(opened.sid))
-        return True
-
-    def _create(self, app: Flask, opened: Opened, payload: bytes) -> None:
-        for _ in range(_FREE_IDS):
-            if self.backend.create(self._key(_id(opened.session)), payload, self._lifetime(app, opened)):
-                return
-            self.rotate(opened.session)
-        raise SessionConflict("The session could not be stored: every new session id was taken.")
-
-    def _replace(self, app: Flask, opened: Opened, payload: bytes) -> bool:
-        key, seen = self._key(opened.sid or ""), opened.payload or b""  # both are there: it was read
-        lifetime = None if opened.mode is Mode.PASSIVE else self._lifetime(app, opened)
-        for _ in range(MERGES):
-            outcome, found = self.backend.replace(key, payload, lifetime, seen)
-            if outcome is Outcome.STORED:
-                return True
-            if outcome is Outcome.CHANGED and found is None:
-                record = self.backend.read(key, None)
-                found = record.payload if record is not None else None
-            if found is None:
-                return self._write_dropped(app)
-            payload, seen = self._reconcile(app, opened, payload, found), found
-        raise SessionConflict(f"The session kept changing: {MERGES} attempts to merge this request's changes failed.")
-
-    def _reconcile(self, app: Flask, opened: Opened, payload: bytes, found: bytes) -> bytes:
-        """Answer what to store in the place of ``found``, which someone else stored since this request read."""
-        if self.policy.conflict == "raise":
-            raise SessionConflict(
-                "The stored session was changed by another request (LAZYSESSION_CONFLICT is 'raise')."
-            )
-        base, theirs = self.codec.decode(opened.payload or b""), self.codec.decode(found)
-        mine = self.codec.decode(payload)
-        if self.policy.conflict == "overwrite" or base is None or mine is None or theirs is None:
-            return payload
-        merged = merge(base, mine, theirs)
-        if merged.contested:
-            session_conflict.send(app, keys=merged.contested)
-        return self.codec.encode(merged.data)
-
-    def _write_dropped(self, app: Flask) -> bool:
-        logger.warning("A change of the session was dropped: the stored session ended while the request ran.")
-        session_write_dropped.send(app)
-        return False
+    def _take_over(self, opened: Opened, payload: bytes, stored: bytes | None, owed: Owed) -> Owed:
+        """Make the stored session the one that was read, in case that it is saved again; answer what is still owed."""
+        if stored is not None and stored != payload:
+            replace_items(opened.session, self.codec.decode(stored) or {})
+            opened.session.pop(_CREATED, None)
+        opened.sid, opened.payload = (None, None) if stored is None else (_id(opened.session), stored)
+        opened.refreshed = opened.cleared = opened.ended = False
+        if stored is None:
+            return Owed(owed.store, Cookie.DELETE)
+        return Owed(owed.store, Cookie.KEEP if owed.cookie is Cookie.DELETE else owed.cookie)
 
     def _settle_cookie(self, app: Flask, opened: Opened, response: Response, owed: Owed) -> None:
         if owed.cookie is Cookie.DELETE:
@@ -241,19 +206,22 @@ class ServerSide:
             renewal = owed.cookie is Cookie.RENEW
             self.cookies.set(app, opened.session, _id(opened.session), response, renewal=renewal)
 
-    # Ids, keys, bytes and seconds
-
-    def _new_id(self) -> str:
-        return self._asked._generate_sid(self._asked.sid_length)  # pyright: ignore[reportPrivateUsage]  # theirs
-
-    def _key(self, sid: str) -> str:
-        return self._asked.key_prefix + sid
+    # Bytes and seconds
 
     def _encode(self, opened: Opened) -> bytes:
         data: dict[str, Any] = dict(opened.session)
         if opened.created is not None:
             data[_CREATED] = opened.created
         return self.codec.encode(data)
+
+    def _encode_unless_as_read(self, opened: Opened) -> bytes:
+        try:
+            return self._encode(opened)
+        except (TypeError, ValueError):
+            # What was stored by other means (a pickle, another format) and is unchanged needs no encoding.
+            if opened.payload is not None and self.codec.decode(opened.payload) == dict(opened.session):
+                return opened.payload
+            raise
 
     def _stamp(self, opened: Opened, payload: bytes) -> bytes:
         """Write down when the session began, where an absolute lifetime asks for it and nobody did so before."""
@@ -269,12 +237,21 @@ class ServerSide:
 
     def _lifetime(self, app: Flask, opened: Opened) -> float:
         lifetime: float = app.permanent_session_lifetime.total_seconds()
+        if opened.mode is Mode.PASSIVE and opened.remaining is not None:
+            lifetime = opened.remaining
         if self.policy.absolute_lifetime is None:
             return lifetime
         return min(lifetime, self._absolute_rest(opened.created if opened.created is not None else self.clock()))
 
     def _absolute_rest(self, created: float) -> float:
         return created + (self.policy.absolute_lifetime or 0) - self.clock()
+
+
+def replace_items(session: SessionMixin, data: Mapping[str, Any]) -> None:
+    """Give a session other items."""
+    for key in [key for key in session if key not in data]:
+        del session[key]
+    session.update(data)
 
 
 def _id(session: SessionMixin) -> str:

@@ -31,6 +31,10 @@ class Opener(Protocol):
         """Open the session for good; ``cleared`` starts it empty, without reading where the store allows that."""
         ...
 
+    def tell_opened(self, session: DeferredSession, opened: Opened) -> None:
+        """Tell whoever listens that the session was opened."""
+        ...
+
     def note_late_write(self, session: DeferredSession) -> None:
         """Hear of a write after the response was saved."""
         ...
@@ -61,7 +65,8 @@ class DeferredSession(SessionMixin):
     lazy_permanent: bool | None = None
     lazy_opening = False
     lazy_failure: SessionUnavailable | None = None
-    lazy_closed = False  # settled, or tried to be
+    lazy_closed = False  # saved
+    lazy_failed = False  # saving failed
     lazy_passed = False  # Flask was told that there is nothing to save
     lazy_origin = ""
     accessed = False
@@ -117,7 +122,8 @@ class DeferredSession(SessionMixin):
                 assign(self, "lazy_opening", False)
             self._lazy_apply_permanent(opened)
             assign(self, "lazy_opened", opened)
-            return opened
+        self.lazy_opener.tell_opened(self, opened)
+        return opened
 
     def _lazy_open_lock(self) -> Any:
         with _LOCK_OF_LOCKS:
@@ -202,12 +208,10 @@ class DeferredSession(SessionMixin):
 
     def get(self, key: str, default: Any = None) -> Any:
         """As of the wrapped session class; a transient key is absent while the session is not opened."""
-        ...
         return default if self._lazy_is_transient(key) else self._lazy_read().get(key, default)
 
     def pop(self, key: str, default: Any = _REQUIRED) -> Any:
         """As of the wrapped session class; popping what is not there changes nothing, so every mode allows it."""
-        ...
         if key not in self:
             if default is _REQUIRED:
                 raise KeyError(key)
@@ -216,16 +220,16 @@ class DeferredSession(SessionMixin):
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """As of the wrapped session class; a key that is there changes nothing, so every mode allows it."""
-        ...
         session = self._lazy_read() if key in self._lazy_read() else self.lazy_write()
         return session.setdefault(key, default)
 
     def clear(self) -> None:
         """As of the wrapped session class; first thing in a request, it does not read what it clears."""
-        ...
         if self.lazy_opened is None:
             self.lazy_open(cleared=True)
         self.lazy_write().clear()
+        if self.lazy_opened is not None:
+            self.lazy_opened.ended = True
 
     def __ior__(self, other: Any) -> DeferredSession:
         self.lazy_write().update(other)

@@ -62,7 +62,7 @@ class Settings:
         :raises ConfigurationError: for the first setting that is wrong or unknown.
         """
         _refuse_unknown_names(config)
-        if lifetime <= 0:
+        if not lifetime > 0:
             raise ConfigurationError(
                 f"PERMANENT_SESSION_LIFETIME is {lifetime:g} seconds: no session would live. Allowed is more than 0."
             )
@@ -150,7 +150,7 @@ def _throttle(read: _Reader, lifetime: float) -> float | None:
 
 def _absolute_lifetime(read: _Reader) -> float | None:
     limit = read.seconds("ABSOLUTE_LIFETIME")
-    if limit is not None and limit <= 0:
+    if limit is not None and not limit > 0:  # nan, too
         raise read.refuse("ABSOLUTE_LIFETIME", "more than 0 seconds, or None for no limit")
     return limit
 

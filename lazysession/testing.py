@@ -160,6 +160,18 @@ class Contract:
         assert held.backend.read(KEY, ALWAYS) is None
         assert held.backend.create(KEY, b"3", 1000)
 
+    def test_delete_names_what_it_saw(self, held: Held) -> None:
+        """With a payload seen, only that payload is deleted; without, whatever is there."""
+        assert held.backend.delete(KEY, b"1") == Replaced(Outcome.GONE)
+        assert held.backend.delete(KEY).outcome is Outcome.STORED
+        held.backend.create(KEY, b"theirs", 1000)
+        deleted = held.backend.delete(KEY, b"other")
+        assert deleted.outcome is Outcome.CHANGED
+        assert deleted.found in (b"theirs", None)
+        assert held.read().payload == b"theirs"
+        assert held.backend.delete(KEY, b"theirs").outcome is Outcome.STORED
+        assert held.backend.read(KEY, None) is None
+
     def test_a_refresh_keeps_alive(self, held: Held) -> None:
         """A session that is refreshed outlives its first lifetime, and ends one lifetime after its last refresh."""
         held.backend.create(KEY, b"1", 1000)
@@ -264,6 +276,21 @@ class ComparesAtomically:
                 partial(held.backend.read, key, ALWAYS),
             )
             assert held.backend.read(key, None) is None
+
+    def test_a_delete_of_what_was_seen_loses_nothing(self, held: Held) -> None:
+        """Of a replace and a delete that saw the same payload, one wins and the other is told."""
+        for turn in range(self.turns):
+            key = f"{KEY}{turn}"
+            held.backend.create(key, b"1", 1000)
+            replaced, deleted = race(
+                partial(held.backend.replace, key, b"2", 1000, b"1"), partial(held.backend.delete, key, b"1")
+            )
+            record = held.backend.read(key, None)
+            if record is None:
+                assert (replaced.outcome, deleted.outcome) == (Outcome.GONE, Outcome.STORED)
+            else:
+                assert (replaced.outcome, deleted.outcome) == (Outcome.STORED, Outcome.CHANGED)
+                assert record.payload == b"2"
 
     def test_many_processes_count_together(self, held: Held) -> None:
         """A counter that many processes raise by compare and replace loses no step."""

@@ -18,5 +18,11 @@ def caller() -> str:
     return f"{frame.f_globals.get('__name__', '?')}:{frame.f_code.co_name}:{frame.f_lineno}"
 
 
+def server_timing(description: str) -> str:
+    """Answer the value of a Server-Timing header; names of functions may hold any letters, headers may not."""
+    text = description.encode("ascii", "backslashreplace").decode().replace("\\", "/").replace('"', "'")
+    return f'session;desc="{text}"'
+
+
 def _is_machinery(module: str) -> bool:
     return module in _MACHINERY or module.startswith("lazysession.")

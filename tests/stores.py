@@ -27,6 +27,7 @@ class RedisStore:
     """A real Redis, counted by its own MONITOR: what a client sent, without the commands inside scripts."""
 
     read, refresh, write, create, delete = ("EVALSHA",), ("EVALSHA",), ("EVALSHA",), ("SET",), ("DEL",)
+    delete_seen = ("EVALSHA",)
     session_type = "redis"
 
     def __init__(self, url: str) -> None:
@@ -39,6 +40,7 @@ class RedisStore:
         backend = RedisBackend(self.client)
         backend.read("nothing", Renew(1, 0))
         backend.replace("nothing", b"", None, b"")
+        backend.delete("nothing", b"")
 
     def config(self) -> dict[str, Any]:
         return {"SESSION_TYPE": "redis", "SESSION_REDIS": self.client}
@@ -108,6 +110,7 @@ class SqlStore:
     """A SQLite file, counted by SQLAlchemy's events; time passes on the backend's clock."""
 
     read, refresh, write, create, delete = ("SELECT",), ("SELECT", "UPDATE"), ("UPDATE",), ("INSERT",), ("DELETE",)
+    delete_seen = ("DELETE",)
     session_type = "sqlalchemy"
 
     def __init__(self, folder: Path) -> None:

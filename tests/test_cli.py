@@ -35,14 +35,26 @@ def run(app: Flask, *arguments: str) -> str:
 def test_table(app: Flask) -> None:
     """Every route with its mode, and what decided it."""
     assert run(app) == (
-        "Endpoint  Methods    Rule                     Mode     Decided by\n"
-        "--------  ---------  -----------------------  -------  -------------\n"
-        "health    GET        /health                  skip     /health\n"
-        "index     GET        /                        normal   default\n"
-        "item      GET, POST  /item/<int:number>       normal   default\n"
-        "poll      GET        /poll                    passive  @session_mode\n"
-        "static    GET        /static/<path:filename>  skip     static files\n"
+        "Endpoint  Methods  Rule                     Mode     Decided by\n"
+        "--------  -------  -----------------------  -------  -------------\n"
+        "health    GET      /health                  skip     /health\n"
+        "index     GET      /                        normal   default\n"
+        "item      GET      /item/<int:number>       normal   default\n"
+        "item      POST     /item/<int:number>       normal   method:POST\n"
+        "poll      GET      /poll                    passive  @session_mode\n"
+        "static    GET      /static/<path:filename>  skip     static files\n"
     )
+
+
+def test_rules_that_need_a_real_request() -> None:
+    """A callable that asks for what the command cannot make up is said so, and the table goes on."""
+    app = Flask("shop", static_folder=None)
+    app.config["LAZYSESSION_RULES"] = [(lambda request: request.view_args["number"] > 5, "skip")]
+    LazySession(app)
+    app.add_url_rule("/item/<int:number>", "item", lambda number: "")
+    assert "a rule cannot tell without a real request (TypeError)" in run(app)
+    assert run(app, "/item/7").splitlines()[-1].split()[1] == "skip"
+    assert run(app, "/item/7?x=1").splitlines()[-1].split()[:2] == ["item", "skip"]
 
 
 @pytest.mark.parametrize(
@@ -78,3 +90,13 @@ def test_an_app_whose_interface_was_replaced(app: Flask) -> None:
     result = app.test_cli_runner().invoke(args=["lazysession", "rules"])
     assert result.exit_code == 1
     assert "its interface is RedisSessionInterface" in result.output
+
+
+def test_hosts_and_subdomains() -> None:
+    """Where routes depend on the host, a whole URL finds them."""
+    app = Flask("shop", subdomain_matching=True)
+    app.config["SERVER_NAME"] = "example.com"
+    LazySession(app)
+    app.add_url_rule("/x", "x", lambda: "", subdomain="api")
+    last = run(app, "http://api.example.com/x").splitlines()[-1]
+    assert last.split() == ["x", "normal", "default"]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazysession.closing import Cookie, Mode, Owed, Store, decide, merge
+from lazysession.codec import Codec
 
 FACTS: dict[str, Any] = {
     "had_record": True,
@@ -74,3 +75,19 @@ def test_merge_without_a_conflict(base: dict[str, int], mine: dict[str, int]) ->
     """When nobody else changed anything, the merge is mine; when I changed nothing, it is theirs."""
     assert merge(base, mine, base) == (mine, ())
     assert merge(base, base, mine) == (mine, ())
+
+
+@pytest.mark.parametrize(
+    ("base", "mine", "theirs", "merged"),
+    [
+        ({"flag": 0}, {"flag": False}, {"flag": 0, "x": 1}, {"flag": False, "x": 1}),
+        ({"p": float("inf")}, {"p": float("inf"), "x": 1}, {"p": 5}, {"p": 5, "x": 1}),
+        ({"n": 1}, {"n": 1.0}, {"n": 1, "x": 1}, {"n": 1.0, "x": 1}),
+    ],
+)
+def test_values_are_compared_as_they_are_stored(base: Any, mine: Any, theirs: Any, merged: Any) -> None:
+    """0 and False, 1 and 1.0 are different values, although Python calls them equal; NaN is the same as itself."""
+    answer = merge(base, mine, theirs, same=Codec("msgpack").same).data
+    assert repr(answer) == repr({key: merged[key] for key in answer})
+    nan = float("nan")
+    assert merge({"p": nan}, {"p": nan, "x": 1}, {"p": 5}, same=Codec("msgpack").same).data == {"p": 5, "x": 1}

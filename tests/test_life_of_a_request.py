@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from flask import Flask, make_response, session
+from flask import Flask, make_response, session, stream_with_context
 from flask.testing import FlaskClient
 from flask_login import LoginManager, UserMixin, login_user
 from stores import LIVE
@@ -18,6 +18,7 @@ from lazysession import (
     SessionConflict,
     SessionReadOnly,
     session_conflict,
+    session_mode,
     session_opened,
     session_write_dropped,
 )
@@ -148,8 +149,8 @@ class TestOverlaps:
 class TestIds:
     """New ids, and ids that somebody made up."""
 
-    @pytest.mark.parametrize("path", ["/full", "/empty"])
-    def test_regenerate(self, store: Any, make_app: MakeApp, path: str) -> None:
+    @pytest.mark.parametrize(("path", "delete"), [("/full", "delete_seen"), ("/empty", "delete")])
+    def test_regenerate(self, store: Any, make_app: MakeApp, path: str, delete: str) -> None:
         """A new id on full and on cleared sessions; the new record is there before the old one goes."""
         app = make_app()
         regenerate = app.session_interface.regenerate  # type: ignore[attr-defined]
@@ -170,7 +171,7 @@ class TestIds:
         client = put(store, app, user=1)
         with store.counted() as trips:
             sid = client.get(path).text
-        assert tuple(trips)[-2:] == store.create + store.delete
+        assert tuple(trips)[-2:] == store.create + getattr(store, delete)
         assert sid != LIVE
         assert stored(store, app) == {f"session:{sid}": {"_permanent": True, "user": 1}}
         cookie = client.get_cookie("session")
@@ -572,3 +573,153 @@ def test_nothing_secret_is_logged(store: Any, make_app: MakeApp, caplog: pytest.
     put(store, app, password="hunter2").get("/")
     assert LIVE not in caplog.text
     assert "hunter2" not in caplog.text
+
+
+class TestRotationOverlaps:
+    """A rotation beside other requests."""
+
+    def rotating(self, app: Flask, other: Callable[[], Any], mode: str = "normal") -> None:
+        def view() -> str:
+            session.get("a")
+            other()
+            app.session_interface.regenerate(session)  # type: ignore[attr-defined]
+            session["mine"] = 1
+            return ""
+
+        app.add_url_rule("/", view_func=session_mode(mode)(view))
+
+    def test_a_rotation_revives_nothing(self, store: Any, make_app: MakeApp) -> None:
+        """A session that ended while it was rotated stays ended, under either id."""
+        app = make_app()
+        self.rotating(app, lambda: store.remove(app, KEY))
+        response = put(store, app, a=1).get("/")
+        assert "Set-Cookie" not in response.headers
+        assert stored(store, app) == {}
+
+    @pytest.mark.parametrize("policy", ["merge", "raise"])
+    def test_a_rotation_loses_nothing(self, store: Any, make_app: MakeApp, policy: str) -> None:
+        """What another request stored meanwhile reaches the new id; or, with "raise", no new id is left behind."""
+        app = make_app(LAZYSESSION_CONFLICT=policy)
+
+        def other() -> None:
+            store.remove(app, KEY)
+            store.put(app, KEY, msgspec.msgpack.encode({"_permanent": True, "a": 1, "theirs": 2}))
+
+        self.rotating(app, other)
+        client = put(store, app, a=1)
+        if policy == "raise":
+            with pytest.raises(SessionConflict):
+                client.get("/")
+            assert list(stored(store, app)) == [KEY]
+        else:
+            client.get("/")
+            ((key, data),) = stored(store, app).items()
+            assert key != KEY
+            assert data == {"_permanent": True, "a": 1, "theirs": 2, "mine": 1}
+
+    def test_a_passive_rotation_keeps_the_remaining_life(self, store: Any, make_app: MakeApp) -> None:
+        """A new id in mode passive is no longer life."""
+        app = make_app(PERMANENT_SESSION_LIFETIME=1000)
+        self.rotating(app, lambda: None, "passive")
+        client = put(store, app, a=1)
+        store.pass_time(app, 31 * 86400 - 400)
+        client.get("/")
+        (key,) = stored(store, app)
+        assert key != KEY
+        assert 395 < store.remaining(app, key) <= 400
+
+
+def test_listeners_may_use_the_session(memory_app: MakeApp) -> None:
+    """The signal comes when the session is open, so a listener may read it."""
+    app = memory_app()
+    app.add_url_rule("/", view_func=lambda: str(session.get("a")))
+    heard: list[Any] = []
+
+    def note(_app: Flask, **details: Any) -> None:
+        heard.append(dict(details["session"]))
+
+    with session_opened.connected_to(note, app):
+        app.test_client().get("/")
+    assert heard == [{"_permanent": True}]
+
+
+def test_creation_times_are_no_change(memory_app: MakeApp) -> None:
+    """Where the time of creation stands in the stored bytes does not matter: a read is a read."""
+    app = memory_app(LAZYSESSION_ABSOLUTE_LIFETIME=3600)
+    app.add_url_rule("/", view_func=session_mode("readonly")(lambda: str(session.get("a"))))
+    keeper = app.session_interface.keeper  # type: ignore[attr-defined]
+    created = keeper.clock()
+    payload = msgspec.msgpack.encode({"_permanent": True, "_lazysession_created": created, "a": 1})
+    app.session_interface.client.set(KEY, payload, ex=1000)  # type: ignore[attr-defined]
+    client = app.test_client()
+    client.set_cookie("session", LIVE)
+    assert client.get("/").text == "1"
+
+
+def test_unencodable_but_unchanged(memory_app: MakeApp) -> None:
+    """A pickled session with a value that no format has can be read; changing it is the error that it always was."""
+    app = memory_app(LAZYSESSION_ALLOW_PICKLE=True)
+    app.testing = False
+    app.add_url_rule("/read", "read", lambda: str(session["a"]))
+    app.add_url_rule("/write", "write", lambda: session.update(b=1) or "")
+    app.session_interface.client.set(KEY, pickle.dumps({"a": 1 + 2j}), ex=10**7)  # type: ignore[attr-defined]
+    client = app.test_client()
+    client.set_cookie("session", LIVE)
+    assert client.get("/read").text == "(1+2j)"
+    assert client.get("/write").status_code == 500
+
+
+def test_the_trace_header_is_ascii(memory_app: MakeApp) -> None:
+    """Views may have names in any script; headers may not."""
+    app = memory_app(LAZYSESSION_TRACE=True)
+
+    def 购物车() -> str:  # noqa: N802
+        return str(session.get("a"))
+
+    app.add_url_rule("/", view_func=购物车)
+    header = app.test_client().get("/").headers["Server-Timing"]
+    assert header.isascii()
+    assert header.count('"') == 2
+
+
+def test_a_stream_that_opens_late_does_not_refresh(store: Any, make_app: MakeApp) -> None:
+    """Store and cookie stay together: when no cookie can follow any more, the expiry is not moved."""
+    app = make_app(PERMANENT_SESSION_LIFETIME=1000)
+
+    @app.route("/")
+    def view() -> Any:
+        return stream_with_context(str(session.get("a")) for _ in range(1))
+
+    client = put(store, app, a=1)
+    store.pass_time(app, 31 * 86400 - 400)
+    assert client.get("/").text == "1"
+    assert 395 < store.remaining(app, KEY) <= 400
+
+
+def test_a_lifetime_that_shrank_below_the_throttle(store: Any, make_app: MakeApp) -> None:
+    """Sessions in use are refreshed all the same when the lifetime is changed after the settings were checked."""
+    app = make_app(PERMANENT_SESSION_LIFETIME=10000, LAZYSESSION_REFRESH_THROTTLE=5000)
+    app.config["PERMANENT_SESSION_LIFETIME"] = 1000
+    app.add_url_rule("/", view_func=lambda: str(session.get("a")))
+    client = put(store, app, a=1)
+    store.pass_time(app, 31 * 86400 - 400)
+    assert client.get("/").text == "1"
+    assert 995 < store.remaining(app, KEY) <= 1000
+
+
+def test_shared_caches_by_age_alone(memory_app: MakeApp) -> None:
+    """s-maxage makes a response public without the word."""
+    app = memory_app(LAZYSESSION_REFRESH_THROTTLE=0)
+
+    @app.route("/")
+    def view() -> Any:
+        session.setdefault("a", 1)
+        response = make_response("")
+        response.cache_control.s_maxage = 60
+        return response
+
+    client = app.test_client()
+    assert client.get("/").headers["Cache-Control"] == "private"
+    response = client.get("/")
+    assert "Set-Cookie" not in response.headers
+    assert "s-maxage=60" in response.headers["Cache-Control"]

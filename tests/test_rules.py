@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask, request, session
 from flask.views import MethodView
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stores import LIVE
 
 from lazysession import ConfigurationError, LazySession, SessionReadOnly, session_mode
@@ -41,6 +43,35 @@ def test_globs(glob: str, path: str, matches: bool) -> None:
     assert (glob_to_regex(glob).fullmatch(path) is not None) is matches
 
 
+GLOBS = st.lists(st.sampled_from(["a", "b", "/", "*", "**", "?", "ab"]), max_size=7).map("".join)
+
+
+def matches(glob: str, path: str) -> bool:
+    """Match as the definition says, trying every way."""
+    if not glob:
+        return not path
+    if glob.startswith("**"):
+        return any(matches(glob[2:], path[taken:]) for taken in range(len(path) + 1))
+    if glob.startswith("*"):
+        longest = (path + "/").index("/")
+        return any(matches(glob[1:], path[taken:]) for taken in range(longest + 1))
+    return bool(path) and (path[0] == glob[0] or (glob[0] == "?" and path[0] != "/")) and matches(glob[1:], path[1:])
+
+
+@given(glob=GLOBS, path=st.text(alphabet="ab/", max_size=8))
+@settings(max_examples=2000, deadline=None)
+def test_globs_match_by_their_definition(glob: str, path: str) -> None:
+    """The regex, which gives up early, finds what trying everything finds."""
+    assert (glob_to_regex(glob).fullmatch(path) is not None) == matches(re.sub(r"\*\*+", "**", glob), path)
+
+
+def test_hostile_paths_are_matched_in_time() -> None:
+    """A pattern with many stars takes no time that grows with their number; without that, this test does not end."""
+    assert glob_to_regex("/**/**/**/**/**/x").fullmatch("/" * 4000) is None
+    assert glob_to_regex("/**/a/**/b/**/c/**/d").fullmatch("/a/b" * 1000) is None
+    assert glob_to_regex("/*a*a*a*a*a*b").fullmatch("/" + "a" * 4000) is None
+
+
 def decide(rules: list[tuple[Any, str]], path: str = "/admin/users", method: str = "GET") -> str:
     """Decide a request to an app with a blueprint ``admin``."""
     app = Flask("shop")
@@ -52,7 +83,7 @@ def decide(rules: list[tuple[Any, str]], path: str = "/admin/users", method: str
     app.register_blueprint(outer)
     table = RuleTable([compile_rule(*rule, "RULES") for rule in rules], skip_static=True)
     with app.test_request_context(path, method=method):
-        return table.decide(app, request._get_current_object()).mode.value  # type: ignore[attr-defined, no-any-return]
+        return table.mode_of(app, request._get_current_object()).mode.value  # type: ignore[attr-defined, no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +132,7 @@ def test_the_first_match_decides() -> None:
         ("endpoint:", "skip", "is not a pattern"),
         ("view:x", "skip", "is not a pattern"),
         (7, "skip", "7 is not a pattern"),
+        (re.compile(b"/a"), "skip", "matches bytes"),
         ("/a", "skipp", "'skipp' is not a session mode; allowed are 'normal', 'passive', 'readonly', 'skip'"),
     ],
 )
@@ -152,6 +184,25 @@ def test_session_mode_at_the_view(store: Any, make_app: MakeApp) -> None:
     with store.counted() as trips:
         assert [client.get(path).text for path in ("/below", "/above", "/class")] == ["None"] * 3
     assert trips == []
+
+
+class MixedView(MethodView):
+    init_every_request = False
+
+    @session_mode("skip")
+    def get(self) -> str:
+        return str(session.get("a"))
+
+    def post(self) -> str:
+        return str(session.get("a"))
+
+
+def test_session_mode_at_a_method(store: Any, make_app: MakeApp) -> None:
+    """The methods of a class-based view may differ."""
+    app = make_app()
+    app.add_url_rule("/mixed", view_func=MixedView.as_view("mixed"))
+    client = client_with_session(store, app)
+    assert (client.get("/mixed").text, client.post("/mixed").text) == ("None", "1")
 
 
 def test_session_mode_refuses_other_modes() -> None:
@@ -262,7 +313,8 @@ def test_skip_drops_writes(store: Any, in_mode: Callable[..., Any], caplog: pyte
     assert "Vary" not in response.headers
     assert "Set-Cookie" not in response.headers
     assert [record.getMessage() for record in caplog.records if record.name == "lazysession"] == [
-        "A change of the session was dropped: requests to write skip it (@session_mode). Said once for each endpoint."
+        "A change of the session was dropped: requests to write skip it (@session_mode); a rule in "
+        "LAZYSESSION_RULES with mode 'normal' takes them back. Said once for each endpoint."
     ]
 
 
@@ -303,7 +355,7 @@ def test_static_may_be_kept(memory_app: MakeApp) -> None:
     table = RuleTable([], skip_static=False)
     app = Flask("shop", static_folder="static")
     with app.test_request_context("/static/a"):
-        assert table.decide(app, request._get_current_object()).mode == "normal"  # type: ignore[attr-defined]
+        assert table.mode_of(app, request._get_current_object()).mode == "normal"  # type: ignore[attr-defined]
 
 
 def test_a_view_named_static_is_no_static_file() -> None:
@@ -311,7 +363,7 @@ def test_a_view_named_static_is_no_static_file() -> None:
     app = Flask("shop", static_folder=None)
     app.add_url_rule("/s", "static", lambda: "")
     with app.test_request_context("/s"):
-        decision = RuleTable([], skip_static=True).decide(app, request._get_current_object())  # type: ignore[attr-defined]
+        decision = RuleTable([], skip_static=True).mode_of(app, request._get_current_object())  # type: ignore[attr-defined]
     assert decision.mode == "normal"
 
 

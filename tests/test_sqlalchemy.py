@@ -19,7 +19,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 from stores import SqlStore
 
 from lazysession import ConfigurationError, LazySession
-from lazysession.backends.sqlalchemy import SQLITE_BUSY_TIMEOUT, SqlAlchemyBackend, create_if_absent, session_table
+from lazysession.backend import Renew
+from lazysession.backends.sqlalchemy import (
+    SQLITE_BUSY_TIMEOUT,
+    SqlAlchemyBackend,
+    create_if_absent,
+    own_engine,
+    session_table,
+)
 
 
 class Shop:
@@ -175,7 +182,7 @@ def test_a_write_while_the_app_holds_the_lock(shop: Shop, caplog: pytest.LogCapt
     assert time.monotonic() - started < 3 * SQLITE_BUSY_TIMEOUT / 1000  # SQLAlchemy's own default is 5 s
     assert response.status_code == 500
     assert "Set-Cookie" not in response.headers
-    assert "commit or roll back before the request ends" in caplog.text
+    assert "a file of their own" in caplog.text
     assert shop.items() == ["first"]
     with client.session_transaction() as transaction:
         assert "tried" not in transaction
@@ -202,6 +209,47 @@ def test_the_pool_of_the_app_is_not_shared(tmp_path: Path) -> None:
         return str(session["user"])
 
     assert shop.view(view).get("/").text == "1"
+
+
+def test_a_read_transaction_of_the_app(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With SQLAlchemy's recipe for real transactions a mere SELECT holds the file: the error names the ways out."""
+    shop = Shop(tmp_path)
+    with shop.app.app_context():
+        engine = shop.db.engine
+    event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    engine.dispose()
+
+    def view() -> str:
+        item = shop.db.session.get(shop.Item, "first")
+        session["seen"] = item.name
+        return ""
+
+    client = shop.view(view)
+    assert client.get("/").status_code == 500
+    assert "an open read without WAL" in caplog.text
+    with engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        connection.exec_driver_sql("BEGIN")
+    assert client.get("/").status_code == 200  # as the message said
+
+
+@pytest.mark.parametrize(("query", "timeout"), [("", SQLITE_BUSY_TIMEOUT), ("?timeout=30", 30000)])
+def test_a_timeout_of_the_users_own(tmp_path: Path, query: str, timeout: int) -> None:
+    """A lock timeout that somebody chose is kept, also after a refresh that did not wait."""
+    backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db{query}")
+    assert backend is not None
+    backend.create("key", b"1", 1000)
+    backend.read("key", Renew(1000, 0))
+    with backend._engine.connect() as connection:
+        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == timeout
+
+
+def test_execution_options_are_inherited(tmp_path: Path) -> None:
+    """A schema that the app's engine translates is translated for its sessions too."""
+    engine = create_engine(f"sqlite:///{tmp_path}/a.db", execution_options={"schema_translate_map": {None: "main"}})
+    assert own_engine(engine).get_execution_options()["schema_translate_map"] == {None: "main"}
 
 
 def test_wal_for_files_of_our_own(tmp_path: Path) -> None:
@@ -336,12 +384,15 @@ def test_clean_up_has_a_connection_of_its_own(shop: Shop) -> None:
         (object(), "neither a Flask-SQLAlchemy object nor a URL"),
         ("no url", "database URL is wrong"),
         ("nosuch://host/db", "database URL is wrong"),
+        ("sqlite://", "SESSION_SQLALCHEMY_BIND_KEY goes with a Flask-SQLAlchemy object"),
     ],
 )
 def test_a_wrong_value(value: Any, message: str) -> None:
     """What can be neither a Flask-SQLAlchemy object nor a URL is refused at start-up."""
     app = Flask("shop")
     app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=value)
+    if value == "sqlite://":
+        app.config["SESSION_SQLALCHEMY_BIND_KEY"] = "other"
     with pytest.raises(ConfigurationError, match=f"SESSION_SQLALCHEMY cannot be used: .*{message}"):
         LazySession(app)
 
