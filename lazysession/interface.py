@@ -49,6 +49,8 @@ class Keeper(Protocol):
 
     wrapped: SessionInterface
     session_class: type[SessionMixin]
+    #: Whether ``unavailable`` is worth asking in every request.
+    may_be_unavailable: bool
 
     def unavailable(self, app: Flask) -> bool:
         """Tell, without I/O, that the wrapped interface would answer None for every request."""
@@ -100,6 +102,7 @@ class LazySessionInterface(SessionInterface):
         self.keeper = keeper
         self.wrapped = keeper.wrapped
         self.rules = rules
+        self._may_be_unavailable = keeper.may_be_unavailable
         self.transient_keys = transient_keys
         self.raises_on_skipped_write = raises_on_skipped_write
         self.trace = trace
@@ -130,14 +133,16 @@ class LazySessionInterface(SessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
         """Answer a deferred session at once; never raises and does no I/O."""
-        return None if self.keeper.unavailable(app) else DeferredSession(self, request)
+        if self._may_be_unavailable and self.keeper.unavailable(app):
+            return None
+        return DeferredSession(self, request)
 
     def is_null_session(self, obj: object) -> bool:
         """Tell Flask that there is nothing to save: true for a deferred session that nobody opened."""
         if type(obj) is DeferredSession:
             if obj.lazy_opened is not None:
                 return False
-            assign(obj, "lazy_passed", True)  # a write that comes after this is too late
+            obj.__dict__["lazy_passed"] = True  # a write that comes after this is too late
             return True
         return self.wrapped.is_null_session(obj)
 

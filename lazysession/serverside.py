@@ -71,6 +71,7 @@ class ServerSide:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.wrapped = interface
+        self.may_be_unavailable = False
         self.backend = backend
         self.codec = codec
         self.policy = policy
@@ -82,7 +83,7 @@ class ServerSide:
         self._saving = Saving(backend, codec, self.ids, policy.conflict)
 
     def unavailable(self, app: Flask) -> bool:
-        """Tell that sessions are always to be had: opening answers a session whatever the cookie says."""
+        """Tell that there is always a session to be had."""
         return False
 
     # Opening

@@ -72,8 +72,9 @@ class DeferredSession(SessionMixin):
     accessed = False
 
     def __init__(self, opener: Opener, request: Request) -> None:
-        assign(self, "lazy_opener", opener)
-        assign(self, "lazy_request", request)
+        attributes = self.__dict__  # the quickest way past __setattr__, for what every request pays
+        attributes["lazy_opener"] = opener
+        attributes["lazy_request"] = request
 
     if TYPE_CHECKING:
         lazy_opener: Opener

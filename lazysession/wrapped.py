@@ -18,11 +18,11 @@ class Wrapped:
     def __init__(self, interface: SessionInterface) -> None:
         self.wrapped = interface
         self.session_class: type[SessionMixin] = getattr(interface, "session_class", None) or SessionMixin
-        self._needs_secret_key = isinstance(interface, SecureCookieSessionInterface)
+        self.may_be_unavailable = isinstance(interface, SecureCookieSessionInterface)
 
     def unavailable(self, app: Flask) -> bool:
         """Tell that Flask's signed cookie has no SECRET_KEY: it reads nothing then, and answers None."""
-        return self._needs_secret_key and not app.secret_key
+        return self.may_be_unavailable and not app.secret_key
 
     def new(self, app: Flask, request: Request, decision: Decision) -> Opened:
         """Answer an empty session of the wrapped class, or of Flask's where that one needs arguments."""
