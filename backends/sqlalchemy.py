@@ -6,45 +6,46 @@ import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import (
-    Column,
+    ColumnElement,
     Connection,
-    DateTime,
     Delete,
     Engine,
-    Index,
-    Integer,
     LargeBinary,
-    MetaData,
-    Sequence,
-    String,
     Table,
     Update,
-    create_engine,
+    cast,
     delete,
-    event,
+    func,
     insert,
-    inspect,
-    make_url,
     select,
     update,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import StaticPool
 
 from lazysession.backend import Outcome, Record, Renew, Replaced
+from lazysession.backends._engines import create_if_absent, engine_of_bind, engine_of_url, own_engine, session_table
 
 logger = logging.getLogger("lazysession")
 
-# hide_parameters: an error's text must not carry session ids and payloads into logs.
-_ENGINE_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
 
-#: How long a session waits for SQLite's one write lock, in milliseconds. The holder may be this very request (the app
-#: flushed and did not commit), and then waiting is of no use.
-SQLITE_BUSY_TIMEOUT = 1000
-_SQLITE_DEFAULT_TIMEOUT = 5000  # Python's; any other was chosen by the user, and stays
+_LOCKED = (
+    "A session could not be written, as its SQLite file stayed locked. Where the app's own transaction holds it "
+    "(a write that is not committed, or an open read without WAL), end that before the request ends, switch the file "
+    "to WAL, or give the sessions a file of their own: SESSION_SQLALCHEMY = 'sqlite:///sessions.db'."
+)
+
+
+#: How many expired rows are deleted in one statement: few enough that nobody waits long for their locks.
+PURGED_AT_ONCE = 1000
+
+_MYSQL = ("mysql", "mariadb")
+_MYSQL_DEADLOCK, _POSTGRESQL_DEADLOCK = 1213, "40P01"
+_ATTEMPTS = 10
+Answer = TypeVar("Answer")
 
 
 def utc_now() -> datetime:
@@ -98,9 +99,9 @@ class SqlAlchemyBackend:
         if isinstance(value, str):
             if bind_key is not None:
                 raise ValueError("SESSION_SQLALCHEMY_BIND_KEY goes with a Flask-SQLAlchemy object, not with a URL.")
-            engine = _engine_of_url(value)
+            engine = engine_of_url(value)
         elif hasattr(value, "engines"):
-            engine = own_engine(_engine_of_bind(value, bind_key))
+            engine = own_engine(engine_of_bind(value, bind_key))
         else:
             raise ValueError(f"{value!r} is neither a Flask-SQLAlchemy object nor a URL such as 'sqlite:///app.db'.")
         return cls._on(engine, session_table(table, schema, sequence))
@@ -125,24 +126,22 @@ class SqlAlchemyBackend:
     def read(self, key: str, renew: Renew | None) -> Record | None:
         """Read with one SELECT; a refresh that is due is one UPDATE of the expiry alone."""
         now = self.clock()
-        with self._engine.connect() as connection:
-            row = connection.execute(
-                select(self._rows.data, self._rows.expiry).where(self._rows.session_id == key)
-            ).one_or_none()
+
+        def work(connection: Connection) -> Record | None:
+            row = connection.execute(select(self._rows.data, self._rows.expiry).where(self._is(key))).one_or_none()
             if row is None or row.expiry is None or row.expiry <= now:
                 return None
             remaining = (row.expiry - now).total_seconds()
-            refreshed = False
-            if renew is not None and renew.due(remaining):
-                refreshed = self._refresh(connection, key, now, now + timedelta(seconds=renew.lifetime))
+            refreshed = renew is not None and renew.due(remaining) and self._refresh(connection, key, now, renew)
             return Record(bytes(row.data), remaining, refreshed)
+
+        return self._on_connection(work)
 
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:
         """Create with one INSERT; the unique session_id tells a key that is taken."""
-        row = {"session_id": key, "data": payload, "expiry": self.clock() + timedelta(seconds=lifetime)}
+        row = {"session_id": key, "data": payload, "expiry": self._expiry(self.clock(), lifetime)}
         try:
-            with self._connect_to_write() as connection:
-                connection.execute(insert(self._table).values(row))
+            self._on_connection(lambda connection: connection.execute(insert(self._table).values(row)))
         except IntegrityError:
             return False
         return True
@@ -151,32 +150,64 @@ class SqlAlchemyBackend:
         """Replace with one UPDATE that names the payload seen; a second statement only tells why none matched."""
         values: dict[str, Any] = {"data": payload}
         if lifetime is not None:
-            values["expiry"] = self.clock() + timedelta(seconds=lifetime)
+            values["expiry"] = self._expiry(self.clock(), lifetime)
         return self._change_what_was_seen(update(self._table).values(values), key, seen)
 
     def delete(self, key: str, seen: bytes | None = None) -> Replaced:
         """Delete with one DELETE; with a payload seen, it names that as a replace does."""
-        if seen is None:
-            with self._connect_to_write() as connection:
-                connection.execute(delete(self._table).where(self._rows.session_id == key))
-            return Replaced(Outcome.STORED)
-        return self._change_what_was_seen(delete(self._table), key, seen)
+        if seen is not None:
+            return self._change_what_was_seen(delete(self._table), key, seen)
+        self._on_connection(lambda connection: connection.execute(delete(self._table).where(self._is(key))))
+        return Replaced(Outcome.STORED)
 
-    def purge(self) -> int:
-        """Delete the rows whose expiry has passed, found through the index on it."""
-        with self._connect_to_write() as connection:
-            return connection.execute(delete(self._table).where(self._rows.expiry <= self.clock())).rowcount
+    def purge(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Delete the rows whose expiry has passed, found through the index on it, in batches of :data:`PURGED_AT_ONCE`.
+
+        :param progress: called after each batch with the number deleted so far and the number found at the start.
+        """
+        expired = self._rows.expiry <= self.clock()
+        batch = select(self._rows.id).where(expired).order_by(self._rows.expiry).limit(PURGED_AT_ONCE)
+
+        def delete_batch(connection: Connection) -> int:
+            ids = connection.execute(batch).scalars().all()
+            return connection.execute(delete(self._table).where(self._rows.id.in_(ids), expired)).rowcount if ids else 0
+
+        count = select(func.count()).select_from(self._table).where(expired)
+        total = self._on_connection(lambda connection: connection.execute(count).scalar_one()) if progress else 0
+        deleted, last = 0, PURGED_AT_ONCE
+        while last == PURGED_AT_ONCE:
+            last = self._on_connection(delete_batch)
+            deleted += last
+            if progress is not None:
+                progress(deleted, total)
+        return deleted
+
+    def _is(self, key: str) -> ColumnElement[bool]:
+        """Name a row by its key, letter for letter: the usual collations of MariaDB and MySQL ignore case."""
+        named = self._rows.session_id == key
+        if self._engine.dialect.name in _MYSQL:
+            return named & (cast(self._rows.session_id, LargeBinary) == key.encode())
+        return named
+
+    def _expiry(self, now: datetime, lifetime: float) -> datetime:
+        """Answer when a lifetime ends, in whole seconds where the column would round them up."""
+        expiry = now + timedelta(seconds=lifetime)
+        return expiry.replace(microsecond=0) if self._engine.dialect.name in _MYSQL else expiry
 
     def _change_what_was_seen(self, statement: Update | Delete, key: str, seen: bytes) -> Replaced:
-        live = (self._rows.session_id == key) & (self._rows.expiry > self.clock())
-        with self._connect_to_write() as connection:
+        live = self._is(key) & (self._rows.expiry > self.clock())
+
+        def work(connection: Connection) -> Replaced:
             if connection.execute(statement.where(live, self._rows.data == seen)).rowcount:
                 return Replaced(Outcome.STORED)
             found = connection.execute(select(self._rows.data).where(live)).scalar_one_or_none()
-        return Replaced(Outcome.GONE) if found is None else Replaced(Outcome.CHANGED, bytes(found))
+            return Replaced(Outcome.GONE) if found is None else Replaced(Outcome.CHANGED, bytes(found))
 
-    def _refresh(self, connection: Connection, key: str, now: datetime, expiry: datetime) -> bool:
-        live = (self._rows.session_id == key) & (self._rows.expiry > now)
+        return self._on_connection(work)
+
+    def _refresh(self, connection: Connection, key: str, now: datetime, renew: Renew) -> bool:
+        live = self._is(key) & (self._rows.expiry > now)
+        expiry = self._expiry(now, renew.lifetime)
         try:
             with _not_waiting_for_sqlite(connection):
                 return connection.execute(update(self._table).where(live).values(expiry=expiry)).rowcount > 0
@@ -186,87 +217,28 @@ class SqlAlchemyBackend:
             )
             return False
 
-    @contextmanager
-    def _connect_to_write(self) -> Generator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except OperationalError as error:
-            if "database is locked" in str(error.orig):
-                logger.error(
-                    "A session could not be written, as its SQLite file stayed locked. Where the app's own "
-                    "transaction holds it (a write that is not committed, or an open read without WAL), end that "
-                    "before the request ends, switch the file to WAL, or give the sessions a file of their own: "
-                    "SESSION_SQLALCHEMY = 'sqlite:///sessions.db'."
-                )
-            raise
+    def _on_connection(self, work: Callable[[Connection], Answer]) -> Answer:
+        """Do a verb's work, and again at once where the server broke it off: a deadlock, a connection gone stale.
+
+        Doing it twice does no harm: what was done already is found by the second attempt, as an outcome.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self._engine.connect() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if "database is locked" in str(error.orig):
+                    logger.error(_LOCKED)
+                broken_off = _is_deadlock(error) or (error.connection_invalidated and attempt == 0)
+                if not broken_off or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
 
-def session_table(name: str, schema: str | None = None, sequence: str | None = None) -> Table:
-    """Describe the table as Flask-Session declares it, plus an index on the expiry for when it is created here."""
-    identity = Column("id", Integer, *([Sequence(sequence)] if sequence else []), primary_key=True)
-    expiry = Column("expiry", DateTime)
-    return Table(
-        name,
-        MetaData(schema=schema),
-        identity,
-        Column("session_id", String(255), unique=True),
-        Column("data", LargeBinary),
-        expiry,
-        Index(f"ix_{name}_expiry", expiry),
-    )
-
-
-def create_if_absent(engine: Engine, table: Table) -> None:
-    """Create the table unless it exists; another process may do the same at the same time."""
-    try:
-        table.create(engine, checkfirst=True)
-    except DBAPIError:
-        if not inspect(engine).has_table(table.name, schema=table.schema):
-            raise
-
-
-def own_engine(engine: Engine) -> Engine:
-    """Make an engine that connects as ``engine`` does, with a pool and transactions of its own.
-
-    The app's pool is not shared: a request that holds its last connection while it waits for one for its session
-    would wait for itself. A database in memory is then another one as well.
-    """
-    inherited = {name: value for name, value in engine.get_execution_options().items() if name != "isolation_level"}
-    own = create_engine(engine.url, pool=engine.pool.recreate(), execution_options=inherited, **_ENGINE_OPTIONS)
-    return _prepare(own, owns_file=False)
-
-
-def _engine_of_url(url: str) -> Engine:
-    try:
-        address = make_url(url)
-        options = _ENGINE_OPTIONS | {"pool_recycle": 1800}  # below the idle limits of servers and proxies
-        if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
-            options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}  # one for all threads
-        return _prepare(create_engine(address, **options), owns_file=True)
-    except ArgumentError as error:
-        raise ValueError(f"the database URL is wrong: {error}") from None
-
-
-def _engine_of_bind(database: Any, bind_key: str | None) -> Engine:
-    engines: dict[str | None, Engine] = dict(database.engines)
-    if bind_key not in engines:
-        raise ValueError(f"SESSION_SQLALCHEMY_BIND_KEY is {bind_key!r}; known are {sorted(map(str, engines))}.")
-    return engines[bind_key]
-
-
-def _prepare(engine: Engine, *, owns_file: bool) -> Engine:
-    if engine.dialect.name == "sqlite":
-
-        def on_connect(connection: Any, _record: object) -> None:
-            if connection.execute("PRAGMA busy_timeout").fetchone()[0] == _SQLITE_DEFAULT_TIMEOUT:
-                connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT}")
-            if owns_file:  # readers and the writer do not wait for each other
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-
-        event.listen(engine, "connect", on_connect)
-    return engine
+def _is_deadlock(error: DBAPIError) -> bool:
+    """Tell whether the database chose this statement to end a deadlock: MariaDB's number, PostgreSQL's state."""
+    number = next(iter(getattr(error.orig, "args", ())), None)
+    return number == _MYSQL_DEADLOCK or getattr(error.orig, "sqlstate", None) == _POSTGRESQL_DEADLOCK
 
 
 @contextmanager

@@ -7,7 +7,7 @@ raises, and then with the client's own exception.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -106,8 +106,11 @@ class Problem(NamedTuple):
 class Purges(Protocol):
     """A backend whose store keeps expired records until someone removes them."""
 
-    def purge(self) -> int:
-        """Remove every expired record and answer how many there were."""
+    def purge(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Remove every expired record and answer how many there were.
+
+        :param progress: called now and then with the number removed so far and the number in all.
+        """
         ...
 
 

@@ -9,9 +9,11 @@ from flask import Flask, Request, current_app
 from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
+from .backend import Backend, Checks, Purges
 from .closing import Decision, Mode
 from .interface import LazySessionInterface
 from .rules import RuleTable
+from .serverside import ServerSide
 
 lazysession_commands = AppGroup("lazysession", help="Look into the lazy sessions of this app.")
 
@@ -24,12 +26,7 @@ def rules_command(path: str | None, method: str) -> None:
 
     With PATH, show the mode of a request to that path; a whole URL says the host, where routes depend on it.
     """
-    interface = current_app.session_interface
-    if not isinstance(interface, LazySessionInterface):
-        raise click.ClickException(
-            f"The app's sessions are not lazy: its interface is {type(interface).__name__}. "
-            "Was another extension set up after LazySession(app)?"
-        )
+    interface = _lazy_interface()
     app = interface.app
     if path is None:
         _print_table(("Endpoint", "Methods", "Rule", "Mode", "Decided by"), _route_rows(app, interface.rules))
@@ -38,6 +35,50 @@ def rules_command(path: str | None, method: str) -> None:
         raise click.BadParameter(f"{path!r} does not start with '/'.", param_hint="PATH")
     endpoint, decision = _decide_path(app, interface.rules, path, method.upper())
     _print_table(("Endpoint", "Mode", "Decided by"), [(endpoint or "(no route)", decision.mode, decision.reason)])
+
+
+@lazysession_commands.command("purge")
+def purge_command() -> None:
+    """Remove expired sessions from a store that keeps them until somebody does."""
+    backend = _backend()
+    if not isinstance(backend, Purges):
+        click.echo("Nothing to purge: the store removes expired sessions by itself.")
+        return
+    with click.progressbar(length=1, label="Purging expired sessions") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.length = max(total, 1)
+            bar.update(done - bar.pos)
+
+        count = backend.purge(progress)
+    click.echo(f"Purged {count} expired session{'' if count == 1 else 's'}.")
+
+
+@lazysession_commands.command("check")
+def check_command() -> None:
+    """Look for what is wrong with the set-up of the session store; exit with status 1 for errors."""
+    backend = _backend()
+    problems = list(backend.check()) if isinstance(backend, Checks) else []
+    for problem in problems:
+        click.echo(f"{problem.severity}: {problem.what}\n    {problem.remedy}")
+    click.echo(f"{len(problems)} finding{'' if len(problems) == 1 else 's'}.")
+    if any(problem.severity == "error" for problem in problems):
+        raise SystemExit(1)
+
+
+def _lazy_interface() -> LazySessionInterface:
+    interface = current_app.session_interface
+    if not isinstance(interface, LazySessionInterface):
+        raise click.ClickException(
+            f"The app's sessions are not lazy: its interface is {type(interface).__name__}. "
+            "Was another extension set up after LazySession(app)?"
+        )
+    return interface
+
+
+def _backend() -> Backend | None:
+    keeper = _lazy_interface().keeper
+    return keeper.backend if isinstance(keeper, ServerSide) else None
 
 
 def _route_rows(app: Flask, rules: RuleTable) -> Iterable[tuple[str, ...]]:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from lazysession.backend import Outcome
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
-from lazysession.testing import ComparesAtomically, Contract, Held, KeepsRemaining, PurgesExpired, TellsRemaining
+from lazysession.testing import (
+    ALWAYS,
+    KEY,
+    ComparesAtomically,
+    Contract,
+    Held,
+    KeepsRemaining,
+    PurgesExpired,
+    TellsRemaining,
+)
 
 
 def hold(url: str, *, shared: bool = True) -> Held:
@@ -23,6 +35,48 @@ def hold(url: str, *, shared: bool = True) -> Held:
         passed[0] += seconds
 
     return Held(backend, pass_time, partial(SqlAlchemyBackend.from_setting, url) if shared else None)
+
+
+def hold_server(url: str) -> Iterator[Held]:
+    """Hold a database server, its table emptied; close its connections at the end."""
+    held = hold(url)
+    engine = held.backend._engine  # type: ignore[attr-defined]
+    with engine.connect() as connection:
+        connection.execute(text("DELETE FROM sessions"))
+    yield held
+    engine.dispose()
+
+
+class TestPostgreSQL(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired):
+    """PostgreSQL, by psycopg."""
+
+    @pytest.fixture
+    def held(self, postgresql_url: str) -> Iterator[Held]:
+        yield from hold_server(postgresql_url)
+
+
+class TestMariaDB(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired):
+    """MariaDB, by PyMySQL: Flask-Session's column is a BLOB there, of 64 KiB."""
+
+    largest_payload = 65535
+
+    @pytest.fixture
+    def held(self, mariadb_url: str) -> Iterator[Held]:
+        yield from hold_server(mariadb_url)
+
+    @pytest.mark.xfail(strict=True, reason="the collation of the column takes keys that differ in case for one")
+    def test_keys_do_not_touch_each_other(self, held: Held) -> None:
+        super().test_keys_do_not_touch_each_other(held)
+
+    def test_another_case_is_another_key(self, held: Held) -> None:
+        """A key in other letters is taken, as the unique index says, but it is neither read nor changed."""
+        held.backend.create(KEY, b"1", 1000)
+        other = KEY.upper()
+        assert not held.backend.create(other, b"2", 1000)
+        assert held.backend.read(other, ALWAYS) is None
+        assert held.backend.replace(other, b"3", 1000, seen=b"1").outcome is Outcome.GONE
+        held.backend.delete(other)
+        assert held.read().payload == b"1"
 
 
 class TestSqliteFile(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
+import fakeredis
 import pytest
 from flask import Flask
 from flask_session import Session
 
 from lazysession import LazySession, session_mode
+from lazysession.backend import Problem
 
 
 @pytest.fixture
@@ -100,3 +103,36 @@ def test_hosts_and_subdomains() -> None:
     app.add_url_rule("/x", "x", lambda: "", subdomain="api")
     last = run(app, "http://api.example.com/x").splitlines()[-1]
     assert last.split() == ["x", "normal", "default"]
+
+
+def test_purge(tmp_path: Path) -> None:
+    """Purging says how many expired sessions it removed."""
+    app = Flask("shop")
+    app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=f"sqlite:///{tmp_path}/sessions.db")
+    LazySession(app)
+    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    for number in range(3):
+        backend.create(f"key{number}", b"", 60)
+    now = backend.clock
+    backend.clock = lambda: now() + timedelta(seconds=61)
+    runner = app.test_cli_runner()
+    assert "Purged 3 expired sessions." in runner.invoke(args=["lazysession", "purge"]).output
+    assert "Purged 0 expired sessions." in runner.invoke(args=["lazysession", "purge"]).output
+
+
+def test_purge_where_there_is_nothing_to_purge(app: Flask) -> None:
+    """A store that expires its records needs no purging."""
+    assert "Nothing to purge" in app.test_cli_runner().invoke(args=["lazysession", "purge"]).output
+
+
+@pytest.mark.parametrize(("severity", "status"), [("warning", 0), ("error", 1)])
+def test_check(severity: str, status: int) -> None:
+    """Each finding is shown with its remedy; errors make the exit status 1."""
+    app = Flask("shop")
+    app.config.update(SESSION_TYPE="redis", SESSION_REDIS=fakeredis.FakeRedis())
+    LazySession(app)
+    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    backend.check = lambda: [Problem(severity, "The store forgets.", "Tell it not to.")]
+    result = app.test_cli_runner().invoke(args=["lazysession", "check"])
+    assert result.output == f"{severity}: The store forgets.\n    Tell it not to.\n1 finding.\n"
+    assert result.exit_code == status

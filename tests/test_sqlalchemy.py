@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,8 @@ from stores import SqlStore
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Renew
-from lazysession.backends.sqlalchemy import (
-    SQLITE_BUSY_TIMEOUT,
-    SqlAlchemyBackend,
-    create_if_absent,
-    own_engine,
-    session_table,
-)
+from lazysession.backends._engines import SQLITE_BUSY_TIMEOUT, create_if_absent, own_engine, session_table
+from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 
 
 class Shop:
@@ -374,7 +370,7 @@ def test_clean_up_has_a_connection_of_its_own(shop: Shop) -> None:
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     assert result.exit_code == 0
-    assert [statement.split()[0] for statement in statements] == ["DELETE"]
+    assert [statement.split()[0] for statement in statements] == ["SELECT", "DELETE"]
     assert client.get("/").text == "None"
 
 
@@ -407,6 +403,55 @@ def test_errors_carry_no_session_id(tmp_path: Path) -> None:
         backend.create("session:secret", b"private", 60)
     assert "secret" not in str(caught.value)
     assert "private" not in str(caught.value)
+
+
+def test_purging_goes_in_batches_by_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expired rows are found through the index on their expiry, and deleted a batch at a time, with a word on each."""
+    monkeypatch.setattr("lazysession.backends.sqlalchemy.PURGED_AT_ONCE", 10)
+    backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db")
+    assert backend is not None
+    for number in range(25):
+        backend.create(f"key{number}", b"", 60)
+    now = backend.clock
+    backend.clock = lambda: now() + timedelta(seconds=61)
+    statements: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(backend._engine, "before_cursor_execute", note)
+    told: list[tuple[int, int]] = []
+    assert backend.purge(lambda done, total: told.append((done, total))) == 25
+    assert told == [(10, 25), (20, 25), (25, 25)]
+    event.remove(backend._engine, "before_cursor_execute", note)
+    plans = []
+    with backend._engine.connect() as connection:
+        for statement, parameters in statements:
+            if statement.startswith("SELECT"):
+                rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+                plans.append(" ".join(row.detail for row in rows))
+    assert len(plans) == 4
+    assert all("USING" in plan and "ix_sessions_expiry" in plan for plan in plans)
+
+
+def test_a_stale_connection_is_replaced(postgresql_url: str) -> None:
+    """A pooled connection that the server has closed costs no request: the verb is done again on a new one."""
+    backend = SqlAlchemyBackend.from_setting(postgresql_url)
+    assert backend is not None
+    backend.delete("stale")
+    backend.create("stale", b"1", 60)
+    with backend._engine.connect() as killer:
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        for verb in (
+            lambda: backend.read("stale", None),
+            lambda: backend.replace("stale", b"2", 60, b"1"),
+            lambda: backend.delete("stale", b"2"),
+        ):
+            with backend._engine.connect() as pooled:
+                pooled.execute(text("SELECT 1"))
+            killer.execute(text(others + " AND datname = current_database()"))
+            assert verb() is not None
+    backend._engine.dispose()
 
 
 def test_many_writers_on_one_file(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""The engine and the table of the SQL adapter: connections of its own, to the database that the app uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Engine,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    String,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import StaticPool
+
+# hide_parameters: an error's text must not carry session ids and payloads into logs.
+_ENGINE_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
+
+#: How long a session waits for SQLite's one write lock, in milliseconds. The holder may be this very request (the app
+#: flushed and did not commit), and then waiting is of no use.
+SQLITE_BUSY_TIMEOUT = 1000
+_SQLITE_DEFAULT_TIMEOUT = 5000  # Python's; any other was chosen by the user, and stays
+
+
+def session_table(name: str, schema: str | None = None, sequence: str | None = None) -> Table:
+    """Describe the table as Flask-Session declares it, plus an index on the expiry for when it is created here."""
+    identity = Column("id", Integer, *([Sequence(sequence)] if sequence else []), primary_key=True)
+    expiry = Column("expiry", DateTime)
+    return Table(
+        name,
+        MetaData(schema=schema),
+        identity,
+        Column("session_id", String(255), unique=True),
+        Column("data", LargeBinary),
+        expiry,
+        Index(f"ix_{name}_expiry", expiry),
+    )
+
+
+def create_if_absent(engine: Engine, table: Table) -> None:
+    """Create the table unless it exists; another process may do the same at the same time."""
+    try:
+        table.create(engine, checkfirst=True)
+    except DBAPIError:
+        if not inspect(engine).has_table(table.name, schema=table.schema):
+            raise
+
+
+def own_engine(engine: Engine) -> Engine:
+    """Make an engine that connects as ``engine`` does, with a pool and transactions of its own.
+
+    The app's pool is not shared: a request that holds its last connection while it waits for one for its session
+    would wait for itself. A database in memory is then another one as well.
+    """
+    inherited = {name: value for name, value in engine.get_execution_options().items() if name != "isolation_level"}
+    own = create_engine(engine.url, pool=engine.pool.recreate(), execution_options=inherited, **_ENGINE_OPTIONS)
+    return _prepare(own, owns_file=False)
+
+
+def engine_of_url(url: str) -> Engine:
+    """Make an engine for a database URL.
+
+    :raises ValueError: when SQLAlchemy does not understand the URL.
+    """
+    try:
+        address = make_url(url)
+        options = _ENGINE_OPTIONS | {"pool_recycle": 1800}  # below the idle limits of servers and proxies
+        if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
+            options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}  # one for all threads
+        return _prepare(create_engine(address, **options), owns_file=True)
+    except ArgumentError as error:
+        raise ValueError(f"the database URL is wrong: {error}") from None
+
+
+def engine_of_bind(database: Any, bind_key: str | None) -> Engine:
+    """Answer the engine of a Flask-SQLAlchemy object for a bind key, inside an app context.
+
+    :raises ValueError: when it has none.
+    """
+    engines: dict[str | None, Engine] = dict(database.engines)
+    if bind_key not in engines:
+        raise ValueError(f"SESSION_SQLALCHEMY_BIND_KEY is {bind_key!r}; known are {sorted(map(str, engines))}.")
+    return engines[bind_key]
+
+
+def _prepare(engine: Engine, *, owns_file: bool) -> Engine:
+    if engine.dialect.name == "sqlite":
+
+        def on_connect(connection: Any, _record: object) -> None:
+            if connection.execute("PRAGMA busy_timeout").fetchone()[0] == _SQLITE_DEFAULT_TIMEOUT:
+                connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT}")
+            if owns_file:  # readers and the writer do not wait for each other
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+
+        event.listen(engine, "connect", on_connect)
+    return engine
