@@ -20,11 +20,14 @@ from sqlalchemy import (
     inspect,
     make_url,
 )
+from sqlalchemy.engine import default
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import StaticPool
 
 # hide_parameters: an error's text must not carry session ids and payloads into logs.
 _ENGINE_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
+if hasattr(default.DefaultDialect, "skip_autocommit_rollback"):  # SQLAlchemy 2.0.43 and later
+    _ENGINE_OPTIONS["skip_autocommit_rollback"] = True  # giving a connection back is no round trip
 
 #: How long a session waits for SQLite's one write lock, in milliseconds. The holder may be this very request (the app
 #: flushed and did not commit), and then waiting is of no use.

@@ -9,7 +9,7 @@ from flask import Flask, Request, current_app
 from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
-from .backend import Backend, Checks, Purges
+from .backend import Backend, Checks, Problem, Purges
 from .closing import Decision, Mode
 from .interface import LazySessionInterface
 from .rules import RuleTable
@@ -58,7 +58,7 @@ def purge_command() -> None:
 def check_command() -> None:
     """Look for what is wrong with the set-up of the session store; exit with status 1 for errors."""
     backend = _backend()
-    problems = list(backend.check()) if isinstance(backend, Checks) else []
+    problems: list[Problem] = list(backend.check()) if isinstance(backend, Checks) else []
     for problem in problems:
         click.echo(f"{problem.severity}: {problem.what}\n    {problem.remedy}")
     click.echo(f"{len(problems)} finding{'' if len(problems) == 1 else 's'}.")

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
-from lazysession.backend import Outcome
+from lazysession.backend import Outcome, Renew
+from lazysession.backends._engines import own_engine
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 from lazysession.testing import (
     ALWAYS,
@@ -93,3 +94,36 @@ class TestSqliteInMemory(Contract, TellsRemaining, KeepsRemaining, PurgesExpired
     @pytest.fixture
     def held(self) -> Held:
         return hold("sqlite://", shared=False)
+
+
+@pytest.mark.parametrize("whose", ["url", "app"])
+def test_every_verb_is_one_trip_to_mariadb(mariadb_url: str, whose: str) -> None:
+    """Counted by the server: no BEGIN, COMMIT or ROLLBACK comes with a statement, on either kind of engine."""
+    backend = SqlAlchemyBackend.from_setting(mariadb_url)
+    assert backend is not None
+    engines = [backend._engine]
+    if whose == "app":
+        engines.append(create_engine(mariadb_url))
+        backend = SqlAlchemyBackend(own_engine(engines[-1]), backend._table)
+        engines.append(backend._engine)
+    counter = create_engine(mariadb_url, isolation_level="AUTOCOMMIT")
+    with counter.connect() as connection:
+
+        def questions() -> int:
+            return int(connection.execute(text("SHOW GLOBAL STATUS LIKE 'Questions'")).one()[1])
+
+        backend.delete(KEY)
+        counts = []
+        for verb in (
+            lambda: backend.create(KEY, b"1", 1000),
+            lambda: backend.read(KEY, Renew(1000, 100)),
+            lambda: backend.read(KEY, Renew(1000, 0)),
+            lambda: backend.replace(KEY, b"2", 1000, b"1"),
+            lambda: backend.delete(KEY, b"2"),
+        ):
+            before = questions()
+            verb()
+            counts.append(questions() - before - 1)
+    for engine in (*engines, counter):
+        engine.dispose()
+    assert counts == [1, 1, 2, 1, 1]
