@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from sqlalchemy import (
@@ -17,8 +18,10 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
-    inspect,
     make_url,
+)
+from sqlalchemy import (
+    inspect as inspect_database,
 )
 from sqlalchemy.engine import default
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -26,7 +29,9 @@ from sqlalchemy.pool import StaticPool
 
 # hide_parameters: an error's text must not carry session ids and payloads into logs.
 _ENGINE_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
-if hasattr(default.DefaultDialect, "skip_autocommit_rollback"):  # SQLAlchemy 2.0.43 and later
+if (
+    "skip_autocommit_rollback" in inspect.signature(default.DefaultDialect.__init__).parameters
+):  # SQLAlchemy 2.0.43 and later
     _ENGINE_OPTIONS["skip_autocommit_rollback"] = True  # giving a connection back is no round trip
 
 #: How long a session waits for SQLite's one write lock, in milliseconds. The holder may be this very request (the app
@@ -55,7 +60,7 @@ def create_if_absent(engine: Engine, table: Table) -> None:
     try:
         table.create(engine, checkfirst=True)
     except DBAPIError:
-        if not inspect(engine).has_table(table.name, schema=table.schema):
+        if not inspect_database(engine).has_table(table.name, schema=table.schema):
             raise
 
 
