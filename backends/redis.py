@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Protocol
 
-import lazysession.backends._redis_urls as redis_urls
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
+from lazysession.backends._redis_urls import client_of, connection_of
 
 logger = logging.getLogger("lazysession")
 
@@ -80,7 +80,7 @@ class RedisBackend:
         if value is None:
             return None
         if isinstance(value, str):
-            return cls(redis_urls.client_of(value))
+            return cls(client_of(value))
         if not callable(getattr(value, "execute_command", None)):
             # Only a number is shown: what else it is may hold a password.
             shown = repr(value) if isinstance(value, (int, float)) else f"an object of type {type(value).__name__}"
@@ -165,7 +165,7 @@ def _milliseconds(seconds: float) -> int:
 
 def _problems(node: Any) -> Iterator[Problem]:
     pool = getattr(node, "connection_pool", None)
-    if pool is not None and getattr(redis_urls.connection_of(node), "socket_timeout", 0) is None:
+    if pool is not None and getattr(connection_of(node), "socket_timeout", 0) is None:
         yield Problem(
             "warning",
             "The client has no socket_timeout: when Redis hangs, requests hang with it, for as long.",

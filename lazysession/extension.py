@@ -76,9 +76,13 @@ def _make_keeper(app: Flask, settings: Settings) -> Keeper:
 
 
 def _keep_present(app: Flask, interface: SessionInterface, settings: Settings) -> Keeper:
-    """Wrap what ``Session(app)`` built: through our adapter, unless a subclass stores in a way of its own."""
+    """Drive what Flask-Session built through our adapter; one that stores in a way of its own, by its own methods."""
+    if not flasksession.serves_requests_as_ever(interface):
+        return Wrapped(interface)
     adapter = registry.find_for_interface(interface)
     if adapter is None or adapter.drives is None or not flasksession.stores_as(interface, adapter.drives):
+        adapter = registry.find(registry.GENERIC)
+    if adapter is None:  # a fork of this package without it
         return Wrapped(interface)
     with app.app_context():
         backend = adapter.from_interface(interface)
@@ -86,12 +90,9 @@ def _keep_present(app: Flask, interface: SessionInterface, settings: Settings) -
 
 
 def _keep_by_type(app: Flask, session_type: str, settings: Settings) -> Keeper:
-    adapter = registry.find(session_type)
+    adapter = registry.find(session_type) if session_type != registry.GENERIC else None
     if adapter is None:
-        if session_type not in flasksession.known_types():
-            known = ", ".join(sorted({*flasksession.known_types(), *registry.names()}))
-            raise ConfigurationError(f"SESSION_TYPE is {app.config['SESSION_TYPE']!r}; known are {known}.")
-        return Wrapped(flasksession.build(app, session_type))
+        return _keep_present(app, flasksession.build(app, session_type), settings)
     codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
     value, options = _store_settings(app, session_type)
     with app.app_context():

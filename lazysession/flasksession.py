@@ -15,15 +15,12 @@ from flask_session.defaults import Defaults
 from .backend import Backend, Outcome, Purges
 from .codec import FORMATS, Codec
 from .errors import ConfigurationError
-from .registry import missing_client
+from .registry import missing_client, names
 
-#: A subclass that has its own version of one of these stores in its own way, and is left to it.
-_STORAGE_METHODS = (
+#: An interface with its own version of one of these goes about requests in its own way, and is left to it.
+_REQUEST_METHODS = (
     "open_session",
     "save_session",
-    "_retrieve_session_data",
-    "_upsert_session",
-    "_delete_session",
     "should_set_storage",
     "should_set_cookie",
     "regenerate",
@@ -31,11 +28,18 @@ _STORAGE_METHODS = (
     "_unsign",
     "_get_signer",
 )
+#: One with its own version of one of these stores in its own way (encrypted, say), and is asked to.
+_STORAGE_METHODS = ("_retrieve_session_data", "_upsert_session", "_delete_session")
 
 
 def is_server_side(interface: SessionInterface) -> bool:
     """Tell whether the interface is one of Flask-Session's, or derived from one."""
     return isinstance(interface, ServerSideSessionInterface)
+
+
+def serves_requests_as_ever(interface: SessionInterface) -> bool:
+    """Tell whether an interface of Flask-Session's opens and saves sessions as its base class does."""
+    return not _has_own(interface, ServerSideSessionInterface, _REQUEST_METHODS)
 
 
 def stores_as(interface: SessionInterface, drives: str) -> bool:
@@ -44,10 +48,17 @@ def stores_as(interface: SessionInterface, drives: str) -> bool:
     False for a subclass with storage methods of its own and for an interface that was given another serializer
     (encryption, compression): such bytes only they understand.
     """
-    base = load(drives)
-    own_methods = any(getattr(type(interface), name) is not getattr(base, name) for name in _STORAGE_METHODS)
     serializer = type(getattr(interface, "serializer", None))
-    return not own_methods and serializer.__module__.partition(".")[0] in ("flask_session", "builtins")
+    known_serializer = serializer.__module__.partition(".")[0] in ("flask_session", "builtins")
+    return known_serializer and not _has_own(interface, load(drives), _STORAGE_METHODS)
+
+
+def _has_own(interface: SessionInterface, base: Any, methods: tuple[str, ...]) -> bool:
+    """Tell whether the interface, or its class below ``base``, brings its own version of a method."""
+    return any(
+        name in vars(interface) or getattr(type(interface), name, None) is not getattr(base, name, None)
+        for name in methods
+    )
 
 
 def load(reference: str) -> Any:
@@ -67,13 +78,17 @@ def build(app: Flask, session_type: str) -> SessionInterface:
         return app.session_interface
     except ImportError as error:
         raise missing_client(session_type, error) from error
+    except ValueError as error:
+        if session_type in KNOWN_TYPES:
+            raise
+        known = ", ".join(sorted({*KNOWN_TYPES, *names()}))
+        raise ConfigurationError(f"SESSION_TYPE is {session_type!r}; known are {known}.") from error
     finally:
         app.session_interface = before
 
 
-def known_types() -> tuple[str, ...]:
-    """Answer the values of SESSION_TYPE that Flask-Session takes."""
-    return ("redis", "memcached", "mongodb", "sqlalchemy", "dynamodb", "cachelib", "filesystem")
+#: The values of SESSION_TYPE that Flask-Session 0.8 takes; a later one may take more.
+KNOWN_TYPES = ("redis", "memcached", "mongodb", "sqlalchemy", "dynamodb", "cachelib", "filesystem")
 
 
 def make_codec(app: Flask, *, allow_pickle: bool) -> Codec:

@@ -8,11 +8,13 @@ from .backend import Adapter
 from .errors import ConfigurationError
 
 GROUP = "lazysession.backends"
+#: The adapter for interfaces of Flask-Session's that no other one drives; no SESSION_TYPE of its own.
+GENERIC = "generic"
 
 
 def names() -> list[str]:
     """Answer every SESSION_TYPE that has an adapter, sorted."""
-    return sorted({entry_point.name for entry_point in entry_points(group=GROUP)})
+    return sorted({entry_point.name for entry_point in entry_points(group=GROUP)} - {GENERIC})
 
 
 def find(session_type: str) -> type[Adapter] | None:

@@ -42,10 +42,13 @@ def server_fixture(name: str) -> Any:
 
 
 redis_url = server_fixture("redis")
+redis_cluster_url = server_fixture("redis_cluster")
+redis_sentinel_url = server_fixture("redis_sentinel")
 memcached_url = server_fixture("memcached")
 postgresql_url = server_fixture("postgresql")
 mariadb_url = server_fixture("mariadb")
 mongodb_url = server_fixture("mongodb")
+mongodb_set_url = server_fixture("mongodb_set")
 dynalite_url = server_fixture("dynalite")
 moto_url = server_fixture("moto")
 

@@ -126,6 +126,68 @@ def redis() -> Generator[str]:
 
 
 @contextmanager
+def redis_cluster() -> Generator[str]:
+    """Run a Redis Cluster of 3 masters, each with a replica."""
+    options = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000"]
+    ports: list[int] = []
+    with ExitStack() as stack:
+        while len(ports) < 6:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            port = free_port()
+            stack.enter_context(child(redis_command(port, folder, *options, "--repl-diskless-sync-delay", "0"), port))
+            ports.append(port)
+        nodes = [f"127.0.0.1:{port}" for port in ports]
+        redis_cli("--cluster", "create", *nodes, "--cluster-replicas", "1", "--cluster-yes")
+
+        def settled() -> bool:
+            known = [redis_cli("-p", str(port), "cluster", "info") for port in ports]
+            synced = [redis_cli("-p", str(port), "info", "replication") for port in ports]
+            return all("cluster_state:ok" in each for each in known) and (
+                sum("master_link_status:up" in each for each in synced) == 3
+            )
+
+        wait_until(settled, "the cluster")
+        yield f"redis+cluster://{','.join(nodes[:3])}"
+
+
+@contextmanager
+def redis_sentinel() -> Generator[str]:
+    """Run a Redis, a replica of it, and three Sentinels that watch over them as the service ``sessions``."""
+    program = need("redis-server", "apt-get install redis-server redis-tools")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        master = free_port()
+        delay = ("--repl-diskless-sync-delay", "0")
+        stack.enter_context(child(redis_command(master, folder, *delay), master))
+        replica = free_port()
+        options = ("--replicaof", f"127.0.0.1 {master}", *delay)
+        stack.enter_context(child(redis_command(replica, folder, *options), replica))
+        sentinels = []
+        for _ in range(3):
+            port = free_port()
+            config = folder / f"sentinel-{port}.conf"
+            config.write_text(
+                f"port {port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor sessions 127.0.0.1 {master} 2\n"
+                "sentinel down-after-milliseconds sessions 1000\nsentinel failover-timeout sessions 5000\n"
+            )
+            stack.enter_context(child([program, str(config), "--sentinel"], port))
+            sentinels.append(port)
+
+        def settled() -> bool:
+            known = [redis_cli("-p", str(port), "info", "sentinel") for port in sentinels]
+            return all("status=ok" in each and "slaves=1,sentinels=3" in each for each in known)
+
+        wait_until(settled, "the Sentinels")
+        yield f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in sentinels)}/sessions"
+
+
+def redis_cli(*words: str) -> str:
+    """Run a command of Redis's own client and answer what it printed."""
+    program = need("redis-cli", "apt-get install redis-server redis-tools")
+    return subprocess.run([program, *words], check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
 def memcached() -> Generator[str]:
     """Run a memcached."""
     program, port = need("memcached", "apt-get install memcached"), free_port()
@@ -185,6 +247,33 @@ def mongodb() -> Generator[str]:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder, child(mongod_command(port, Path(folder)), port):
         yield f"mongodb://127.0.0.1:{port}/"
+
+
+@contextmanager
+def mongodb_set(members: int = 3) -> Generator[str]:
+    """Run a replica set of MongoDB, which elects quickly; the URL names every member."""
+    from pymongo import MongoClient
+
+    hosts: list[str] = []
+    with ExitStack() as stack:
+        while len(hosts) < members:
+            folder, port = Path(stack.enter_context(tempfile.TemporaryDirectory())), free_port()
+            stack.enter_context(child(mongod_command(port, folder, "--replSet", "rs0"), port))
+            hosts.append(f"127.0.0.1:{port}")
+        config = {
+            "_id": "rs0",
+            "members": [{"_id": number, "host": host} for number, host in enumerate(hosts)],
+            "settings": {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200},
+        }
+        with MongoClient(hosts[0], directConnection=True) as first:
+            first.admin.command("replSetInitiate", config)
+
+            def settled() -> bool:
+                states = [member["stateStr"] for member in first.admin.command("replSetGetStatus")["members"]]
+                return sorted(states) == ["PRIMARY"] + ["SECONDARY"] * (members - 1)
+
+            wait_until(settled, "the replica set")
+        yield f"mongodb://{','.join(hosts)}/?replicaSet=rs0"
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from flask_session.cachelib import CacheLibSession
 from flask_session.redis import RedisSession, RedisSessionInterface
 from stores import CountingClient
 
-from lazysession import ConfigurationError, LazySession
+from lazysession import ConfigurationError, LazySession, registry
+from lazysession.backends.generic import GenericBackend
 from lazysession.interface import LazySessionInterface
 from lazysession.serverside import ServerSide
 from lazysession.wrapped import Wrapped
@@ -194,14 +195,31 @@ def test_a_custom_interface_that_has_no_session() -> None:
     assert app.test_client().get("/read").text == "None"
 
 
-def test_a_store_without_an_adapter() -> None:
-    """Every other SESSION_TYPE of Flask-Session is built by it and opened lazily."""
-    cache = cachelib.SimpleCache()
-    app = plain(SESSION_TYPE="cachelib", SESSION_CACHELIB=cache)
+def test_a_store_that_no_adapter_drives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SESSION_TYPE that only Flask-Session knows is built by it, and driven through its own storage methods."""
+    monkeypatch.setattr("lazysession.registry.find_for_interface", lambda _: None)
+    find = registry.find
+    monkeypatch.setattr("lazysession.registry.find", lambda name: find(name) if name == registry.GENERIC else None)
+    app = plain(SESSION_TYPE="cachelib", SESSION_CACHELIB=cachelib.SimpleCache())
     LazySession(app)
+    assert isinstance(keeper(app).backend, GenericBackend)
     app.add_url_rule("/class", "class", lambda: str(isinstance(session, CacheLibSession)))
     assert counts(app) == ["1", "2", "3"]
     assert app.test_client().get("/class").text == "True"
+
+
+def test_an_interface_with_ways_of_its_own() -> None:
+    """One that opens or saves in its own way is opened lazily, and else left alone."""
+
+    class Own(RedisSessionInterface):  # type: ignore[misc]
+        def should_set_cookie(self, *_: Any) -> bool:
+            return True
+
+    app = plain(SESSION_TYPE="redis")
+    app.session_interface = Own(app, fakeredis.FakeRedis())
+    LazySession(app)
+    assert isinstance(keeper(app), Wrapped)
+    assert counts(app) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("how", ["method", "serializer"])
@@ -226,7 +244,7 @@ def test_a_subclass_that_stores_in_its_own_way(how: str) -> None:
     if how == "serializer":
         app.session_interface.serializer = Reversing()  # type: ignore[attr-defined]
     LazySession(app)
-    assert isinstance(keeper(app), Wrapped)
+    assert isinstance(keeper(app).backend, GenericBackend)
     assert counts(app) == ["1", "2", "3"]
 
 

@@ -77,7 +77,7 @@ def test_every_file_has_its_place() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "backends").glob("[a-z]*.py")), ids=lambda path: path.stem)
 def test_adapters_know_the_contract_alone(path: Path) -> None:
     """An adapter imports ``lazysession.backend`` and nothing else of the core."""
-    assert {name for name in imported_modules(path) if not name.startswith("backends._")} == {"backend"}
+    assert {name for name in imported_modules(path) if not name.startswith("backends._")} <= {"backend"}
 
 
 FILES = sorted([*(ROOT / "lazysession").glob("*.py"), *(ROOT / "backends").glob("*.py")])

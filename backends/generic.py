@@ -1,0 +1,76 @@
+"""Sessions through the storage methods of a Flask-Session interface: one that encrypts, or that no adapter drives."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, ClassVar, Protocol
+
+from lazysession.backends._objects import ObjectBackend, Stored
+
+
+class StoringInterface(Protocol):
+    """What is asked of an interface: what Flask-Session's base class wants of every store."""
+
+    key_prefix: str
+    session_class: Any  # Flask-Session has no annotations
+
+    def _retrieve_session_data(self, store_id: str) -> dict[str, Any] | None: ...
+
+    def _upsert_session(self, session_lifetime: timedelta, session: Any, store_id: str) -> None: ...
+
+    def _delete_session(self, store_id: str) -> None: ...
+
+
+class GenericBackend(ObjectBackend):
+    """Keep sessions where the interface keeps them, in its own bytes, by its own three methods.
+
+    Data that did not change are not written, and refreshes are throttled. The rest is weaker than with an adapter, as
+    the methods allow no more:
+
+    - Comparing and replacing excludes the threads of this process only: of two processes that change one session at
+      once, one may lose its change, and one that logs out may see the session come back.
+    - A refresh stores the data once more, and is due when this process has not done so within the throttle.
+    - What is left is not known: a change in mode ``passive`` gives a whole lifetime unless this process knows better.
+    - Bytes that the interface cannot decode are an error if it raises one, not a new session.
+
+    :param interface: the interface; its store is the one of the app, also when the app's transaction is on it.
+    """
+
+    drives: ClassVar[str | None] = None
+
+    def __init__(self, interface: StoringInterface) -> None:
+        super().__init__()
+        self._interface = interface
+
+    @classmethod
+    def from_interface(cls, interface: Any) -> GenericBackend:
+        """Store through the interface."""
+        return cls(interface)
+
+    @classmethod
+    def from_setting(cls, value: object, **options: object) -> GenericBackend | None:
+        """Refuse: there is no store without an interface.
+
+        :raises ValueError: always.
+        """
+        raise ValueError("the generic adapter drives an interface; it has no store of its own.")
+
+    @classmethod
+    def left_to_flask_session(cls, value: object, **options: object) -> bool:
+        """Tell that it is always Flask-Session who builds."""
+        return True
+
+    def find(self, key: str) -> Stored | None:
+        """Retrieve, in a dict of our own: the interface may hand out the very one that it keeps."""
+        data = self._interface._retrieve_session_data(key)  # pyright: ignore[reportPrivateUsage]  # made to be overridden
+        return None if data is None else Stored(dict(data), None)
+
+    def put(self, key: str, data: dict[str, Any], lifetime: float) -> None:
+        """Upsert a session of the interface's own class."""
+        session = self._interface.session_class(data, sid=key.removeprefix(self._interface.key_prefix))
+        session.modified = True
+        self._interface._upsert_session(timedelta(seconds=lifetime), session, key)  # pyright: ignore[reportPrivateUsage]
+
+    def remove(self, key: str) -> None:
+        """Delete."""
+        self._interface._delete_session(key)  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,49 @@
+"""The contract suite speaks of any bytes; a store of dicts keeps sessions only. So each payload goes into one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from lazysession.backend import Backend, Record, Renew, Replaced
+
+
+def box(payload: bytes) -> bytes:
+    return msgspec.msgpack.encode({"_permanent": True, "payload": payload})
+
+
+def unbox(payload: bytes) -> bytes:
+    data = msgspec.msgpack.decode(payload)
+    assert list(data) == ["_permanent", "payload"]
+    return data["payload"]  # type: ignore[no-any-return]
+
+
+class Boxed:
+    """A backend of sessions, as one of any bytes."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend: Any = backend
+
+    def read(self, key: str, renew: Renew | None) -> Record | None:
+        record = self.backend.read(key, renew)
+        return None if record is None else record._replace(payload=unbox(record.payload))
+
+    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
+        return bool(self.backend.create(key, box(payload), lifetime))
+
+    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+        return self._unbox(self.backend.replace(key, box(payload), lifetime, box(seen)))
+
+    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+        return self._unbox(self.backend.delete(key, None if seen is None else box(seen)))
+
+    def _unbox(self, replaced: Replaced) -> Replaced:
+        return replaced if replaced.found is None else replaced._replace(found=unbox(replaced.found))
+
+
+class BoxedPurging(Boxed):
+    """The same, of a backend that purges."""
+
+    def purge(self) -> int:
+        return int(self.backend.purge())
