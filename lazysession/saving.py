@@ -18,7 +18,7 @@ from .signals import session_conflict, session_write_dropped
 logger = logging.getLogger("lazysession")
 
 #: How often a change is merged with what someone else stored meanwhile, before it counts as failed.
-MERGES = 10
+MERGES = 100
 _FREE_IDS = 3
 
 Act = Callable[["bytes | None", bytes], Replaced]
