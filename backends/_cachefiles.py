@@ -97,9 +97,8 @@ class SessionFiles:
                     yield 1
 
     def _is_session(self, name: str) -> bool:
-        """Tell whether a file is named as cachelib names them, by a hash, and is not its count of files."""
-        digits = self._cache._hash_method().digest_size * 2
-        return len(name) == digits and not name.strip("0123456789abcdef") and not self._cache._is_mgmt(name)
+        """Tell whether a file has a name of cachelib's, a hash; so has its count of files, which never expires."""
+        return len(name) == self._cache._hash_method().digest_size * 2 and not name.strip("0123456789abcdef")
 
     def _expired(self, path: str, now: float) -> bool:
         with suppress(FileNotFoundError), open(path, "rb") as file:

@@ -142,7 +142,9 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
         payload, lifetime = self._codec.encode(dict(session)), session_lifetime.total_seconds()
         while not self.backend.create(store_id, payload, lifetime):
             record = self.backend.read(store_id, None)
-            if record and self.backend.replace(store_id, payload, lifetime, record.payload).outcome is Outcome.STORED:
+            if record is None:  # expired, and some stores keep the key taken until somebody removes it
+                self.backend.delete(store_id)
+            elif self.backend.replace(store_id, payload, lifetime, record.payload).outcome is Outcome.STORED:
                 return
 
 

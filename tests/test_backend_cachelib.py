@@ -24,6 +24,8 @@ from flask import Flask, flash, render_template_string, session
 from flask_session import Session
 from flask_session.filesystem import FileSystemSessionInterface
 from markupsafe import Markup
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from lazysession import LazySession
 from lazysession.backend import Backend, Checks, Outcome, Purges, Renew
@@ -574,6 +576,14 @@ class TestOnlyFiles:
             backend.create(KEY, self.SESSION, 1000)
         assert backend.read(KEY, None) is None
 
+    def test_a_refresh_does_not_wake_what_expired(self, tmp_path: Path) -> None:
+        """A session that ends between the reading and its refresh has ended."""
+        backend = on_files(tmp_path)
+        backend.create(KEY, self.SESSION, 1000)
+        age_files(tmp_path, 1002)
+        assert not backend.extend(KEY, 1000)
+        assert backend.read(KEY, None) is None
+
     @pytest.mark.parametrize(
         "content",
         [b"", b"\x01", b"junk", b"\xff\xff\xff\xff", b"\xff\xff\xff\xffjunk", b"\xff\xff\xff\xff\x80\x04K\x01."],
@@ -626,14 +636,22 @@ class TestOnlyFiles:
         backend.create(KEY, self.SESSION, 1000)
         backend.create(KEY + "2", self.SESSION, 5000)
         assert cache._file_count == 2
-        (tmp_path / "README.txt").write_bytes(b"\x01\x00\x00\x00")
-        (tmp_path / f"{'a' * 64}.__wz_cache").write_bytes(b"\x01\x00\x00\x00")
+        others = [tmp_path / name for name in ("README.txt", "cafe", "z" * 64, f"{'a' * 64}.__wz_cache")]
+        for path in others:
+            path.write_bytes(b"\x01\x00\x00\x00")
         let_pass(backend, 2000)
         assert backend.purge() == 1
         assert cache._file_count == 1
         assert backend.read(KEY + "2", None) is not None
-        assert (tmp_path / "README.txt").exists()
-        assert (tmp_path / f"{'a' * 64}.__wz_cache").exists()
+        assert all(path.exists() for path in others)
+
+    def test_purge_takes_what_was_cut_off(self, tmp_path: Path) -> None:
+        """A file without even an expiry, as a machine that lost its power leaves it, is nobody's session."""
+        backend = on_files(tmp_path)
+        backend.create(KEY, self.SESSION, 1000)
+        sessions_in(tmp_path)[0].write_bytes(b"\x01")
+        assert backend.purge() == 1
+        assert sessions_in(tmp_path) == []
 
     def test_purge_looks_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A session that came to new life while the purge waited for the lock stays."""
@@ -728,6 +746,15 @@ class TestAnyCache:
         assert backend.replace(KEY, two, 1000, one).outcome is Outcome.STORED
         assert cache.values == {KEY: {"a": 2}}
 
+    def test_what_is_no_session(self) -> None:
+        """A value of another kind under the key counts as absent."""
+        cache = LeastCache()
+        cache.set(KEY, [1, 2])
+        backend = CacheLibBackend(cache)
+        session = msgspec.msgpack.encode({"a": 1})
+        assert backend.read(KEY, ALWAYS) is None
+        assert backend.replace(KEY, session, 1000, session).outcome is Outcome.GONE
+
     def test_the_note_throttles(self) -> None:
         """Refreshes of one process come when due; a process that knows nothing refreshes once."""
         cache = LeastCache()
@@ -816,7 +843,8 @@ class TestAnyCache:
     @pytest.mark.parametrize("verb", ["read", "create", "replace", "delete"])
     def test_a_refused_connection(self, verb: str) -> None:
         """A fault of the system raises what the client raises."""
-        backend = CacheLibBackend(RedisCache("127.0.0.1", NOBODY))
+        client = redis.Redis("127.0.0.1", NOBODY, retry=Retry(NoBackoff(), 0))
+        backend = CacheLibBackend(RedisCache(client))
         session = msgspec.msgpack.encode({"a": 1})
         arguments = {
             "read": (KEY, ALWAYS),

@@ -318,6 +318,19 @@ def test_foreign_session_objects(store: Any, make_app: MakeApp) -> None:
     assert list(store.payloads(app)) == ["session:" + "f" * 43]
 
 
+def test_foreign_session_objects_whose_record_has_expired(tmp_path: Any) -> None:
+    """An expired row keeps its key taken until it is removed; saving under that key does so."""
+    app = plain(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=f"sqlite:///{tmp_path}/sessions.db")
+    LazySession(app)
+    backend, sid = keeper(app).backend, "f" * 43
+    backend.create(f"session:{sid}", b"old", -5)
+    with app.test_request_context():
+        foreign = app.session_interface.session_class({"a": 1}, sid=sid)  # type: ignore[attr-defined]
+        foreign["b"] = 2
+        app.session_interface.save_session(app, foreign, app.response_class())
+    assert backend.read(f"session:{sid}", None) is not None
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

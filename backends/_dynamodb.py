@@ -1,0 +1,145 @@
+"""Clients of DynamoDB and their tables: what the adapter needs before its first session."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+from weakref import WeakSet
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+
+logger = logging.getLogger("lazysession")
+
+
+def create_if_absent(client: Any, table: str) -> None:
+    """Create the table as Flask-Session does, with its time to live on, unless it exists.
+
+    A role that may not look is taken to be one whose table is there. Another process may create it at the same time.
+    """
+    status = _status(client, table)
+    if status not in ("ABSENT", "CREATING"):
+        return
+    created = status == "ABSENT" and _create(client, table)
+    client.get_waiter("table_exists").wait(TableName=table, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
+    if created:
+        _enable_time_to_live(client, table)
+
+
+def _status(client: Any, table: str) -> str:
+    try:
+        return str(client.describe_table(TableName=table)["Table"]["TableStatus"])
+    except ClientError as error:
+        if code_of(error) == "ResourceNotFoundException":
+            return "ABSENT"
+        if code_of(error) == "AccessDeniedException":
+            return "UNKNOWN"
+        raise
+
+
+def _create(client: Any, table: str) -> bool:
+    try:
+        client.create_table(
+            TableName=table,
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+    except ClientError as error:
+        if code_of(error) != "ResourceInUseException":
+            raise
+        return False
+    return True
+
+
+def _enable_time_to_live(client: Any, table: str) -> None:
+    specification = {"Enabled": True, "AttributeName": "expiration"}
+    try:
+        client.update_time_to_live(TableName=table, TimeToLiveSpecification=specification)
+    except ClientError as error:
+        logger.warning(
+            "The DynamoDB table %r was created, but its time to live could not be turned on (%s): expired sessions "
+            "stay in it.",
+            table,
+            code_of(error),
+        )
+
+
+URL_FORM = "'dynamodb://eu-central-1/Sessions'"
+_NUMBERS: dict[str, Callable[[str], float]] = {"connect_timeout": float, "read_timeout": float, "max_attempts": int}
+
+
+def connect(url: str) -> tuple[Any, str]:
+    """Make a client from a URL; answer the table that it names, too. No message shows what the URL holds."""
+    from boto3.session import Session  # needed for URLs alone
+
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(f"a URL has the form {URL_FORM}.") from None
+    table = parts.path.strip("/")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme != "dynamodb" or "/" in table or parts.fragment:
+        raise ValueError(f"a URL has the form {URL_FORM}.")
+    if "@" in parts.netloc or ":" in parts.netloc:
+        raise ValueError("the URL may name a region, and no host (?endpoint_url=) and no credentials (AWS_... or IAM).")
+    if unknown := query.keys() - {"endpoint_url", *_NUMBERS}:
+        raise ValueError(f"{min(unknown)!r} is none of the options of a URL: endpoint_url, {', '.join(_NUMBERS)}.")
+    try:
+        numbers = {name: _NUMBERS[name](query[name]) for name in _NUMBERS if name in query}
+        attempts = {"retries": {"total_max_attempts": numbers.pop("max_attempts")}} if "max_attempts" in numbers else {}
+        # A session of its own: boto3's default one is not safe to share between threads.
+        client = Session().client(
+            "dynamodb",
+            region_name=parts.netloc or None,
+            endpoint_url=query.get("endpoint_url"),
+            config=Config(**numbers, **attempts),
+        )
+    except NoRegionError:
+        raise ValueError(f"the URL names no region, and AWS_DEFAULT_REGION does not either: {URL_FORM}.") from None
+    except (BotoCoreError, ValueError):
+        raise ValueError("the region, the endpoint_url or a number in the URL is wrong.") from None
+    return client, table
+
+
+def is_resource(value: object) -> bool:
+    """Tell whether a value is a boto3 resource (and not a table of one, which would bring a name of its own)."""
+    return callable(getattr(value, "Table", None)) and hasattr(getattr(value, "meta", None), "client")
+
+
+def is_client(value: object) -> bool:
+    """Tell whether a value is a low-level client for DynamoDB."""
+    return callable(getattr(value, "update_item", None)) and hasattr(getattr(value, "meta", None), "events")
+
+
+def takes_python_values(client: Any) -> bool:
+    """Tell whether the client converts values itself, as that of a resource does: by what it makes of a key."""
+    parameters: dict[str, Any] = {"Key": {"id": "key"}}
+    model = client.meta.service_model.operation_model("GetItem")
+    client.meta.events.emit("before-parameter-build.dynamodb.GetItem", params=parameters, model=model, context={})
+    return bool(parameters["Key"]["id"] != "key")
+
+
+def code_of(error: Exception) -> str:
+    """Answer what DynamoDB calls the error; nothing for an error that is not DynamoDB's."""
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
+
+
+_clients: WeakSet[Any] = WeakSet()
+
+
+def close_after_fork(client: Any) -> None:
+    """Close what a forked worker inherits of a client: two processes on one connection read each other's answers."""
+    _clients.add(client)
+
+
+def _close_inherited() -> None:
+    for client in list(_clients):
+        client.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)

@@ -1,0 +1,237 @@
+"""Sessions in a DynamoDB table, the same as Flask-Session's: an item for each session, with its expiry beside it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
+from lazysession.backends._dynamodb import (
+    URL_FORM,
+    close_after_fork,
+    code_of,
+    connect,
+    create_if_absent,
+    is_client,
+    is_resource,
+    takes_python_values,
+)
+
+logger = logging.getLogger("lazysession")
+
+DEFAULT_TABLE = "Sessions"
+
+# An item without an expiration is one that never expires, as DynamoDB itself takes it.
+_LIVE = "attribute_exists(id) AND (attribute_not_exists(expiration) OR expiration > :now)"
+_FREE = "attribute_not_exists(id) OR expiration <= :now"
+#: With a refusal comes the item that was found, at no cost.
+_TELL = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+
+
+class DynamoDBBackend:
+    """Keep each payload in an item; every verb is one conditional request, and reads are consistent.
+
+    :param client: a low-level client, or the one inside a resource (``resource.meta.client``): clients may be shared
+        between threads, resources may not.
+    :param table: the name of the table.
+    :param clock: the present time in seconds since 1970, UTC.
+    """
+
+    drives: ClassVar[str | None] = "flask_session.dynamodb.dynamodb:DynamoDBSessionInterface"
+
+    def __init__(self, client: Any, table: str = DEFAULT_TABLE, *, clock: Callable[[], float] = time.time) -> None:
+        # Any: boto3 makes the classes of its clients at run time.
+        self.client = client
+        self.clock = clock
+        self._table = table
+        self._typed = not takes_python_values(client)
+        close_after_fork(client)
+
+    @classmethod
+    def from_interface(cls, interface: Any) -> DynamoDBBackend:
+        """Take over the client and the table of Flask-Session's interface."""
+        return cls(interface.client.meta.client, interface.store.name)
+
+    @classmethod
+    def from_setting(cls, value: Any, *, table: str | None = None, **options: object) -> DynamoDBBackend | None:
+        """Make a backend of SESSION_DYNAMODB: a boto3 resource, a client, or a URL.
+
+        A URL is ``dynamodb://REGION/TABLE``, where both may be left out, with ``endpoint_url``, ``connect_timeout``
+        and ``read_timeout`` (seconds) and ``max_attempts`` in its query. Credentials are found as boto3 finds them.
+        The table is created, with its time to live on, where it does not exist.
+
+        :raises ValueError: for anything else, for a URL without a region where boto3 knows none either, and for a
+            table that is named twice.
+        :returns: None without a value: Flask-Session then uses a DynamoDB on localhost.
+        """
+        if value is None:
+            return None
+        if isinstance(value, str):
+            client, named = connect(value)
+            if named and table and named != table:
+                raise ValueError(f"its URL names the table {named!r}, and SESSION_DYNAMODB_TABLE is {table!r}.")
+            table = named or table
+        elif is_resource(value):
+            client = value.meta.client
+        elif is_client(value):
+            client = value
+        else:
+            raise ValueError(
+                f"{value!r} is neither a boto3 resource or client for DynamoDB nor a URL such as {URL_FORM}."
+            )
+        create_if_absent(client, table or DEFAULT_TABLE)
+        return cls(client, table or DEFAULT_TABLE)
+
+    @classmethod
+    def left_to_flask_session(cls, value: object, **options: object) -> bool:
+        """Tell whether Flask-Session takes the value: a resource, and only where the stubs it imports are installed."""
+        return is_resource(value) and find_spec("mypy_boto3_dynamodb") is not None
+
+    def read(self, key: str, renew: Renew | None) -> Record | None:
+        """Read with one GetItem; a refresh that is due is one UpdateItem of the expiration alone."""
+        now = self.clock()
+        found = self._get(key, now)
+        if found is None:
+            return None
+        payload, remaining = found
+        due = renew is not None and renew.due(remaining)
+        refreshed = due and renew is not None and self._refresh(key, now, now + renew.lifetime)
+        return Record(payload, remaining, refreshed)
+
+    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
+        """Create with one PutItem; a key whose item has expired is free, as DynamoDB removes it days later."""
+        now = self.clock()
+        item = {"id": self._value("S", key), "val": self._value("B", payload), "expiration": self._time(now + lifetime)}
+        values = {":now": self._time(now)}
+        try:
+            self.client.put_item(
+                TableName=self._table, Item=item, ConditionExpression=_FREE, ExpressionAttributeValues=values
+            )
+        except ClientError as error:
+            if _is_refusal(error):
+                return False
+            raise
+        return True
+
+    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+        """Replace with one UpdateItem that names the payload seen; CHANGED comes with the payload found."""
+        now = self.clock()
+        change = "SET val = :val"
+        values = {":val": self._value("B", payload), ":seen": self._value("B", seen)}
+        if lifetime is not None:
+            change += ", expiration = :expiration"
+            values[":expiration"] = self._time(now + lifetime)
+        try:
+            self._update(key, now, change, f"val = :seen AND {_LIVE}", values)
+        except ClientError as error:
+            return self._why_refused(error, key, now)
+        return Replaced(Outcome.STORED)
+
+    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+        """Delete with one DeleteItem; with a payload seen, it names that as a replace does."""
+        now = self.clock()
+        condition: dict[str, Any] = {}
+        if seen is not None:
+            values = {":seen": self._value("B", seen), ":now": self._time(now)}
+            condition = {"ConditionExpression": f"val = :seen AND {_LIVE}", "ExpressionAttributeValues": values} | _TELL
+        try:
+            self.client.delete_item(**self._item(key), **condition)
+        except ClientError as error:
+            return self._why_refused(error, key, now)
+        return Replaced(Outcome.STORED)
+
+    def check(self) -> Iterator[Problem]:
+        """Look whether the table exists and removes expired sessions by itself."""
+        table = f"the DynamoDB table {self._table!r}"
+        try:
+            found = self.client.describe_time_to_live(TableName=self._table)["TimeToLiveDescription"]
+        except ClientError as error:
+            if code_of(error) == "ResourceNotFoundException":
+                yield Problem(
+                    "error",
+                    f"There is no table {self._table!r} in DynamoDB.",
+                    "Start the app with the right to create it.",
+                )
+            elif code_of(error) == "AccessDeniedException":
+                remedy = "Allow dynamodb:DescribeTimeToLive, or look for yourself."
+                yield Problem("warning", f"This role may not ask whether {table} has a time to live.", remedy)
+            else:
+                raise
+            return
+        on = found["TimeToLiveStatus"] in ("ENABLED", "ENABLING")
+        if not on or found.get("AttributeName") != "expiration":
+            how = f"is on for {found.get('AttributeName')!r}, not for 'expiration'" if on else "is off"
+            yield Problem(
+                "warning",
+                f"Expired sessions stay in {table} for ever: its time to live {how}.",
+                f"aws dynamodb update-time-to-live --table-name {self._table} "
+                "--time-to-live-specification Enabled=true,AttributeName=expiration",
+            )
+
+    def _get(self, key: str, now: float) -> tuple[bytes, float | None] | None:
+        return _parse(self.client.get_item(**self._item(key), ConsistentRead=True).get("Item"), now)
+
+    def _why_refused(self, error: ClientError, key: str, now: float) -> Replaced:
+        if not _is_refusal(error):
+            raise error
+        # Without an item it is gone, or the server (dynalite) is one that does not send it along.
+        item: Any = error.response.get("Item")
+        found = _parse(item, now) if item else self._get(key, now)
+        return Replaced(Outcome.GONE) if found is None else Replaced(Outcome.CHANGED, found[0])
+
+    def _refresh(self, key: str, now: float, expiration: float) -> bool:
+        try:
+            self._update(key, now, "SET expiration = :expiration", _LIVE, {":expiration": self._time(expiration)})
+        except (ClientError, BotoCoreError) as error:
+            if not _is_refusal(error):  # refused is deleted meanwhile
+                logger.warning(
+                    "The expiry of a session could not be refreshed (%s); the session itself was read.",
+                    code_of(error) or type(error).__name__,
+                )
+            return False
+        return True
+
+    def _update(self, key: str, now: float, change: str, condition: str, values: dict[str, Any]) -> None:
+        self.client.update_item(
+            **self._item(key),
+            UpdateExpression=change,
+            ConditionExpression=condition,
+            ExpressionAttributeValues=values | {":now": self._time(now)},
+            **_TELL,
+        )
+
+    def _item(self, key: str) -> dict[str, Any]:
+        return {"TableName": self._table, "Key": {"id": self._value("S", key)}}
+
+    def _time(self, seconds: float) -> Any:
+        number = f"{seconds:.6f}"  # microseconds, as Flask-Session; the time to live takes fractions as well
+        return self._value("N", number if self._typed else Decimal(number))
+
+    def _value(self, type: str, value: Any) -> Any:
+        return {type: value} if self._typed else value
+
+
+def _parse(item: dict[str, Any] | None, now: float) -> tuple[bytes, float | None] | None:
+    """Answer an item's payload and the seconds that it has left, or None for one that counts as absent."""
+    if not item or "val" not in item:
+        return None
+    expiration = _plain(item.get("expiration"))
+    remaining = None if expiration is None else float(expiration) - now
+    if remaining is not None and remaining <= 0:
+        return None
+    return bytes(_plain(item["val"])), remaining
+
+
+def _plain(value: Any) -> Any:
+    """Take a value out of ``{"B": value}`` (a client) or ``Binary(value)`` (a resource)."""
+    return next(iter(value.values())) if isinstance(value, dict) else getattr(value, "value", value)
+
+
+def _is_refusal(error: Exception) -> bool:
+    return code_of(error) == "ConditionalCheckFailedException"
