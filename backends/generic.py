@@ -61,9 +61,9 @@ class GenericBackend(ObjectBackend):
         return True
 
     def find(self, key: str) -> Stored | None:
-        """Retrieve, in a dict of our own: the interface may hand out the very one that it keeps."""
+        """Retrieve."""
         data = self._interface._retrieve_session_data(key)  # pyright: ignore[reportPrivateUsage]  # made to be overridden
-        return None if data is None else Stored(dict(data), None)
+        return None if data is None else Stored(data, None)
 
     def put(self, key: str, data: dict[str, Any], lifetime: float) -> None:
         """Upsert a session of the interface's own class."""

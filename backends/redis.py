@@ -39,7 +39,7 @@ _DELETE = """
 local found = redis.call('GET', KEYS[1])
 if not found then return {'gone'} end
 if found ~= ARGV[1] then return {'changed', found} end
-redis.call('DEL', KEYS[1])
+redis.call('UNLINK', KEYS[1])
 return {'stored'}
 """
 

@@ -237,7 +237,7 @@ class SqlAlchemyBackend:
 
 def _is_deadlock(error: DBAPIError) -> bool:
     """Tell whether the database chose this statement to end a deadlock: MariaDB's number, PostgreSQL's state."""
-    number = next(iter(getattr(error.orig, "args", ())), None)
+    number: object = next(iter(error.orig.args), None) if error.orig is not None else None
     return number == _MYSQL_DEADLOCK or getattr(error.orig, "sqlstate", None) == _POSTGRESQL_DEADLOCK
 
 

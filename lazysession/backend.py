@@ -135,7 +135,10 @@ class Adapter(Protocol):
 
     @classmethod
     def from_interface(cls, interface: object) -> Backend:
-        """Take over the client, table and the like of Flask-Session's ready interface."""
+        """Take over the client, table and the like of Flask-Session's ready interface.
+
+        :raises ValueError: when its client cannot be driven; the message says which can.
+        """
         ...
 
     @classmethod

@@ -84,8 +84,11 @@ def _keep_present(app: Flask, interface: SessionInterface, settings: Settings) -
         adapter = registry.find(registry.GENERIC)
     if adapter is None:  # a fork of this package without it
         return Wrapped(interface)
-    with app.app_context():
-        backend = adapter.from_interface(interface)
+    try:
+        with app.app_context():
+            backend = adapter.from_interface(interface)
+    except ValueError as error:
+        raise ConfigurationError(f"The {type(interface).__name__} of this app cannot be used: {error}") from error
     return _over_backend(app, interface, backend, settings)
 
 
@@ -97,6 +100,8 @@ def _keep_by_type(app: Flask, session_type: str, settings: Settings) -> Keeper:
     value, options = _store_settings(app, session_type)
     with app.app_context():
         backend = _from_setting(adapter, session_type, value, options)
+    if backend is None and adapter.drives is None:
+        raise ConfigurationError(f"SESSION_{session_type.upper()} is not set: SESSION_TYPE {session_type!r} needs it.")
     if backend is None:
         return _keep_present(app, flasksession.build(app, session_type), settings)
     if adapter.left_to_flask_session(value, **options):

@@ -52,5 +52,10 @@ def _load(entry_point: EntryPoint) -> type[Adapter]:
     try:
         adapter: type[Adapter] = entry_point.load()
     except ImportError as error:
+        package = entry_point.dist.name if entry_point.dist is not None else "lazysession"
+        if package != "lazysession":  # somebody else's adapter, with extras of its own or none
+            raise ConfigurationError(
+                f"SESSION_TYPE is {entry_point.name!r}, and its adapter in {package} cannot be imported ({error})."
+            ) from error
         raise missing_client(entry_point.name, error) from error
     return adapter

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from servers import NotInstalled, Servers
-from stores import FakeRedisStore, FlaskSqlStore, RedisStore, SqlStore, prepare
+from stores import EVERY_STORE, FakeRedisStore, Store, prepare
 
 from lazysession import LazySession
 
@@ -18,6 +18,7 @@ STORES = ("fakeredis", "redis", "sqlite", "flask-sqlalchemy")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-servers", action="store_true", help="fail, not skip, where a server is missing")
+    parser.addoption("--write-tables", action="store_true", help="write the tables of the documentation from this run")
 
 
 @pytest.fixture(scope="session")
@@ -53,14 +54,25 @@ dynalite_url = server_fixture("dynalite")
 moto_url = server_fixture("moto")
 
 
+def open_store(request: pytest.FixtureRequest, folder: Path) -> Generator[Store]:
+    """Open the store that the test asks for by name, and close it after the test."""
+    kind, needs = EVERY_STORE[request.param]
+    opener: Any = folder if needs == "folder" else needs and request.getfixturevalue(f"{needs}_url")
+    opened = kind(opener) if needs else kind()  # type: ignore[call-arg]
+    yield opened
+    opened.close()
+
+
 @pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Every store of this run."""
-    if request.param == "redis":
-        return RedisStore(request.getfixturevalue("redis_url"))
-    if request.param == "fakeredis":
-        return FakeRedisStore()
-    return (SqlStore if request.param == "sqlite" else FlaskSqlStore)(tmp_path)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Store]:
+    """The stores whose adapters came first; most of what an app does is the same on every store."""
+    yield from open_store(request, tmp_path)
+
+
+@pytest.fixture(params=EVERY_STORE)
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Store]:
+    """Every store; a test file that is to run on all of them makes this its ``store``."""
+    yield from open_store(request, tmp_path)
 
 
 MakeApp = Callable[..., Flask]

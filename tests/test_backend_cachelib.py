@@ -678,6 +678,27 @@ class TestOnlyFiles:
         cache.clear()
         assert len(list(tmp_path.glob("lazysession-*"))) == 1
 
+    def test_changes_of_another_process_are_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While another process changes the session all that changes it waits; here, where it waits, it fails."""
+        backend = on_files(tmp_path)
+        backend.create(KEY, self.SESSION, 1000)
+        (path,) = tmp_path.glob("lazysession-*")
+        flock = fcntl.flock
+        with path.open("rb") as other:
+            flock(other, fcntl.LOCK_EX)
+            monkeypatch.setattr(fcntl, "flock", lambda lock, operation: flock(lock, operation | fcntl.LOCK_NB))
+            for waits in (
+                partial(backend.create, KEY, self.SESSION, 1000),
+                partial(backend.replace, KEY, self.SESSION, 1000, self.SESSION),
+                partial(backend.delete, KEY),
+                partial(backend.delete, KEY, self.SESSION),
+                partial(backend.extend, KEY, 1000),
+            ):
+                with pytest.raises(BlockingIOError):
+                    waits()
+            assert backend.read(KEY, None) is not None
+        assert backend.delete(KEY, self.SESSION).outcome is Outcome.STORED
+
     def test_a_process_forked_meanwhile_does_not_keep_the_lock(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -711,6 +711,7 @@ class TestInterop:
     ) -> None:
         """Written by one, read and changed by the other, read back and ended by it."""
         table = new_table()
+        create_plain(client(dynalite_url), table)  # Flask-Session would wait 20 s for a table that it makes itself
         settings = {"SESSION_SERIALIZATION_FORMAT": format, "SESSION_USE_SIGNER": signed}
         first, second = (
             visitor(

@@ -17,6 +17,8 @@ from boxed import Boxed
 from flask import Flask, session
 from flask_session.base import ServerSideSession, ServerSideSessionInterface
 from flask_session.redis import RedisSessionInterface
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from lazysession import LazySession
 from lazysession.backend import Outcome, Purges, Renew
@@ -207,7 +209,7 @@ class TestVerbs:
 
     def test_a_refused_connection(self) -> None:
         """So does what the client under them raises."""
-        interface = EncryptedRedis(Flask("shop"), client=redis.Redis("127.0.0.1", 1))
+        interface = EncryptedRedis(Flask("shop"), client=redis.Redis("127.0.0.1", 1, retry=Retry(NoBackoff(), 0)))
         with pytest.raises(redis.ConnectionError):
             GenericBackend(interface).read(KEY, ALWAYS)
 

@@ -34,7 +34,7 @@ from lazysession.settings import NAMES, PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-GENERATED = ("_build", "demo")  # neither is a page of the documentation
+GENERATED = ("_build", "_generated", "demo")  # none is a page of the documentation
 PAGES = [
     README,
     *sorted(page for page in (ROOT / "docs").rglob("*.rst") if not set(page.parts).intersection(GENERATED)),
@@ -316,7 +316,11 @@ def test_a_wrong_block_fails(reader: Reader, language: str, source: str, suffix:
 def test_no_code_stands_outside_of_blocks(page: Path) -> None:
     """Code is in ``code-block``, where it is found: not in literal blocks, and not in another directive."""
     text = page.read_text(encoding="utf-8")
-    assert not re.findall(r"^ *\.\. (?:code|sourcecode|literalinclude|parsed-literal|doctest|testcode)::.*", text, re.M)
+    assert not re.findall(r"^ *\.\. (?:code|sourcecode|parsed-literal|doctest|testcode)::.*", text, re.M)
+    for included in re.findall(r"^ *\.\. literalinclude:: *(.*)", text, re.M):  # only what other tests run
+        path = (page.parent / included).resolve()
+        assert path.is_file(), f"{name_of(page)}: {included} is not there"
+        assert path.is_relative_to(ROOT / "tests"), f"{name_of(page)}: {included} is tested by nobody"
     if page.suffix == ".rst":
         assert not re.findall(r"^(?! *\.\. [\w:-]+::).*::$", text, re.M)
 

@@ -12,6 +12,7 @@ import redis
 from flask import Flask, session
 from flask_session import Session
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import NullPool
 
 from lazysession import LazySession
 
@@ -22,22 +23,25 @@ def redis_config(url: str) -> dict[str, Any]:
     return {"SESSION_TYPE": "redis", "SESSION_REDIS": redis.Redis.from_url(url)}
 
 
-def sql_config(folder: Path) -> dict[str, Any]:
+def sql_config(url: str) -> dict[str, Any]:
     return {
         "SESSION_TYPE": "sqlalchemy",
         "SESSION_SQLALCHEMY": SQLAlchemy(),
-        "SQLALCHEMY_DATABASE_URI": f"sqlite:///{folder}/shared.db",
+        "SQLALCHEMY_DATABASE_URI": url,
+        "SQLALCHEMY_ENGINE_OPTIONS": {"poolclass": NullPool},  # nothing is left open when the server stops
     }
 
 
-@pytest.fixture(params=["redis", "sqlalchemy"])
+@pytest.fixture(params=["redis", "sqlite", "postgresql", "mariadb"])
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], dict[str, Any]]:
     """A function that answers the config of one more app on the same store."""
     if request.param == "redis":
         url = request.getfixturevalue("redis_url")
         redis.Redis.from_url(url).flushall()
         return lambda: redis_config(url)
-    return lambda: sql_config(tmp_path)
+    sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/shared.db" if sqlite else request.getfixturevalue(f"{request.param}_url")
+    return lambda: sql_config(url)
 
 
 def make(extension: type, config: dict[str, Any]) -> Flask:

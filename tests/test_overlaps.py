@@ -9,8 +9,15 @@ from typing import Any
 import pytest
 from flask import Flask, get_flashed_messages, session
 from flask.testing import FlaskClient
+from stores import EVERY_STORE, Store
 
 MakeApp = Callable[..., Flask]
+
+
+@pytest.fixture
+def store(any_store: Store) -> Store:
+    """The tests of this file run on every store."""
+    return any_store
 
 
 class Visitor:
@@ -53,7 +60,7 @@ def put(**values: Any) -> Callable[[], None]:
     return lambda: session.update(values)
 
 
-def test_a_second_merge_keeps_what_the_first_took(store: Any, make_app: MakeApp) -> None:
+def test_a_second_merge_keeps_what_the_first_took(store: Store, make_app: MakeApp) -> None:
     """Changes of others between two attempts are theirs, not mine: each attempt merges my own change alone."""
     app = make_app()
     visitor = Visitor(app, k=0)
@@ -75,7 +82,7 @@ def test_a_second_merge_keeps_what_the_first_took(store: Any, make_app: MakeApp)
     assert visitor.data() == {"k": 3, "x": 1}
 
 
-def test_popping_the_last_key_loses_nothing(store: Any, make_app: MakeApp) -> None:
+def test_popping_the_last_key_loses_nothing(store: Store, make_app: MakeApp) -> None:
     """A page that shows the last flash empties its session and keeps what another request has just stored."""
     visitor = Visitor(make_app(), _flashes=[("message", "hello")])
     response = visitor.overlap(get_flashed_messages, put(cart=["book"]))
@@ -83,7 +90,7 @@ def test_popping_the_last_key_loses_nothing(store: Any, make_app: MakeApp) -> No
     assert visitor.data() == {"cart": ["book"]}
 
 
-def test_clearing_ends_the_session_whatever_others_store(store: Any, make_app: MakeApp) -> None:
+def test_clearing_ends_the_session_whatever_others_store(store: Store, make_app: MakeApp) -> None:
     """clear() is a logout: it deletes, also after a read, and also what somebody stored meanwhile."""
     visitor = Visitor(make_app(), user=1)
     response = visitor.overlap(lambda: session.clear(), put(cart=["book"]))
@@ -91,7 +98,7 @@ def test_clearing_ends_the_session_whatever_others_store(store: Any, make_app: M
     assert store.payloads(visitor.app) == {}
 
 
-def test_both_sides_empty_it(store: Any, make_app: MakeApp) -> None:
+def test_both_sides_empty_it(store: Store, make_app: MakeApp) -> None:
     """When each side removes its key and nothing is left, the record goes, and the cookie with it."""
     visitor = Visitor(make_app(), a=1, b=1)
     response = visitor.overlap(lambda: session.pop("a"), lambda: session.pop("b") and "")
@@ -99,7 +106,7 @@ def test_both_sides_empty_it(store: Any, make_app: MakeApp) -> None:
     assert store.payloads(visitor.app) == {}
 
 
-def test_saved_twice_in_one_request(store: Any, make_app: MakeApp) -> None:
+def test_saved_twice_in_one_request(store: Store, make_app: MakeApp) -> None:
     """An app that saves in the middle of a request (before a long task) may go on changing its session."""
     app = make_app()
     visitor = Visitor(app, a=1)
@@ -118,8 +125,8 @@ def test_saved_twice_in_one_request(store: Any, make_app: MakeApp) -> None:
 WRITES, THREADS = 40, 4
 
 
-@pytest.mark.parametrize("store", ["redis", "sqlite"], indirect=True)
-def test_every_thread_keeps_its_key(store: Any, make_app: MakeApp) -> None:
+@pytest.mark.parametrize("any_store", [name for name in EVERY_STORE if not name.startswith("fake")], indirect=True)
+def test_every_thread_keeps_its_key(store: Store, make_app: MakeApp) -> None:
     """Threads that each count their own key in one shared session lose no count; a conflict that fails is told."""
     visitor = Visitor(make_app(), a=1)
     visitor.app.testing = False
