@@ -21,16 +21,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-tables", action="store_true", help="write the tables of the documentation from this run")
 
 
+_servers: set[str] = set()  # the names of those that have a fixture
+
+
 @pytest.fixture(scope="session")
-def servers() -> Generator[Servers]:
-    """The servers of this run."""
+def servers(request: pytest.FixtureRequest) -> Generator[Servers]:
+    """The servers of this run; those that tests name as their fixtures start side by side."""
+    wanted = {name.removesuffix("_url") for item in request.session.items for name in getattr(item, "fixturenames", ())}
     running = Servers()
+    running.start(*sorted(wanted & _servers))
     yield running
     running.stop()
 
 
 def server_fixture(name: str) -> Any:
     """Make a fixture that answers a server's URL; without the server its tests are skipped, or fail when required."""
+    _servers.add(name)
 
     @pytest.fixture(scope="session", name=f"{name}_url")
     def url(request: pytest.FixtureRequest, servers: Servers) -> str:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -297,22 +298,40 @@ def moto() -> Generator[str]:
 
 
 class Servers:
-    """The servers of one test run, each started when it is first asked for, all stopped at the end."""
+    """The servers of one test run, each started once, side by side, and all stopped at the end."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._urls: dict[str, str] = {}
+        self._starting: dict[str, Future[str]] = {}
+        # A child dies with the thread that made it (--pdeathsig), so the threads stay until the end.
+        self._threads = ThreadPoolExecutor(max_workers=16)
+
+    def start(self, *names: str) -> None:
+        """Begin to start servers, without waiting for them.
+
+        :param names: names of functions of this module.
+        """
+        for name in names:
+            if name not in self._starting:
+                self._starting[name] = self._threads.submit(self._enter, name)
 
     def url(self, name: str) -> str:
-        """Answer the URL of a running server.
+        """Answer the URL of a server when it is up.
 
-        :param name: the name of a function of this module.
         :raises NotInstalled: when it is not on this machine.
         """
-        if name not in self._urls:
-            self._urls[name] = self._stack.enter_context(globals()[name]())
-        return self._urls[name]
+        self.start(name)
+        return self._starting[name].result()
 
     def stop(self) -> None:
         """Stop them all."""
+        for starting in self._starting.values():
+            starting.exception()  # what still starts has to come up before it can be stopped
         self._stack.close()
+        self._threads.shutdown()
+
+    def _enter(self, name: str) -> str:
+        server = globals()[name]()
+        url = str(server.__enter__())
+        self._stack.push(server.__exit__)
+        return url
