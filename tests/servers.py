@@ -72,6 +72,14 @@ def as_child_of_this(user: str | None = None) -> list[str]:
     return [*words, "--"]
 
 
+def run(command: list[str], *, cwd: str | None = None) -> str:
+    """Run a command to its end and answer what it printed; one that fails is an error with its own words."""
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {(done.stderr + done.stdout)[-1500:]}")
+    return done.stdout
+
+
 def wait_for_port(port: int, server: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
     """Wait until the server takes connections; a server that ends meanwhile is an error with its own words."""
     deadline = time.monotonic() + 60
@@ -185,7 +193,7 @@ def redis_sentinel() -> Generator[str]:
 def redis_cli(*words: str) -> str:
     """Run a command of Redis's own client and answer what it printed."""
     program = need("redis-cli", "apt-get install redis-server redis-tools")
-    return subprocess.run([program, *words], check=True, capture_output=True, text=True).stdout
+    return run([program, *words])
 
 
 @contextmanager
@@ -203,12 +211,7 @@ def postgresql() -> Generator[str]:
     initdb, port = need(POSTGRES / "initdb", "apt-get install postgresql-15"), free_port()
     with folder_for("postgres") as folder:
         data, options = str(folder / "data"), ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
-        subprocess.run(
-            [*as_child_of_this("postgres"), initdb, "-D", data, *options, "--no-sync"],
-            check=True,
-            capture_output=True,
-            cwd="/",
-        )
+        run([*as_child_of_this("postgres"), initdb, "-D", data, *options, "--no-sync"], cwd="/")
         settings = ["listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", "fsync=off"]
         command = [str(POSTGRES / "postgres"), "-D", data]
         command += [word for setting in settings for word in ("-c", setting)]
@@ -223,9 +226,10 @@ def mariadb() -> Generator[str]:
     server, port = need("/usr/sbin/mariadbd", "apt-get install mariadb-server"), free_port()
     with folder_for("mysql") as folder:
         data = f"--datadir={folder / 'data'}"
+        small = ["--innodb-use-native-aio=0", "--innodb-buffer-pool-size=32M"]  # kernels limit what all ask together
         options = ["--no-defaults", "--user=mysql", data, "--auth-root-authentication-method=normal", "--skip-test-db"]
-        subprocess.run([install, *options], check=True, capture_output=True)
-        command = [server, "--no-defaults", "--user=mysql", data, "--bind-address=127.0.0.1", f"--port={port}"]
+        run([install, *options, *small])
+        command = [server, "--no-defaults", "--user=mysql", data, *small, "--bind-address=127.0.0.1", f"--port={port}"]
         command += [f"--socket={folder / 'my.sock'}", f"--pid-file={folder / 'my.pid'}", "--skip-log-bin"]
         with child([*command, "--innodb-flush-log-at-trx-commit=0"], port):
             yield f"mysql+pymysql://root@127.0.0.1:{port}/mysql"
