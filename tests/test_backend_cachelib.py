@@ -18,8 +18,9 @@ from typing import Any, Literal
 import msgspec
 import pytest
 import redis
-from boxed import Boxed, BoxedPurging
+from boxed import Boxed
 from cachelib import BaseCache, FileSystemCache, RedisCache, SimpleCache
+from connecting import boxed_on_files, on_files
 from flask import Flask, flash, render_template_string, session
 from flask_session import Session
 from flask_session.filesystem import FileSystemSessionInterface
@@ -28,7 +29,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lazysession import LazySession
-from lazysession.backend import Backend, Checks, Outcome, Purges, Renew
+from lazysession.backend import Checks, Outcome, Purges, Renew
 from lazysession.backends._objects import Deadlines
 from lazysession.backends.cachelib import CacheLibBackend, FileCacheBackend, FileSystemBackend
 from lazysession.errors import ConfigurationError
@@ -144,16 +145,6 @@ def expiry_of(folder: Path | str) -> int:
 
 def sessions_in(folder: Path | str) -> list[Path]:
     return [path for path in Path(folder).iterdir() if not path.name.endswith(".__wz_cache")]
-
-
-def on_files(folder: Path) -> FileCacheBackend:
-    backend = CacheLibBackend.from_setting(f"file:{folder}")
-    assert isinstance(backend, FileCacheBackend)
-    return backend
-
-
-def boxed_on_files(folder: Path) -> Backend:
-    return BoxedPurging(on_files(folder))
 
 
 def let_pass(backend: Any, seconds: float) -> None:

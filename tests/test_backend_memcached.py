@@ -12,8 +12,8 @@ from typing import Any
 
 import memcache
 import msgspec
-import pylibmc
 import pytest
+from connecting import connect_client, connect_pylibmc, connect_python_memcached
 from flask import Flask, session
 from flask_session import Session
 from flask_session.memcached import MemcachedSession
@@ -31,6 +31,8 @@ from lazysession.backend import Checks, Outcome, Purges, Record, Renew
 from lazysession.backends import memcached
 from lazysession.backends.memcached import MemcachedBackend
 from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held, KeepsRemaining, race
+
+pylibmc = pytest.importorskip("pylibmc", reason="pylibmc has no wheel for this Python")
 
 ONE_DAY = 86400
 THIRTY_DAYS = 30 * ONE_DAY
@@ -120,18 +122,6 @@ class Memcached(Contract):
     """An item holds 1 MiB, its key and its head included, so that payloads end a little below."""
 
     largest_payload = 2**20 - 59 - len(KEY)
-
-
-def connect_pylibmc(spec: str) -> MemcachedBackend:
-    return MemcachedBackend(pylibmc.Client([spec]))
-
-
-def connect_python_memcached(spec: str) -> MemcachedBackend:
-    return MemcachedBackend(memcache.Client([spec]))
-
-
-def connect_client(address: tuple[str, int]) -> MemcachedBackend:
-    return MemcachedBackend(Client(address))
 
 
 class TestUrl(Memcached, KeepsRemaining, ComparesAtomically):
