@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     Column,
     DateTime,
     Engine,
@@ -23,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy import (
     inspect as inspect_database,
 )
+from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from sqlalchemy.engine import default
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import StaticPool
@@ -33,6 +35,13 @@ if (
     "skip_autocommit_rollback" in inspect.signature(default.DefaultDialect.__init__).parameters
 ):  # SQLAlchemy 2.0.43 and later
     _ENGINE_OPTIONS["skip_autocommit_rollback"] = True  # giving a connection back is no round trip
+
+# Seconds, for drivers that would wait for a silent server for ever.
+_TIMEOUTS: dict[str, dict[str, int]] = {
+    "psycopg": {"connect_timeout": 5},
+    "psycopg2": {"connect_timeout": 5},
+    "pymysql": {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30},
+}
 
 #: How long a session waits for SQLite's one write lock, in milliseconds. The holder may be this very request (the app
 #: flushed and did not commit), and then waiting is of no use.
@@ -49,7 +58,7 @@ def session_table(name: str, schema: str | None = None, sequence: str | None = N
         MetaData(schema=schema),
         identity,
         Column("session_id", String(255), unique=True),
-        Column("data", LargeBinary),
+        Column("data", LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb")),  # their BLOB ends at 64 KiB
         expiry,
         Index(f"ix_{name}_expiry", expiry),
     )
@@ -83,11 +92,21 @@ def engine_of_url(url: str) -> Engine:
     try:
         address = make_url(url)
         options = _ENGINE_OPTIONS | {"pool_recycle": 1800}  # below the idle limits of servers and proxies
-        if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
+        if address.get_backend_name() == "sqlite" and _is_in_memory(address):
             options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}  # one for all threads
+        elif not address.query:  # whoever writes options into the URL chooses all of them
+            options["connect_args"] = _TIMEOUTS.get(address.get_driver_name(), {})
         return _prepare(create_engine(address, **options), owns_file=True)
-    except ArgumentError as error:
-        raise ValueError(f"the database URL is wrong: {error}") from None
+    except (ArgumentError, ValueError, TypeError) as error:
+        # The errors of SQLAlchemy may repeat the URL, and so a password.
+        raise ValueError(
+            f"the database URL is wrong ({type(error).__name__}). It is written as in "
+            "'postgresql+psycopg://user:password@host/database', with special characters percent-encoded."
+        ) from None
+
+
+def _is_in_memory(address: URL) -> bool:
+    return address.database in (None, "", ":memory:") or address.query.get("mode") == "memory"
 
 
 def engine_of_bind(database: Any, bind_key: str | None) -> Engine:

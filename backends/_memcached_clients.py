@@ -1,87 +1,19 @@
-"""What the adapter for memcached asks of a client, and how pymemcache, pylibmc and python-memcached do it."""
+"""How pymemcache, pylibmc and python-memcached do what the adapter for memcached asks of a client."""
 
 from __future__ import annotations
 
 import copy
-import logging
-from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from abc import abstractmethod
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar
 
 from lazysession.backend import Outcome
-
-logger = logging.getLogger("lazysession")
-
-
-class Commands(ABC):
-    """The commands of memcached, in the way of one client library; an expiry is memcached's, in whole seconds."""
-
-    #: Whether reading may unpickle what it finds.
-    unpickles = True
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    @abstractmethod
-    def gets(self, key: str) -> tuple[bytes | None, Any]:
-        """Answer the payload, None when there is none, and the token that :meth:`cas` wants."""
-
-    def gats(self, key: str, expiry: int) -> tuple[bytes | None, Any, bool]:
-        """Do as :meth:`gets`, and set the expiry; answer also whether that was done."""
-        payload, token = self.gets(key)
-        if payload is None:
-            return None, None, False
-        try:
-            return payload, token, self.touch(key, expiry)
-        except Exception as error:  # whatever the client raises: the session was read
-            logger.warning("The expiry of a session could not be refreshed (%s).", type(error).__name__)
-            return payload, token, False
-
-    @abstractmethod
-    def add(self, key: str, payload: bytes, expiry: int) -> bool:
-        """Store unless the key is taken, and answer whether it was done."""
-
-    @abstractmethod
-    def cas(self, key: str, payload: bytes, expiry: int, token: Any) -> Outcome:
-        """Store if nobody has stored since the token was told."""
-
-    @abstractmethod
-    def touch(self, key: str, expiry: int) -> bool:
-        """Set the expiry alone; False when there is no such item."""
-
-    @abstractmethod
-    def delete(self, key: str) -> None:
-        """Delete; absent is fine."""
-
-    def remaining(self, key: str) -> int | None:
-        """Answer the seconds that are left; -1 for no expiry, None when that cannot be told."""
-        return None
-
-    def statistics(self) -> Iterable[dict[Any, Any]]:
-        """Answer what each server tells of itself."""
-        return [statistics for _, statistics in self._client.get_stats()]
-
-
-class _Connections:
-    """Connections of which each serves one thread at a time, made by ``connect``."""
-
-    def __init__(self, connect: Callable[[], Any]) -> None:
-        self._connect = connect
-        self._free: deque[Any] = deque()
-
-    @contextmanager
-    def borrow(self) -> Generator[Any]:
-        """Lend a connection; one that was left in the middle of a command is not lent again."""
-        try:
-            connection = self._free.pop()
-        except IndexError:
-            connection = self._connect()
-        yield connection
-        self._free.append(connection)
+from lazysession.backends._forks import renew_after_fork
+from lazysession.backends._memcached_commands import PAST, Commands
+from lazysession.backends._memcached_connections import Connections, OwnConnections, PooledConnections, leak
 
 
 class _Borrowing(Commands):
@@ -90,29 +22,33 @@ class _Borrowing(Commands):
     _options: ClassVar[dict[str, Any]] = {}
 
     @abstractmethod
-    def _borrow(self, key: str) -> Any:
-        """Lend a connection to the server of a key; any, as each library has its own."""
+    def _connections_to(self, key: str) -> Connections:
+        """Answer the connections to the server of a key."""
 
     def gets(self, key: str) -> tuple[bytes | None, Any]:
-        with self._borrow(key) as client:
-            payload, token = client.gets(key)
+        payload, token = self._connections_to(key).call(lambda client: client.gets(key))
         return _bytes(payload), token
 
     def add(self, key: str, payload: bytes, expiry: int) -> bool:
-        with self._borrow(key) as client:
-            return bool(client.add(key, payload, expiry, **self._options))
+        return bool(self._connections_to(key).call(lambda client: client.add(key, payload, expiry, **self._options)))
 
     def cas(self, key: str, payload: bytes, expiry: int, token: Any) -> Outcome:
-        with self._borrow(key) as client:
-            return _OUTCOMES[client.cas(key, payload, token, expiry, **self._options)]
+        command = partial(self._cas, key, payload, expiry, token)
+
+        def again(client: Any) -> Outcome:
+            outcome = command(client)
+            return Outcome.STORED if outcome is Outcome.GONE and expiry == PAST else outcome  # ended by the first
+
+        return self._connections_to(key).call(command, again)
+
+    def _cas(self, key: str, payload: bytes, expiry: int, token: Any, client: Any) -> Outcome:
+        return _OUTCOMES[client.cas(key, payload, token, expiry, **self._options)]
 
     def touch(self, key: str, expiry: int) -> bool:
-        with self._borrow(key) as client:
-            return bool(client.touch(key, expiry, **self._options))
+        return bool(self._connections_to(key).call(lambda client: client.touch(key, expiry, **self._options)))
 
     def delete(self, key: str) -> None:
-        with self._borrow(key) as client:
-            client.delete(key, **self._options)
+        self._connections_to(key).call(lambda client: client.delete(key, **self._options))
 
 
 class _Pymemcache(_Borrowing):
@@ -130,7 +66,8 @@ class _Pymemcache(_Borrowing):
         # Proxies close the connection on what they do not know.
         self._refusals = (self._library.MemcacheClientError, self._library.MemcacheUnexpectedCloseError)
         self._hashed = isinstance(client, self._library.HashClient)
-        self._connections: dict[Any, _Connections] = {}
+        self._losses = (self._library.MemcacheUnexpectedCloseError, ConnectionError)
+        self._connections = {node.server: self._connect(node) for node in self._nodes()}
         self.unpickles = not all(type(node.serde).__name__ == "LegacyWrappingSerde" for node in self._nodes())
 
     def gats(self, key: str, expiry: int) -> tuple[bytes | None, Any, bool]:
@@ -138,8 +75,9 @@ class _Pymemcache(_Borrowing):
         # raw_command keeps the end alone, and it takes for the end what a payload may hold.
         command = b"gats %d" % expiry
         try:
-            with self._borrow(key) as client:
-                found = client._fetch_cmd(command, [key], True, key_prefix=client.key_prefix)
+            found = self._connections_to(key).call(
+                lambda client: client._fetch_cmd(command, [key], True, key_prefix=client.key_prefix)
+            )
         except self._refusals:  # memcached before 1.5.3, twemproxy
             return super().gats(key, expiry)
         payload, token = found.get(key, (None, None))
@@ -147,9 +85,9 @@ class _Pymemcache(_Borrowing):
 
     def remaining(self, key: str) -> int | None:
         try:
-            with self._borrow(key) as client:
-                command = b"mg " + client.key_prefix + key.encode() + b" t\r\n"
-                (answer,) = client._misc_cmd([command], b"mg", False)
+            (answer,) = self._connections_to(key).call(
+                lambda client: client._misc_cmd([b"mg %s%s t\r\n" % (client.key_prefix, key.encode())], b"mg", False)
+            )
         except self._refusals:  # memcached before 1.6, proxies
             return None
         return int(answer[4:]) if answer.startswith(b"HD t") else None
@@ -160,15 +98,20 @@ class _Pymemcache(_Borrowing):
     def _nodes(self) -> Iterable[Any]:
         return self._client.clients.values() if self._hashed else (self._client,)
 
-    def _borrow(self, key: str) -> Any:
+    def _connections_to(self, key: str) -> Connections:
         client = self._client
         if self._hashed:
             client = client.clients.get(client.hasher.get_node(key))
             if client is None:
                 raise self._library.MemcacheError("no server is left in the HashClient")
-        if isinstance(client, self._library.PooledClient):
-            return client.client_pool.get_and_release(destroy_on_fail=True)
-        return self._connections.setdefault(client.server, _Connections(partial(_copy, client))).borrow()
+        if client.server not in self._connections:  # a server that the app has added
+            self._connections.setdefault(client.server, self._connect(client))
+        return self._connections[client.server]
+
+    def _connect(self, node: Any) -> Connections:
+        if isinstance(node, self._library.PooledClient):
+            return PooledConnections(node, self._losses)
+        return OwnConnections(partial(_copy, node), self._losses, self._library.Client.close)
 
 
 class _Pylibmc(_Borrowing):
@@ -176,22 +119,32 @@ class _Pylibmc(_Borrowing):
 
     def __init__(self, client: Any) -> None:
         super().__init__(client)
-        self._not_found = import_module("pylibmc").NotFound
-        self._connections = _Connections(self._clone)
+        library: Any = import_module("pylibmc")
+        losses = library.ConnectionError, library.ServerDown, library.WriteError
+        self._not_found = library.NotFound
+        self._connections = OwnConnections(self._clone, losses, leak)
 
     def gets(self, key: str) -> tuple[bytes | None, Any]:
         # Bytes that live through the call: pylibmc 1.6.3 frees its own copy of a str before it sends it, and then asks
         # for whatever another thread has put there, which may be the key of another session.
-        return super().gets(key.encode())  # type: ignore[arg-type]
+        name = key.encode()
 
-    def cas(self, key: str, payload: bytes, expiry: int, token: Any) -> Outcome:
+        def command(client: Any) -> Any:
+            # On a connection that the server has closed, the first answer is an absence, and the second the error.
+            found = client.gets(name)
+            return client.gets(name) if found[0] is None else found
+
+        payload, token = self._connections.call(command)
+        return _bytes(payload), token
+
+    def _cas(self, key: str, payload: bytes, expiry: int, token: Any, client: Any) -> Outcome:
         try:
-            return super().cas(key, payload, expiry, token)
+            return super()._cas(key, payload, expiry, token, client)
         except self._not_found:
             return Outcome.GONE
 
-    def _borrow(self, key: str) -> Any:
-        return self._connections.borrow()
+    def _connections_to(self, key: str) -> Connections:
+        return self._connections
 
     def _clone(self) -> Any:
         clone = self._client.clone()
@@ -204,6 +157,14 @@ class _PythonMemcached(Commands):
 
     It answers an outage as an absence. Whenever it answers so, its servers are asked whether one of them is dead.
     """
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client)
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Close the connections that a forked process has from its parent."""
+        self._client.disconnect_all()
 
     def gets(self, key: str) -> tuple[bytes | None, Any]:
         tokens: dict[Any, int] = {}

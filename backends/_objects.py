@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import zlib
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lazysession.backend import Outcome, Record, Renew, Replaced
+from lazysession.backends._forks import renew_after_fork
 
 logger = logging.getLogger("lazysession")
 
@@ -103,7 +105,10 @@ _MSGPACK = msgspec.msgpack.Encoder(enc_hook=_stand_in)
 _JSON = msgspec.json.Encoder(enc_hook=_stand_in)
 
 #: Shared by all backends of the process, so that two of them on one store exclude each other as well.
-_LOCKS = tuple(threading.RLock() for _ in range(64))
+_LOCKS = [threading.RLock() for _ in range(64)]
+
+if hasattr(os, "register_at_fork"):  # threads that are not in the child may hold the parent's
+    os.register_at_fork(after_in_child=lambda: _LOCKS.__setitem__(slice(None), [threading.RLock() for _ in _LOCKS]))
 
 
 def stripe(name: str, count: int) -> int:
@@ -118,9 +123,13 @@ class Deadlines:
     """
 
     def __init__(self, most: int = 10_000) -> None:
-        self._most = most
-        self._lock = threading.Lock()
+        self._most, self._lock = most, threading.Lock()
         self._known: OrderedDict[str, float] = OrderedDict()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Take a new lock in a forked process."""
+        self._lock = threading.Lock()
 
     def get(self, key: str) -> float | None:
         """Answer when the session ends, in seconds of the clock that it was noted by; None when it is not known."""

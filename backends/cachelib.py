@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -169,9 +169,17 @@ class FileCacheBackend(CacheLibBackend):
         if not self.cache.delete(key):
             raise OSError("The file of a session could not be deleted.")
 
-    def purge(self) -> int:
-        """Delete the files whose expiry has passed, one by one while the directory is listed."""
-        return sum(self._files.purge(self.clock()))
+    def purge(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Delete the files whose expiry has passed, one by one while the directory is listed.
+
+        :param progress: called after each with the number deleted so far, twice: how many there are is not known.
+        """
+        deleted = 0
+        for _ in self._files.purge(self.clock()):
+            deleted += 1
+            if progress is not None:
+                progress(deleted, deleted)
+        return deleted
 
     def check(self) -> Iterator[Problem]:
         """Answer what is wrong with the directory, beside what any cache can have."""

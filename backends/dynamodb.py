@@ -83,7 +83,8 @@ class DynamoDBBackend:
             client = value
         else:
             raise ValueError(
-                f"{value!r} is neither a boto3 resource or client for DynamoDB nor a URL such as {URL_FORM}."
+                f"an object of type {type(value).__name__} is neither a boto3 resource or client for DynamoDB nor a "
+                f"URL such as {URL_FORM}."
             )
         create_if_absent(client, table or DEFAULT_TABLE)
         return cls(client, table or DEFAULT_TABLE)

@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import lazysession.backends._memcached_clients as clients
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
+from lazysession.backends._forks import renew_after_fork
+from lazysession.backends._memcached_commands import PAST
 
 #: How many sessions a process keeps notes of; the note of the one longest unused goes first.
 NOTES = 10_000
@@ -19,7 +21,6 @@ NOTES = 10_000
 TIMEOUT = 3.0
 _LONGEST_KEY = 250
 _LONGEST_RELATIVE = 30 * 86400  # anything larger is taken for seconds since the epoch
-_PAST = _LONGEST_RELATIVE + 1  # early 1970: what is stored with it has expired
 _LAPS = 10
 _UNKNOWN_LIFETIME = 3600.0
 _URL = "a URL such as 'memcached://localhost:11211' or 'memcached://one:11211,two:11211?timeout=0.5'"
@@ -59,6 +60,11 @@ class MemcachedBackend:
         self._lifetime = _UNKNOWN_LIFETIME  # the one asked for last
         self._longest_key = _LONGEST_KEY - len(getattr(client, "key_prefix", b""))
         self._ascii_only = not getattr(client, "allow_unicode_keys", True)
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Take a new lock in a forked process: a thread that is not there may hold the parent's."""
+        self._lock = threading.Lock()
 
     @classmethod
     def from_interface(cls, interface: Any) -> MemcachedBackend:
@@ -131,7 +137,7 @@ class MemcachedBackend:
         if not self._takes(key):
             return Replaced(Outcome.STORED if seen is None else Outcome.GONE)
         if seen is not None:
-            return self._change_what_was_seen(key, b"", _PAST, None, seen)
+            return self._change_what_was_seen(key, b"", PAST, None, seen)
         self._commands.delete(key)
         self._forget(key)
         return Replaced(Outcome.STORED)
@@ -163,7 +169,7 @@ class MemcachedBackend:
                 if value is not None and value != seen:
                     return Replaced(Outcome.CHANGED, value)
             outcome = Outcome.GONE if token is None else self._commands.cas(key, payload, expiry, token)
-            if outcome is Outcome.GONE or expiry == _PAST:
+            if outcome is Outcome.GONE or expiry == PAST:
                 self._forget(key)
             elif outcome is Outcome.STORED:
                 self._write_down(key, _Note(note.deadline if lifetime is None else self.clock() + lifetime))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from datetime import datetime, timedelta, timezone
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from pymongo import MongoClient, ReadPreference, WriteConcern, errors
 from pymongo.collection import Collection
 
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
+from lazysession.backends._mongodb_indexes import index_problems, make_indexes, reason_of
 
 logger = logging.getLogger("lazysession")
 
@@ -41,23 +42,29 @@ class MongoDBBackend:
 
     :param client: the client that the collection belongs to.
     :param sessions: the collection.
+    :param unique: its index on ``id`` is unique; otherwise doubles that Flask-Session left are deleted as well.
     :param clock: the present time, in naive UTC.
     """
 
     drives: ClassVar[str | None] = "flask_session.mongodb.mongodb:MongoDBSessionInterface"
 
     def __init__(
-        self, client: Any, sessions: Collection[dict[str, Any]], *, clock: Callable[[], datetime] = utc_now
+        self,
+        client: Any,
+        sessions: Collection[dict[str, Any]],
+        *,
+        unique: bool = False,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.client = client
         self.clock = clock
+        self._unique = unique
         self._sessions = _with_own_options(sessions)
 
     @classmethod
     def from_interface(cls, interface: Any) -> MongoDBBackend:
         """Take over the client and the collection of Flask-Session's interface, and see to its indexes."""
-        make_indexes(interface.store)
-        return cls(interface.client, interface.store)
+        return cls(interface.client, interface.store, unique=make_indexes(interface.store))
 
     @classmethod
     def from_setting(
@@ -76,16 +83,15 @@ class MongoDBBackend:
             return None
         if not isinstance(value, str):
             sessions = _collection_of(value, db or _DEFAULT_DB, collect)
-            make_indexes(sessions)
-            return cls(value, sessions)
+            return cls(value, sessions, unique=make_indexes(sessions))
         client = _client_of_url(value)
         db = db or _database_of_url(client)
         sessions = _collection_of(client, db, collect)
         patience = min(client.options.server_selection_timeout, START_UP_PATIENCE)
         # Another client, as the app's own is not to connect before workers are forked.
         with _client_of_url(value, serverSelectionTimeoutMS=int(patience * 1000)) as starter:
-            make_indexes(starter[db][collect])
-        return cls(client, sessions)
+            unique = make_indexes(starter[db][collect])
+        return cls(client, sessions, unique=unique)
 
     @classmethod
     def left_to_flask_session(cls, value: object, **options: object) -> bool:
@@ -132,9 +138,11 @@ class MongoDBBackend:
         Without one, every document with the key goes: Flask-Session's own races can leave two.
         """
         if seen is not None:
-            return self._change_what_was_seen(
+            replaced = self._change_what_was_seen(
                 lambda document: self._sessions.delete_one(document).deleted_count, key, seen
             )
+            if self._unique or replaced.outcome is not Outcome.STORED:
+                return replaced
         try:
             self._sessions.delete_many({"id": key})
         except errors.ServerSelectionTimeoutError:
@@ -154,7 +162,7 @@ class MongoDBBackend:
             what = f"The account may not list the indexes of the collection {self._sessions.name!r}."
             yield Problem("warning", what, "Grant it listIndexes, or look for indexes on id and expiration yourself.")
         else:
-            yield from _index_problems(self._sessions.name, present)
+            yield from index_problems(self._sessions.name, present)
         # Asked for last: a client knows its servers once it has connected.
         if self._sessions.write_concern.document.get("w") in (0, 1) and len(self.client.nodes) > 1:
             what = "The client's write concern is 1: a failover may lose sessions that were stored."
@@ -182,51 +190,9 @@ class MongoDBBackend:
             return self._sessions.update_one(live, {"$set": values}).matched_count > 0
         except errors.PyMongoError as error:
             logger.warning(
-                "The expiry of a session could not be refreshed (%s); the session itself was read.", _reason(error)
+                "The expiry of a session could not be refreshed (%s); the session itself was read.", reason_of(error)
             )
             return False
-
-
-def make_indexes(sessions: Collection[dict[str, Any]]) -> None:
-    """Make the indexes on ``id`` and on ``expiration`` unless they exist; a failure is logged, as all works without."""
-    try:
-        missing = list(_missing_indexes(sessions.index_information()))
-        if "id" in missing:
-            _index_ids(sessions)
-        if "expiration" in missing:
-            sessions.create_index("expiration", expireAfterSeconds=0)
-    except errors.PyMongoError as error:
-        logger.warning(
-            "The indexes of the collection %r could not be seen to (%s). Sessions work without them, but are found "
-            "slowly, and expired ones stay.", sessions.name, _reason(error),
-        )  # fmt: skip
-
-
-def _index_ids(sessions: Collection[dict[str, Any]]) -> None:
-    try:
-        sessions.create_index("id", unique=True)
-    except errors.OperationFailure:  # doubles that Flask-Session left, or a sharded collection
-        sessions.create_index("id")
-
-
-def _missing_indexes(present: Mapping[str, Any]) -> Generator[str]:
-    if not any(index["key"][0][0] == "id" for index in present.values()):
-        yield "id"
-    if not any(index["key"][0][0] == "expiration" and "expireAfterSeconds" in index for index in present.values()):
-        yield "expiration"
-
-
-def _index_problems(name: str, present: Mapping[str, Any]) -> Generator[Problem]:
-    missing = list(_missing_indexes(present))
-    if "id" in missing:
-        what = f"The collection {name!r} has no index on id: each request reads all sessions to find its own."
-        yield Problem("error", what, f"db.{name}.createIndex({{id: 1}}, {{unique: true}})")
-    elif not any(index["key"] == [("id", 1)] and index.get("unique") for index in present.values()):
-        what = f"The index on id of the collection {name!r} is not unique: Flask-Session may store a session twice."
-        yield Problem("warning", what, "Remove the doubles, drop the index, and start the app: it makes a unique one.")
-    if "expiration" in missing:
-        what = f"The collection {name!r} has no TTL index on expiration: MongoDB does not remove expired sessions."
-        yield Problem("error", what, f"db.{name}.createIndex({{expiration: 1}}, {{expireAfterSeconds: 0}})")
 
 
 def _client_of_url(url: str, **options: Any) -> MongoClient[dict[str, Any]]:
@@ -274,9 +240,3 @@ def _as_bytes(payload: bytes | str) -> bytes:
 
 def _object_id(key: str) -> ObjectId:
     return ObjectId(hashlib.sha256(key.encode()).digest()[:12])
-
-
-def _reason(error: errors.PyMongoError) -> str:
-    """Name an error without its text, which may quote documents."""
-    details: Mapping[str, Any] = getattr(error, "details", None) or {}
-    return str(details.get("codeName") or type(error).__name__)

@@ -28,6 +28,7 @@ from sqlalchemy.pool import StaticPool
 
 from lazysession.backend import Outcome, Record, Renew, Replaced
 from lazysession.backends._engines import create_if_absent, engine_of_bind, engine_of_url, own_engine, session_table
+from lazysession.backends._forks import renew_after_fork
 
 logger = logging.getLogger("lazysession")
 
@@ -68,6 +69,12 @@ class SqlAlchemyBackend:
         self._rows = table.c
         self._table = table
         self.clock = clock
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Leave the connections to the parent process: two on one connection read each other's answers."""
+        if not isinstance(self._engine.pool, StaticPool):
+            self._engine.dispose(close=False)
 
     @classmethod
     def from_interface(cls, interface: Any) -> SqlAlchemyBackend:
@@ -103,7 +110,10 @@ class SqlAlchemyBackend:
         elif hasattr(value, "engines"):
             engine = own_engine(engine_of_bind(value, bind_key))
         else:
-            raise ValueError(f"{value!r} is neither a Flask-SQLAlchemy object nor a URL such as 'sqlite:///app.db'.")
+            raise ValueError(
+                f"an object of type {type(value).__name__} is neither a Flask-SQLAlchemy object nor a URL such as "
+                "'sqlite:///app.db'."
+            )
         return cls._on(engine, session_table(table, schema, sequence))
 
     @classmethod
@@ -168,16 +178,18 @@ class SqlAlchemyBackend:
         expired = self._rows.expiry <= self.clock()
         batch = select(self._rows.id).where(expired).order_by(self._rows.expiry).limit(PURGED_AT_ONCE)
 
-        def delete_batch(connection: Connection) -> int:
+        def delete_batch(connection: Connection) -> tuple[int, int]:
             ids = connection.execute(batch).scalars().all()
-            return connection.execute(delete(self._table).where(self._rows.id.in_(ids), expired)).rowcount if ids else 0
+            if not ids:
+                return 0, 0
+            return len(ids), connection.execute(delete(self._table).where(self._rows.id.in_(ids), expired)).rowcount
 
         count = select(func.count()).select_from(self._table).where(expired)
         total = self._on_connection(lambda connection: connection.execute(count).scalar_one()) if progress else 0
-        deleted, last = 0, PURGED_AT_ONCE
-        while last == PURGED_AT_ONCE:
-            last = self._on_connection(delete_batch)
-            deleted += last
+        deleted, found = 0, PURGED_AT_ONCE
+        while found == PURGED_AT_ONCE:  # fewer may be deleted than are found, where somebody else purges as well
+            found, gone = self._on_connection(delete_batch)
+            deleted += gone
             if progress is not None:
                 progress(deleted, total)
         return deleted
@@ -196,12 +208,19 @@ class SqlAlchemyBackend:
 
     def _change_what_was_seen(self, statement: Update | Delete, key: str, seen: bytes) -> Replaced:
         live = self._is(key) & (self._rows.expiry > self.clock())
+        attempts = 0
 
         def work(connection: Connection) -> Replaced:
+            nonlocal attempts
+            attempts += 1
             if connection.execute(statement.where(live, self._rows.data == seen)).rowcount:
                 return Replaced(Outcome.STORED)
             found = connection.execute(select(self._rows.data).where(live)).scalar_one_or_none()
-            return Replaced(Outcome.GONE) if found is None else Replaced(Outcome.CHANGED, bytes(found))
+            if found is not None:
+                return Replaced(Outcome.CHANGED, bytes(found))
+            # A delete whose answer was lost with the connection is done again, and finds its own work done.
+            done_before = attempts > 1 and isinstance(statement, Delete)
+            return Replaced(Outcome.STORED if done_before else Outcome.GONE)
 
         return self._on_connection(work)
 
@@ -220,7 +239,7 @@ class SqlAlchemyBackend:
     def _on_connection(self, work: Callable[[Connection], Answer]) -> Answer:
         """Do a verb's work, and again at once where the server broke it off: a deadlock, a connection gone stale.
 
-        Doing it twice does no harm: what was done already is found by the second attempt, as an outcome.
+        Doing it twice does no harm: what was done already is an outcome of the second attempt, which the core merges.
         """
         for attempt in range(_ATTEMPTS):
             try:

@@ -42,7 +42,10 @@ def purge_command() -> None:
     """Remove expired sessions from a store that keeps them until somebody does."""
     backend = _backend()
     if not isinstance(backend, Purges):
-        click.echo("Nothing to purge: the store removes expired sessions by itself.")
+        click.echo(
+            "Nothing to purge from here: the store expires sessions itself, or Flask-Session's own command does "
+            "(flask session_cleanup)."
+        )
         return
     with click.progressbar(length=1, label="Purging expired sessions") as bar:
 
@@ -58,7 +61,13 @@ def purge_command() -> None:
 def check_command() -> None:
     """Look for what is wrong with the set-up of the session store; exit with status 1 for errors."""
     backend = _backend()
-    problems: list[Problem] = list(backend.check()) if isinstance(backend, Checks) else []
+    if not isinstance(backend, Checks):
+        click.echo("This store has no checks.")
+        return
+    try:
+        problems: list[Problem] = list(backend.check())
+    except Exception as error:  # whatever the client raises when its server is down
+        raise click.ClickException(f"The store could not be asked ({type(error).__name__}).") from error
     for problem in problems:
         click.echo(f"{problem.severity}: {problem.what}\n    {problem.remedy}")
     click.echo(f"{len(problems)} finding{'' if len(problems) == 1 else 's'}.")

@@ -39,12 +39,29 @@ def find_for_interface(interface: object) -> type[Adapter] | None:
     return None
 
 
+#: The modules that an extra of this package brings, by its name.
+_BROUGHT = {
+    "redis": "redis",
+    "valkey": "valkey",
+    "sqlalchemy": "sqlalchemy",
+    "pymemcache": "memcached",
+    "pymongo": "mongodb",
+    "boto3": "dynamodb",
+    "botocore": "dynamodb",
+    "mypy_boto3_dynamodb": "dynamodb",
+    "cachelib": "cachelib",
+}
+
+
 def missing_client(session_type: str, error: ImportError) -> ConfigurationError:
-    """Make the error that says what to install for a SESSION_TYPE."""
-    extra = "cachelib" if session_type == "filesystem" else session_type  # two types, one library
+    """Make the error that says what to install for a SESSION_TYPE: an extra, or the very module that is missing."""
+    module = (error.name or session_type).partition(".")[0]
+    extra = _BROUGHT.get(module)
+    wanted = f"lazysession[{extra}]" if extra else module.replace("_", "-")
+    hint = " (or set SESSION_SQLALCHEMY to a database URL)" if module == "flask_sqlalchemy" else ""
     return ConfigurationError(
-        f"SESSION_TYPE is {session_type!r}, and its client library is not installed ({error}): "
-        f"pip install 'lazysession[{extra}]'"
+        f"SESSION_TYPE is {session_type!r}, and a library that it needs is not installed ({error}): "
+        f"pip install '{wanted}'{hint}"
     )
 
 

@@ -45,5 +45,5 @@ class Boxed:
 class BoxedPurging(Boxed):
     """The same, of a backend that purges."""
 
-    def purge(self) -> int:
-        return int(self.backend.purge())
+    def purge(self, progress: Any = None) -> int:
+        return int(self.backend.purge(progress))

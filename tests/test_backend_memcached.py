@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
 import socket
 import threading
 import time
@@ -28,7 +31,7 @@ from stores import LIVE
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Checks, Outcome, Purges, Record, Renew
-from lazysession.backends import memcached
+from lazysession.backends import _objects, memcached
 from lazysession.backends.memcached import MemcachedBackend
 from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held, KeepsRemaining, race
 
@@ -189,6 +192,7 @@ CLIENTS: dict[str, Callable[[tuple[str, int]], Any]] = {
     "python-memcached": lambda address: memcache.Client(["{}:{}".format(*address)]),
 }
 every_client = pytest.mark.parametrize("make_client", CLIENTS.values(), ids=CLIENTS.keys())
+all_but_python_memcached = pytest.mark.parametrize("make_client", list(CLIENTS.values())[:5], ids=list(CLIENTS)[:5])
 pymemcache_alone = pytest.mark.parametrize("make_client", list(CLIENTS.values())[:4], ids=list(CLIENTS)[:4])
 the_others = pytest.mark.parametrize("make_client", list(CLIENTS.values())[4:], ids=list(CLIENTS)[4:])
 
@@ -683,6 +687,182 @@ class TestOutage:
         with pytest.raises(MemcacheServerError, match="too large"):
             backend.replace(KEY, b"a" * 2**20, 100, seen=b"1")
         assert server.item(KEY) == (0, b"1")
+
+
+def memcached_on(port: int) -> Any:
+    """Run a memcached on a port, and again on the same after it has ended."""
+    program = need("memcached", "apt-get install memcached")
+    return child([program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "8"], port, user="memcache")
+
+
+@pytest.fixture
+def cut(server: Server) -> Generator[Wire]:
+    """A wire whose connections can be closed while they wait, as ``idle_timeout`` does."""
+    wire = Wire(server)
+    yield wire
+    wire.close()
+
+
+def hang_up(wire: Wire) -> None:
+    """Close all connections, and go on listening."""
+    for each in wire._sockets[1:]:
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+
+
+class TestClosedWhileWaiting:
+    """A connection that the server has closed while nobody used it."""
+
+    @all_but_python_memcached
+    def test_costs_no_error(self, cut: Wire, server: Server, make_client: Callable[[Any], Any]) -> None:
+        """Each verb goes to a new connection, with the answer that it would have had."""
+        backend = MemcachedBackend(make_client(cut.address))
+
+        def after_a_cut(verb: Callable[[], Any]) -> Any:
+            hang_up(cut)
+            return verb()
+
+        assert backend.create(KEY, b"1", 100)
+        assert after_a_cut(lambda: backend.read(KEY, None)).payload == b"1"
+        assert after_a_cut(lambda: backend.read(KEY, Renew(ONE_DAY, 0))).payload == b"1"
+        assert after_a_cut(lambda: backend.replace(KEY, b"2", 100, seen=b"1")).outcome is Outcome.STORED
+        assert after_a_cut(lambda: backend.replace(KEY, b"3", None, seen=b"2")).outcome is Outcome.STORED
+        assert after_a_cut(lambda: backend.create(KEY + "2", b"1", 100)) is True
+        assert after_a_cut(lambda: backend.read(KEY + "3", None)) is None
+        assert backend.read(KEY, None) is not None
+        assert after_a_cut(lambda: backend.delete(KEY, seen=b"3")).outcome is Outcome.STORED
+        assert after_a_cut(lambda: backend.delete(KEY + "2")).outcome is Outcome.STORED
+        assert not server.holds(KEY)
+        assert not server.holds(KEY + "2")
+
+    @pymemcache_alone
+    def test_all_that_wait_are_dropped(self, cut: Wire, make_client: Callable[[Any], Any]) -> None:
+        """The second attempt does not meet another closed connection."""
+        backend = MemcachedBackend(make_client(cut.address))
+        connections = backend._commands._connections_to(KEY)  # type: ignore[attr-defined]
+        backend.create(KEY, b"1", 100)
+        with connections.borrow() as one, connections.borrow() as two, connections.borrow() as three:
+            for each in (one, two, three):
+                each.get(KEY)
+        hang_up(cut)
+        record = backend.read(KEY, None)
+        assert record is not None
+        assert record.payload == b"1"
+
+    @pymemcache_alone
+    def test_a_delete_that_was_done_is_done(self, server: Server, make_client: Callable[[Any], Any]) -> None:
+        """Cut off after it was sent, deleting what was seen finds nothing the second time, and has deleted it."""
+        backend = MemcachedBackend(make_client(server.address))
+        backend.create(KEY, b"1", 100)
+        backend.read(KEY, None)
+        connections = backend._commands._connections_to(KEY)  # type: ignore[attr-defined]
+        run, answers = connections._run, []
+
+        def lose_the_first_answer(command: Callable[[Any], Any]) -> Any:
+            answers.append(run(command))
+            if len(answers) == 1:
+                raise ConnectionResetError
+            return answers[-1]
+
+        connections._run = lose_the_first_answer
+        assert backend.delete(KEY, seen=b"1").outcome is Outcome.STORED
+        assert len(answers) == 2
+
+    @leaves_sockets
+    @all_but_python_memcached
+    def test_a_restart(self, make_client: Callable[[Any], Any]) -> None:
+        """Down it is an error, and up again the session is absent, with no error in between."""
+        port = free_port()
+        with memcached_on(port):
+            backend = MemcachedBackend(make_client(("127.0.0.1", port)))
+            backend.create(KEY, b"1", 100)
+            assert backend.read(KEY, None) is not None
+        with memcached_on(port):
+            assert backend.read(KEY, None) is None
+            assert backend.create(KEY, b"2", 100)
+            assert backend.read(KEY, None) is not None
+        with pytest.raises((OSError, pylibmc.Error)):
+            backend.read(KEY, None)
+
+
+def in_a_fork(work: Callable[[], None]) -> Callable[[], bool]:
+    """Run in a forked process; what is answered waits for its end, and tells whether it went well."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        try:
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return lambda: os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+class TestFork:
+    """Workers that are forked from a process that has used sessions."""
+
+    @every_client
+    def test_share_no_connection(self, server: Server, make_client: Callable[[Any], Any]) -> None:
+        """Each reads and changes its own session, at once with the others and with the parent."""
+        backend = MemcachedBackend(make_client(server.address))
+        keys = [KEY + str(number) for number in range(3)]
+        for key in keys:
+            backend.create(key, key.encode() + b":0", ONE_DAY)
+            backend.read(key, None)
+
+        def work(key: str) -> None:
+            for number in range(100):
+                record = backend.read(key, None)
+                assert record is not None
+                assert record.payload == b"%s:%d" % (key.encode(), number)
+                replaced = backend.replace(key, b"%s:%d" % (key.encode(), number + 1), ONE_DAY, seen=record.payload)
+                assert replaced.outcome is Outcome.STORED
+
+        ends = [in_a_fork(partial(work, key)) for key in keys[1:]]
+        work(keys[0])
+        assert [end() for end in ends] == [True, True]
+        assert [server.item(key)[1] for key in keys] == [b"%s:100" % key.encode() for key in keys]
+
+    @every_client
+    def test_say_nothing_on_the_parents(self, wire: Wire, make_client: Callable[[Any], Any]) -> None:
+        """A child that does nothing, and one that reads, leave the connection of the parent as it is."""
+        backend = MemcachedBackend(make_client(wire.address))
+        backend.create(KEY, b"1", ONE_DAY)
+        wire.sent.clear()
+        connections = len(wire._sockets)
+        assert in_a_fork(lambda: None)()
+        backend.read(KEY, None)
+        assert wire.sent == ["gets"]
+        assert in_a_fork(lambda: gc.collect() and None)()
+        backend.read(KEY, None)
+        assert wire.sent == ["gets", "gets"]
+        assert len(wire._sockets) == connections
+
+    def test_locks_of_other_threads_are_free(self, server: Server) -> None:
+        """A lock that a thread of the parent holds is free in the child, where the thread is not."""
+        backend, deadlines = MemcachedBackend(Client(server.address)), _objects.Deadlines()
+        held, done = threading.Event(), threading.Event()
+
+        def hold_all() -> None:
+            with backend._lock, deadlines._lock, _objects._LOCKS[0]:
+                held.set()
+                done.wait()
+
+        thread = threading.Thread(target=hold_all)
+        thread.start()
+        held.wait()
+
+        def work() -> None:
+            assert backend.create(KEY, b"1", 100)
+            deadlines.note(KEY, 1)
+            assert _objects._LOCKS[0].acquire(timeout=1)
+
+        ended = in_a_fork(work)()
+        done.set()
+        thread.join()
+        assert ended
 
 
 class TestSettings:

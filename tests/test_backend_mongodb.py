@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -178,6 +178,21 @@ class TestWithoutUniqueIndex(TestMongoDB):
         held = hold(MongoDBBackend.from_setting(mongodb_url), mongodb_url)
         yield held
         held.backend.client.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("values", [(b"1", b"1"), (b"1", b"2")], ids=["equal", "different"])
+def test_no_double_outlives_its_session(mongodb_url: str, values: tuple[bytes, bytes]) -> None:
+    """Where Flask-Session stored a session twice, the delete of what was seen ends both."""
+    sessions = sessions_of(mongodb_url)
+    soon = datetime.now(timezone.utc) + timedelta(seconds=1000)
+    sessions.insert_many([{"id": KEY, "val": value, "expiration": soon} for value in values])
+    backend = MongoDBBackend.from_setting(mongodb_url)
+    assert backend is not None
+    record = backend.read(KEY, None)
+    assert record is not None
+    assert backend.delete(KEY, record.payload).outcome is Outcome.STORED
+    assert backend.read(KEY, None) is None
+    backend.client.close()
 
 
 def test_optional_verbs() -> None:
@@ -551,7 +566,7 @@ def test_names(path: str, options: dict[str, Any], expected: str) -> None:
 
 def test_a_service_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """``mongodb+srv://`` is taken, and looked up when it is needed."""
-    monkeypatch.setattr("lazysession.backends.mongodb.make_indexes", lambda sessions: None)
+    monkeypatch.setattr("lazysession.backends.mongodb.make_indexes", lambda sessions: True)
     backend = MongoDBBackend.from_setting("mongodb+srv://me:hush@db.shop.example/shop?retryWrites=true")
     assert backend is not None
     assert backend._sessions.full_name == "shop.sessions"
@@ -686,7 +701,7 @@ def make_shop(extension: type, **settings: Any) -> Flask:
 def test_round_trips_of_a_verb(mongodb_url: str, verb: Callable[[Any], Any], names: list[str]) -> None:
     """Each verb is one command; a refresh that is due is one more, and so is telling why nothing was replaced."""
     client, commands = client_of(mongodb_url)
-    backend = MongoDBBackend(client, sessions_of(mongodb_url))
+    backend = MongoDBBackend(client, sessions_of(mongodb_url), unique=True)
     backend.create(KEY, b"1", 1000)
     with commands.counted() as sent:
         verb(backend)

@@ -30,7 +30,16 @@ from stores import CountingClient
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Checks, Outcome, Purges, Record, Renew
 from lazysession.backends.redis import RedisBackend
-from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held, KeepsRemaining, TellsRemaining
+from lazysession.testing import (
+    ALWAYS,
+    KEY,
+    ComparesAtomically,
+    Contract,
+    Held,
+    KeepsRemaining,
+    SurvivesForks,
+    TellsRemaining,
+)
 
 NEVER = Renew(1000, 999)
 
@@ -64,7 +73,7 @@ class TestFakeRedis(Contract, TellsRemaining, KeepsRemaining):
         return hold(CountingClient(fakeredis.FakeRedis()))
 
 
-class TestRedis(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedis(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, SurvivesForks):
     """A real Redis."""
 
     @pytest.fixture

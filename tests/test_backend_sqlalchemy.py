@@ -21,6 +21,7 @@ from lazysession.testing import (
     Held,
     KeepsRemaining,
     PurgesExpired,
+    SurvivesForks,
     TellsRemaining,
 )
 
@@ -48,7 +49,7 @@ def hold_server(url: str) -> Iterator[Held]:
     engine.dispose()
 
 
-class TestPostgreSQL(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired):
+class TestPostgreSQL(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired, SurvivesForks):
     """PostgreSQL, by psycopg."""
 
     @pytest.fixture
@@ -56,10 +57,8 @@ class TestPostgreSQL(Contract, TellsRemaining, KeepsRemaining, ComparesAtomicall
         yield from hold_server(postgresql_url)
 
 
-class TestMariaDB(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired):
-    """MariaDB, by PyMySQL: Flask-Session's column is a BLOB there, of 64 KiB."""
-
-    largest_payload = 65535
+class TestMariaDB(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired, SurvivesForks):
+    """MariaDB, by PyMySQL."""
 
     @pytest.fixture
     def held(self, mariadb_url: str) -> Iterator[Held]:
@@ -80,7 +79,7 @@ class TestMariaDB(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, 
         assert held.read().payload == b"1"
 
 
-class TestSqliteFile(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired):
+class TestSqliteFile(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired, SurvivesForks):
     """A SQLite file."""
 
     @pytest.fixture

@@ -120,6 +120,30 @@ def test_purge(tmp_path: Path) -> None:
     assert "Purged 0 expired sessions." in runner.invoke(args=["lazysession", "purge"]).output
 
 
+def test_purge_of_files(tmp_path: Path) -> None:
+    """Sessions in files are purged the same way."""
+    app = Flask("shop")
+    app.config.update(SESSION_TYPE="cachelib", SESSION_CACHELIB=f"file:{tmp_path}/sessions")
+    LazySession(app)
+    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    for number in range(3):
+        backend.create(f"key{number}", b"\x81\xa1a\x01", 60)
+    now = backend.clock
+    backend.clock = lambda: now() + 61
+    result = app.test_cli_runner().invoke(args=["lazysession", "purge"])
+    assert "Purged 3 expired sessions." in result.output, result.output
+
+
+def test_check_of_a_store_that_is_down() -> None:
+    """A store that cannot be asked is one line, not a traceback."""
+    app = Flask("shop")
+    app.config.update(SESSION_TYPE="redis", SESSION_REDIS="redis://127.0.0.1:1/0")
+    LazySession(app)
+    result = app.test_cli_runner().invoke(args=["lazysession", "check"])
+    assert result.exit_code == 1
+    assert "could not be asked (ConnectionError)" in result.output
+
+
 def test_purge_where_there_is_nothing_to_purge(app: Flask) -> None:
     """A store that expires its records needs no purging."""
     assert "Nothing to purge" in app.test_cli_runner().invoke(args=["lazysession", "purge"]).output

@@ -228,16 +228,17 @@ def test_threads_share_one_opening(store: Any, make_app: MakeApp) -> None:
     app = make_app()
 
     def view() -> str:
-        gate = threading.Barrier(8)
+        gate, arrived = threading.Barrier(8, timeout=20), threading.Semaphore(0)
 
         def work(number: int) -> None:
+            arrived.release()
             gate.wait()
             session[f"key{number}"] = number
 
-        contexts = [copy_current_request_context(work) for _ in range(8)]
-        threads = [threading.Thread(target=work, args=(number,)) for number, work in enumerate(contexts)]
+        threads = [threading.Thread(target=copy_current_request_context(work), args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()
+            assert arrived.acquire(timeout=20)  # one context after the other is pushed: they share their request
         for thread in threads:
             thread.join()
         return str(len([key for key in session if key.startswith("key")]))

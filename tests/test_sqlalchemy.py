@@ -15,12 +15,12 @@ from flask.testing import FlaskClient
 from flask_session import Session
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Engine, String, create_engine, event, inspect, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Mapped, mapped_column
 from stores import SqlStore
 
 from lazysession import ConfigurationError, LazySession
-from lazysession.backend import Renew
+from lazysession.backend import Outcome, Renew
 from lazysession.backends._engines import SQLITE_BUSY_TIMEOUT, create_if_absent, own_engine, session_table
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 
@@ -432,6 +432,64 @@ def test_purging_goes_in_batches_by_the_index(tmp_path: Path, monkeypatch: pytes
                 plans.append(" ".join(row.detail for row in rows))
     assert len(plans) == 4
     assert all("USING" in plan and "ix_sessions_expiry" in plan for plan in plans)
+
+
+def test_purging_goes_on_where_somebody_else_purges_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of which another process took a row is no reason to stop."""
+    monkeypatch.setattr("lazysession.backends.sqlalchemy.PURGED_AT_ONCE", 10)
+    backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db")
+    assert backend is not None
+    for number in range(50):
+        backend.create(f"key{number}", b"", -60)
+    taken: list[int] = []
+
+    def take_one(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE") and not taken:
+            taken.append(1)
+            cursor.execute("DELETE FROM sessions WHERE session_id = 'key3'")
+
+    event.listen(backend._engine, "before_cursor_execute", take_one)
+    assert backend.purge() == 49
+    assert backend.purge() == 0
+
+
+def test_a_delete_whose_answer_was_lost(tmp_path: Path) -> None:
+    """A delete that is done again, as its connection broke after it, is no session that ended by other hands."""
+    backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db")
+    assert backend is not None
+    lost: list[int] = []
+
+    def lose(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE") and not lost:
+            lost.append(1)
+            raise DBAPIError(statement, None, Exception("gone"), connection_invalidated=True)
+
+    event.listen(backend._engine, "after_cursor_execute", lose)
+    backend.create("key", b"1", 60)
+    assert backend.delete("key", b"1").outcome is Outcome.STORED
+    assert backend.delete("key", b"1").outcome is Outcome.GONE
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["postgresql://user:p@ss:SECRET@host:5432/db", "postgres//user:SECRET@db/shop", {"url": "SECRET"}, b"SECRET"],
+)
+def test_no_password_in_an_error(value: Any) -> None:
+    """What is wrong with a URL is said without the URL."""
+    with pytest.raises(ValueError, match="URL") as caught:
+        SqlAlchemyBackend.from_setting(value)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_shared_database_in_memory() -> None:
+    """SQLite's own form of a database in memory is one, too."""
+    app = Flask("shop")
+    app.config["SESSION_TYPE"] = "sqlalchemy"
+    app.config["SESSION_SQLALCHEMY"] = "sqlite:///file:shared?mode=memory&cache=shared&uri=true"
+    LazySession(app)
+    app.add_url_rule("/", view_func=lambda: session.update(n=session.get("n", 0) + 1) or str(session["n"]))
+    client = app.test_client()
+    assert [client.get("/").text, client.get("/").text] == ["1", "2"]
 
 
 def test_a_stale_connection_is_replaced(postgresql_url: str) -> None:
