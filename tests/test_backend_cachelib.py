@@ -314,7 +314,7 @@ DEPRECATED = pytest.mark.filterwarnings(
 class TestBesideFlaskSession:
     """Half of a fleet may run on Flask-Session alone."""
 
-    @pytest.fixture(params=["cachelib", "filesystem", "redis"])
+    @pytest.fixture(params=["cachelib", "filesystem", "redis", "memory"])
     def config(self, request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
         """The config of one store that both share."""
         if request.param == "filesystem":
@@ -323,6 +323,8 @@ class TestBesideFlaskSession:
             client: Any = redis.Redis.from_url(request.getfixturevalue("redis_url"))
             client.flushall()
             return {"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": RedisCache(client)}
+        if request.param == "memory":
+            return {"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": SimpleCache()}
         return {"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": FileSystemCache(str(tmp_path), threshold=0)}
 
     @FORMATS
