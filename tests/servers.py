@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -311,13 +311,14 @@ class Servers:
         self._threads = ThreadPoolExecutor(max_workers=16)
 
     def start(self, *names: str) -> None:
-        """Begin to start servers, without waiting for them.
+        """Start servers side by side, and wait for them all: a test may forbid connections while it runs.
 
         :param names: names of functions of this module.
         """
         for name in names:
             if name not in self._starting:
                 self._starting[name] = self._threads.submit(self._enter, name)
+        wait(self._starting.values())
 
     def url(self, name: str) -> str:
         """Answer the URL of a server when it is up.
@@ -329,8 +330,6 @@ class Servers:
 
     def stop(self) -> None:
         """Stop them all."""
-        for starting in self._starting.values():
-            starting.exception()  # what still starts has to come up before it can be stopped
         self._stack.close()
         self._threads.shutdown()
 

@@ -592,7 +592,7 @@ class TestSetting:
     @pytest.mark.parametrize(
         ("value", "message"),
         [
-            (42, "42 is neither a boto3 resource or client for DynamoDB nor a URL"),
+            (42, "an object of type int is neither a boto3 resource or client for DynamoDB nor a URL"),
             ("redis://localhost", "a URL has the form 'dynamodb://"),
             ("dynamodb://[", "a URL has the form 'dynamodb://"),
             ("dynamodb://eu-west-1/a/b", "a URL has the form 'dynamodb://"),
