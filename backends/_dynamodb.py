@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
-from weakref import WeakSet
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
@@ -126,20 +124,3 @@ def takes_python_values(client: Any) -> bool:
 def code_of(error: Exception) -> str:
     """Answer what DynamoDB calls the error; nothing for an error that is not DynamoDB's."""
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
-
-
-_clients: WeakSet[Any] = WeakSet()
-
-
-def close_after_fork(client: Any) -> None:
-    """Close what a forked worker inherits of a client: two processes on one connection read each other's answers."""
-    _clients.add(client)
-
-
-def _close_inherited() -> None:
-    for client in list(_clients):
-        client.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_inherited)

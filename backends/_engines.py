@@ -31,9 +31,8 @@ from sqlalchemy.pool import StaticPool
 
 # hide_parameters: an error's text must not carry session ids and payloads into logs.
 _ENGINE_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
-if (
-    "skip_autocommit_rollback" in inspect.signature(default.DefaultDialect.__init__).parameters
-):  # SQLAlchemy 2.0.43 and later
+# From SQLAlchemy 2.0.43 on.
+if "skip_autocommit_rollback" in inspect.signature(default.DefaultDialect.__init__).parameters:
     _ENGINE_OPTIONS["skip_autocommit_rollback"] = True  # giving a connection back is no round trip
 
 # Seconds, for drivers that would wait for a silent server for ever.

@@ -14,7 +14,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
 from lazysession.backends._dynamodb import (
     URL_FORM,
-    close_after_fork,
     code_of,
     connect,
     create_if_absent,
@@ -22,6 +21,7 @@ from lazysession.backends._dynamodb import (
     is_resource,
     takes_python_values,
 )
+from lazysession.backends._forks import renew_after_fork
 
 logger = logging.getLogger("lazysession")
 
@@ -51,7 +51,11 @@ class DynamoDBBackend:
         self.clock = clock
         self._table = table
         self._typed = not takes_python_values(client)
-        close_after_fork(client)
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Close what a forked worker inherits: two processes on one connection read each other's answers."""
+        self.client.close()
 
     @classmethod
     def from_interface(cls, interface: Any) -> DynamoDBBackend:
@@ -101,8 +105,7 @@ class DynamoDBBackend:
         if found is None:
             return None
         payload, remaining = found
-        due = renew is not None and renew.due(remaining)
-        refreshed = due and renew is not None and self._refresh(key, now, now + renew.lifetime)
+        refreshed = renew is not None and renew.due(remaining) and self._refresh(key, now, now + renew.lifetime)
         return Record(payload, remaining, refreshed)
 
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import logging
 from collections.abc import Callable, Generator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from bson import ObjectId
@@ -15,6 +15,7 @@ from pymongo import MongoClient, ReadPreference, WriteConcern, errors
 from pymongo.collection import Collection
 
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
+from lazysession.backends._clock import utc_now
 from lazysession.backends._mongodb_indexes import index_problems, make_indexes, reason_of
 
 logger = logging.getLogger("lazysession")
@@ -26,11 +27,6 @@ _FIELDS = {"_id": False, "val": True, "expiration": True}
 
 #: How long the start of an app with a URL waits for a MongoDB that is not there, in seconds; PyMongo's default is 30.
 START_UP_PATIENCE = 5
-
-
-def utc_now() -> datetime:
-    """Answer the present time as Flask-Session stores it: UTC, without a time zone."""
-    return datetime.now(timezone.utc).replace(tzinfo=None)
 
 
 class MongoDBBackend:

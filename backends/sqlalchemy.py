@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import (
@@ -27,6 +27,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import StaticPool
 
 from lazysession.backend import Outcome, Record, Renew, Replaced
+from lazysession.backends._clock import utc_now
 from lazysession.backends._engines import create_if_absent, engine_of_bind, engine_of_url, own_engine, session_table
 from lazysession.backends._forks import renew_after_fork
 
@@ -47,11 +48,6 @@ _MYSQL = ("mysql", "mariadb")
 _MYSQL_DEADLOCK, _POSTGRESQL_DEADLOCK = 1213, "40P01"
 _ATTEMPTS = 10
 Answer = TypeVar("Answer")
-
-
-def utc_now() -> datetime:
-    """Answer the present time as Flask-Session stores it: UTC, without a time zone."""
-    return datetime.now(timezone.utc).replace(tzinfo=None)
 
 
 class SqlAlchemyBackend:

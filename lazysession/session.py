@@ -133,8 +133,10 @@ class DeferredSession(SessionMixin):
             return self.lazy_lock
 
     def _lazy_apply_permanent(self, opened: Opened) -> None:
-        if self.lazy_permanent is not None and opened.mode in (Mode.NORMAL, Mode.PASSIVE):
-            set_permanent(opened.session, self.lazy_permanent)
+        if self.lazy_permanent is None or opened.mode not in (Mode.NORMAL, Mode.PASSIVE):
+            return
+        if not says_permanent(opened.session, self.lazy_permanent):
+            opened.session.permanent = self.lazy_permanent
 
     def _lazy_is_transient(self, key: object) -> bool:
         return self.lazy_opened is None and key in self.lazy_opener.transient_keys
@@ -163,8 +165,8 @@ class DeferredSession(SessionMixin):
     def _lazy_set_permanent(self, value: bool) -> None:
         if self.lazy_opened is None:
             assign(self, "lazy_permanent", value)
-        elif self.lazy_opened.session.permanent != value or "_permanent" not in self.lazy_opened.session:
-            set_permanent(self.lazy_write(), value)
+        elif not says_permanent(self.lazy_opened.session, value):
+            self.lazy_write().permanent = value
 
     if not TYPE_CHECKING:  # the class attributes of SessionMixin say this to type checkers
 
@@ -283,7 +285,6 @@ assign = object.__setattr__  # past DeferredSession.__setattr__
 _LOCK_OF_LOCKS = Lock()
 
 
-def set_permanent(session: SessionMixin, value: bool) -> None:
-    """Set ``permanent`` unless the session says that already: an equal value is no change."""
-    if session.permanent != value or "_permanent" not in session:
-        session.permanent = value
+def says_permanent(session: SessionMixin, value: bool) -> bool:
+    """Tell whether a session has this value for ``permanent`` already: setting an equal value is no change."""
+    return session.permanent == value and "_permanent" in session

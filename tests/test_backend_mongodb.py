@@ -33,7 +33,8 @@ from servers import child, free_port, mongod_command, mongodb_set, wait_until
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Checks, Outcome, Purges, Renew, Replaced
-from lazysession.backends.mongodb import MongoDBBackend, utc_now
+from lazysession.backends._clock import utc_now
+from lazysession.backends.mongodb import MongoDBBackend
 from lazysession.testing import (
     ALWAYS,
     KEY,
