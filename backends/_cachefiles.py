@@ -120,12 +120,14 @@ class SessionFiles:
                 f"Beyond {self._cache._threshold} sessions, FileSystemCache deletes live ones.",
                 "Make it with threshold=0, or set SESSION_TYPE = 'cachelib' and SESSION_CACHELIB = "
                 "'file:///path/to/directory'; then run 'flask lazysession purge' now and then.",
+                "files-threshold",
             )
         if fcntl is None:
             yield Problem(
                 "warning",
                 "There are no file locks here: processes that change one session at once lose changes.",
                 "Run one process, or use another SESSION_TYPE.",
+                "files-locks",
             )
         if os.name == "posix":
             yield from self._check_modes()
@@ -136,12 +138,14 @@ class SessionFiles:
                 "warning",
                 f"The files of sessions have mode {self._cache._mode:04o}: other accounts can open them.",
                 "Make the FileSystemCache with mode=0o600.",
+                "files-mode",
             )
         if stat.S_IMODE(os.stat(self._cache._path).st_mode) & 0o022:
             yield Problem(
                 "error",
                 "Other accounts can write to the directory of sessions: what they put there runs as code in the app.",
                 "Take that right away (chmod go-w), or use a directory of the app's own account.",
+                "files-directory",
             )
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
+from lazysession.backend import Problem
+
 logger = logging.getLogger("lazysession")
+
+_DEFAULT_TIMEOUT = 60  # boto3's, for connecting and for reading
+_FOR_EVER = float("inf")
 
 
 def create_if_absent(client: Any, table: str) -> None:
@@ -67,6 +73,9 @@ def _enable_time_to_live(client: Any, table: str) -> None:
 
 
 URL_FORM = "'dynamodb://eu-central-1/Sessions'"
+#: What a client of a URL has where that says nothing; boto3's own are 60 s, 60 s, and 10 attempts with sleeps between.
+_PATIENCE: dict[str, float] = {"connect_timeout": 2, "read_timeout": 5, "max_attempts": 3}
+_ATTEMPTS_OF_ENVIRONMENT = "AWS_MAX_ATTEMPTS"
 _NUMBERS: dict[str, Callable[[str], float]] = {"connect_timeout": float, "read_timeout": float, "max_attempts": int}
 
 
@@ -87,8 +96,10 @@ def connect(url: str) -> tuple[Any, str]:
     if unknown := query.keys() - {"endpoint_url", *_NUMBERS}:
         raise ValueError(f"{min(unknown)!r} is none of the options of a URL: endpoint_url, {', '.join(_NUMBERS)}.")
     try:
-        numbers = {name: _NUMBERS[name](query[name]) for name in _NUMBERS if name in query}
-        attempts = {"retries": {"total_max_attempts": numbers.pop("max_attempts")}} if "max_attempts" in numbers else {}
+        numbers = _PATIENCE | {name: _NUMBERS[name](query[name]) for name in _NUMBERS if name in query}
+        most = numbers.pop("max_attempts")
+        left_to_boto3 = _ATTEMPTS_OF_ENVIRONMENT in os.environ and "max_attempts" not in query
+        attempts = {} if left_to_boto3 else {"retries": {"total_max_attempts": most}}
         # A session of its own: boto3's default one is not safe to share between threads.
         client = Session().client(
             "dynamodb",
@@ -119,6 +130,21 @@ def takes_python_values(client: Any) -> bool:
     model = client.meta.service_model.operation_model("GetItem")
     client.meta.events.emit("before-parameter-build.dynamodb.GetItem", params=parameters, model=model, context={})
     return bool(parameters["Key"]["id"] != "key")
+
+
+def timeout_problems(client: Any) -> Iterator[Problem]:
+    """Answer that a client has the patience of boto3's defaults, which is that of no visitor."""
+    config = client.meta.config
+    longest = max(config.connect_timeout or _FOR_EVER, config.read_timeout or _FOR_EVER)
+    if longest >= _DEFAULT_TIMEOUT:
+        how_long = "for ever" if longest == _FOR_EVER else f"{longest:,.10g} s, and several times over"
+        yield Problem(
+            "warning",
+            f"The client waits for DynamoDB {how_long}: when it hangs, requests hang with it.",
+            "Make the client with Config(connect_timeout=2, read_timeout=2, retries={'total_max_attempts': 2}), or "
+            "name it by a URL: 'dynamodb://REGION/TABLE?connect_timeout=2&read_timeout=2&max_attempts=2'.",
+            "dynamodb-timeout",
+        )
 
 
 def code_of(error: Exception) -> str:

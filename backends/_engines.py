@@ -29,6 +29,8 @@ from sqlalchemy.engine import default
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import StaticPool
 
+from lazysession.backends._psycopg import bound_answers
+
 # hide_parameters: an error's text must not carry session ids and payloads into logs.
 _ENGINE_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
 # From SQLAlchemy 2.0.43 on.
@@ -41,10 +43,13 @@ _TIMEOUTS: dict[str, dict[str, int]] = {
     "psycopg2": {"connect_timeout": 5},
     "pymysql": {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30},
 }
+#: The same for an answer by psycopg, which has no such option; the query of a URL may say otherwise, as PyMySQL's may.
+READ_TIMEOUT = 30
 
 #: How long a session waits for SQLite's one write lock, in milliseconds. The holder may be this very request (the app
 #: flushed and did not commit), and then waiting is of no use.
 SQLITE_BUSY_TIMEOUT = 1000
+_MYSQL_DEADLOCK, _POSTGRESQL_DEADLOCK = 1213, "40P01"
 _SQLITE_DEFAULT_TIMEOUT = 5000  # Python's; any other was chosen by the user, and stays
 
 
@@ -90,12 +95,19 @@ def engine_of_url(url: str) -> Engine:
     """
     try:
         address = make_url(url)
+        patience = float(str(address.query.get("read_timeout", READ_TIMEOUT)))
+        bounded = address.get_driver_name() == "psycopg"
+        if bounded:
+            address = address.difference_update_query(["read_timeout"])
         options = _ENGINE_OPTIONS | {"pool_recycle": 1800}  # below the idle limits of servers and proxies
         if address.get_backend_name() == "sqlite" and _is_in_memory(address):
             options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}  # one for all threads
         elif not address.query:  # whoever writes options into the URL chooses all of them
             options["connect_args"] = _TIMEOUTS.get(address.get_driver_name(), {})
-        return _prepare(create_engine(address, **options), owns_file=True)
+        engine = create_engine(address, **options)
+        if bounded:
+            bound_answers(engine, patience)
+        return _prepare(engine, owns_file=True)
     except (ArgumentError, ValueError, TypeError) as error:
         # The errors of SQLAlchemy may repeat the URL, and so a password.
         raise ValueError(
@@ -131,3 +143,9 @@ def _prepare(engine: Engine, *, owns_file: bool) -> Engine:
 
         event.listen(engine, "connect", on_connect)
     return engine
+
+
+def is_deadlock(error: DBAPIError) -> bool:
+    """Tell whether the database chose this statement to end a deadlock: MariaDB's number, PostgreSQL's state."""
+    number: object = next(iter(error.orig.args), None) if error.orig is not None else None
+    return number == _MYSQL_DEADLOCK or getattr(error.orig, "sqlstate", None) == _POSTGRESQL_DEADLOCK

@@ -1,4 +1,4 @@
-"""The indexes of the MongoDB adapter's collection: made where they are missing, and what is wrong with them."""
+"""What the MongoDB adapter sees to at start-up and in a check: indexes, and the patience of the client."""
 
 from __future__ import annotations
 
@@ -57,13 +57,35 @@ def index_problems(name: str, present: Mapping[str, Any]) -> Generator[Problem]:
     missing = list(_missing_indexes(present))
     if "id" in missing:
         what = f"The collection {name!r} has no index on id: each request reads all sessions to find its own."
-        yield Problem("error", what, f"db.{name}.createIndex({{id: 1}}, {{unique: true}})")
+        yield Problem("error", what, f"db.{name}.createIndex({{id: 1}}, {{unique: true}})", "mongodb-id-index")
     elif not _has_unique_ids(present):
         what = f"The index on id of the collection {name!r} is not unique: Flask-Session may store a session twice."
-        yield Problem("warning", what, "Remove the doubles, drop the index, and start the app: it makes a unique one.")
+        yield Problem(
+            "warning",
+            what,
+            "Remove the doubles, drop the index, and start the app: it makes a unique one.",
+            "mongodb-id-unique",
+        )
     if "expiration" in missing:
         what = f"The collection {name!r} has no TTL index on expiration: MongoDB does not remove expired sessions."
-        yield Problem("error", what, f"db.{name}.createIndex({{expiration: 1}}, {{expireAfterSeconds: 0}})")
+        yield Problem(
+            "error", what, f"db.{name}.createIndex({{expiration: 1}}, {{expireAfterSeconds: 0}})", "mongodb-ttl-index"
+        )
+
+
+def timeout_problems(client: Any) -> Generator[Problem]:
+    """Answer that a client waits for ever, any as its library may be another; one that does not tell is not asked."""
+    options = getattr(client, "options", None)
+    pool = getattr(options, "pool_options", None)
+    if pool is None or options is None or options.timeout is not None or pool.socket_timeout is not None:
+        return
+    yield Problem(
+        "warning",
+        "The client has neither timeoutMS nor socketTimeoutMS: when MongoDB hangs, requests hang with it, and while it "
+        f"is away each waits {options.server_selection_timeout:g} s.",
+        "Put timeoutMS=5000 into the URL or give it to the client: it bounds both.",
+        "mongodb-timeout",
+    )
 
 
 def reason_of(error: errors.PyMongoError) -> str:

@@ -8,101 +8,18 @@ import threading
 import time
 import zlib
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-import msgspec
-
 from lazysession.backend import Outcome, Record, Renew, Replaced
-from lazysession.backends._forks import renew_after_fork
+from lazysession.backends._notes import Notes
+from lazysession.backends._values import keep_unchanged, pack, unpack
 
 logger = logging.getLogger("lazysession")
 
 #: Seconds that a record gets where nobody has said how long it lives: Flask's own default of 31 days.
 UNKNOWN_LIFETIME = 31 * 86400.0
-
-_UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)  # what msgspec raises
-_reported: set[str] = set()
-
-
-def pack(data: dict[str, Any]) -> bytes:
-    """Answer a stored dict as msgpack; what msgpack cannot hold is stood in for by a text, and so is never an error."""
-    try:
-        return _MSGPACK.encode(data)
-    except _UNENCODABLE:  # too large an integer, a lone surrogate, a list within itself: no hook is asked
-        return _MSGPACK.encode({str(name): _encodable(value) for name, value in data.items()})
-
-
-def unpack(payload: bytes) -> dict[str, Any]:
-    """Answer the dict of a payload in msgpack or JSON.
-
-    :raises ValueError: when the payload is neither, or no dict.
-    """
-    return _parse(payload)[0]
-
-
-def keep_unchanged(stored: dict[str, Any], payload: bytes) -> dict[str, Any]:
-    """Answer the dict of a payload, with the stored values themselves where the payload has them as they were read.
-
-    So a tuple, a set, a date or an object that someone stored stays one until the request changes that very key.
-
-    :raises ValueError: as :func:`unpack`.
-    """
-    data, encode = _parse(payload)
-    for name, value in stored.items():
-        if name in data and encode(unpack(pack({name: value}))) == encode({name: data[name]}):
-            data[name] = value
-    return data
-
-
-def _parse(payload: bytes) -> tuple[dict[str, Any], Callable[[Any], bytes]]:
-    """Answer the dict of a payload, and what encodes its format."""
-    for decode, encode in ((msgspec.msgpack.decode, _MSGPACK.encode), (msgspec.json.decode, _JSON.encode)):
-        try:
-            data = decode(payload)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(data, dict):
-            return data, encode
-    raise ValueError("The payload is no session: it is no dict in msgpack or JSON.")
-
-
-def _stand_in(value: Any) -> Any:
-    """Answer what an app sees in the place of a value that has no form in msgpack."""
-    # Values of a class derived from str, int or float, which are asked for their plain value past what they override.
-    if isinstance(value, str):  # markupsafe.Markup, above all
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    return _name_class(value)
-
-
-def _name_class(value: Any) -> str:
-    name = f"{type(value).__module__}.{type(value).__qualname__}"
-    if name not in _reported:
-        _reported.add(name)
-        logger.warning(
-            "A stored session has a value of class %s, which sessions cannot hold: it is read as a text that names "
-            "the class, and stays stored until its key is changed. Said once for each class.",
-            name,
-        )
-    return f"<a value of class {name}>"
-
-
-def _encodable(value: Any) -> Any:
-    try:
-        _MSGPACK.encode(value)
-    except _UNENCODABLE:
-        return _name_class(value)
-    return value
-
-
-_MSGPACK = msgspec.msgpack.Encoder(enc_hook=_stand_in)
-_JSON = msgspec.json.Encoder(enc_hook=_stand_in)
 
 #: Shared by all backends of the process, so that two of them on one store exclude each other as well.
 _LOCKS = [threading.RLock() for _ in range(64)]
@@ -114,42 +31,6 @@ if hasattr(os, "register_at_fork"):  # threads that are not in the child may hol
 def stripe(name: str, count: int) -> int:
     """Answer which of ``count`` locks a name has, the same in every process."""
     return zlib.crc32(name.encode()) % count
-
-
-class Deadlines:
-    """Remember when sessions end, as this process last set it: a note for stores that do not tell.
-
-    :param most: how many sessions are remembered; the one used longest ago is forgotten first.
-    """
-
-    def __init__(self, most: int = 10_000) -> None:
-        self._most, self._lock = most, threading.Lock()
-        self._known: OrderedDict[str, float] = OrderedDict()
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """Take a new lock in a forked process."""
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> float | None:
-        """Answer when the session ends, in seconds of the clock that it was noted by; None when it is not known."""
-        with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-            return self._known.get(key)
-
-    def note(self, key: str, deadline: float) -> None:
-        """Remember when a session ends."""
-        with self._lock:
-            self._known[key] = deadline
-            self._known.move_to_end(key)
-            if len(self._known) > self._most:
-                self._known.popitem(last=False)
-
-    def forget(self, key: str) -> None:
-        """Forget a session that has ended."""
-        with self._lock:
-            self._known.pop(key, None)
 
 
 class Stored(NamedTuple):
@@ -174,8 +55,8 @@ class ObjectBackend(ABC):
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
-        self._deadlines = Deadlines()
-        self._lifetime = UNKNOWN_LIFETIME
+        self._deadlines: Notes[float] = Notes()
+        self._lifetime = 0.0  # the longest asked for
 
     @abstractmethod
     def find(self, key: str) -> Stored | None:
@@ -222,6 +103,7 @@ class ObjectBackend(ABC):
 
         :raises ValueError: for a payload that is no session.
         """
+        self._lifetime = max(self._lifetime, lifetime)
         created = self.add(key, unpack(payload), lifetime)
         if created:
             self._note(key, lifetime)
@@ -240,7 +122,7 @@ class ObjectBackend(ABC):
                 return other
             if lifetime is None:
                 left = self._left(key, stored)
-                lifetime = self._lifetime if left is None else left
+                lifetime = (self._lifetime or UNKNOWN_LIFETIME) if left is None else left
             self.put(key, keep_unchanged(stored.data, payload), lifetime)
         self._note(key, lifetime)
         return Replaced(Outcome.STORED)
@@ -248,13 +130,15 @@ class ObjectBackend(ABC):
     def delete(self, key: str, seen: bytes | None = None) -> Replaced:
         """Compare, where something was seen, and delete, alone with the key: no refresh brings it back."""
         with self.alone(key):
-            if seen is not None:
+            if seen is None:
+                stored = self.find(key)
+            else:
                 stored, other = self._compare(key, seen)
                 if stored is None:
                     return other
             self.remove(key)
         self._deadlines.forget(key)
-        return Replaced(Outcome.STORED)
+        return Replaced(Outcome.STORED, None if seen is not None or stored is None else pack(stored.data))
 
     def _compare(self, key: str, seen: bytes) -> tuple[Stored | None, Replaced]:
         """Answer what is stored, if that is what was seen; else None, and what to answer instead."""
@@ -265,7 +149,7 @@ class ObjectBackend(ABC):
         return (stored, Replaced(Outcome.STORED)) if found == seen else (None, Replaced(Outcome.CHANGED, found))
 
     def _refresh(self, key: str, stored: Stored, renew: Renew) -> bool:
-        self._lifetime = renew.lifetime
+        self._lifetime = max(self._lifetime, renew.lifetime)
         if not renew.due(self._left(key, stored)):
             return False
         try:
@@ -283,8 +167,8 @@ class ObjectBackend(ABC):
     def _left(self, key: str, stored: Stored) -> float | None:
         if stored.remaining is not None:
             return stored.remaining
-        deadline = self._deadlines.get(key)
-        return None if deadline is None else deadline - self.clock()
+        deadline, now = self._deadlines.get(key), self.clock()
+        return None if deadline is None or deadline <= now else deadline - now  # one that is over was moved by others
 
     def _note(self, key: str, lifetime: float) -> None:
-        self._deadlines.note(key, self.clock() + lifetime)
+        self._deadlines.put(key, self.clock() + lifetime)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from cachelib import BaseCache, FileSystemCache, SimpleCache
+from cachelib import BaseCache, FileSystemCache, NullCache, SimpleCache
 from cachelib.serializers import BaseSerializer
 
 from lazysession.backend import Problem
@@ -110,19 +110,29 @@ class CacheLibBackend(ObjectBackend):
                 "warning",
                 f"{name} has no atomic replace: processes that change one session at once lose changes.",
                 f"Set SESSION_TYPE = {better!r} with the same server; its sessions begin anew.",
+                "cachelib-server",
             )
-        if isinstance(self.cache, SimpleCache):
+        if isinstance(self.cache, NullCache):
+            yield Problem(
+                "error",
+                "NullCache stores nothing: every request begins a new session.",
+                "Use another cache; on one machine, SESSION_CACHELIB = 'file:///path/to/directory' does.",
+                "cachelib-null",
+            )
+        elif isinstance(self.cache, SimpleCache):
             yield Problem(
                 "warning",
                 "SimpleCache is the memory of one process: other workers do not see its sessions, a restart ends all, "
                 f"and beyond {self.cache._threshold} it deletes live ones.",  # pyright: ignore[reportPrivateUsage]
                 "Keep it to tests; on one machine, SESSION_CACHELIB = 'file:///path/to/directory' does.",
+                "cachelib-memory",
             )
         elif _pickles(self.cache):
             yield Problem(
                 "warning",
                 f"{name} stores pickles: whoever can write to it can run code in the app.",
                 "Let only the app's own account write there, or use a SESSION_TYPE that stores msgpack or JSON.",
+                "cachelib-pickle",
             )
 
 

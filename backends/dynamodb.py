@@ -20,6 +20,7 @@ from lazysession.backends._dynamodb import (
     is_client,
     is_resource,
     takes_python_values,
+    timeout_problems,
 )
 from lazysession.backends._forks import renew_after_fork
 
@@ -138,20 +139,22 @@ class DynamoDBBackend:
         return Replaced(Outcome.STORED)
 
     def delete(self, key: str, seen: bytes | None = None) -> Replaced:
-        """Delete with one DeleteItem; with a payload seen, it names that as a replace does."""
+        """Delete with one DeleteItem, which tells what was there; with a payload seen it names that, as a replace."""
         now = self.clock()
-        condition: dict[str, Any] = {}
+        condition: dict[str, Any] = {"ReturnValues": "ALL_OLD"}
         if seen is not None:
             values = {":seen": self._value("B", seen), ":now": self._time(now)}
             condition = {"ConditionExpression": f"val = :seen AND {_LIVE}", "ExpressionAttributeValues": values} | _TELL
         try:
-            self.client.delete_item(**self._item(key), **condition)
+            answer = self.client.delete_item(**self._item(key), **condition)
         except ClientError as error:
             return self._why_refused(error, key, now)
-        return Replaced(Outcome.STORED)
+        removed = _parse(answer.get("Attributes"), now)
+        return Replaced(Outcome.STORED, None if removed is None else removed[0])
 
     def check(self) -> Iterator[Problem]:
-        """Look whether the table exists and removes expired sessions by itself."""
+        """Look at the client's timeouts, and whether the table exists and removes expired sessions by itself."""
+        yield from timeout_problems(self.client)
         table = f"the DynamoDB table {self._table!r}"
         try:
             found = self.client.describe_time_to_live(TableName=self._table)["TimeToLiveDescription"]
@@ -161,10 +164,13 @@ class DynamoDBBackend:
                     "error",
                     f"There is no table {self._table!r} in DynamoDB.",
                     "Start the app with the right to create it.",
+                    "dynamodb-table",
                 )
             elif code_of(error) == "AccessDeniedException":
                 remedy = "Allow dynamodb:DescribeTimeToLive, or look for yourself."
-                yield Problem("warning", f"This role may not ask whether {table} has a time to live.", remedy)
+                yield Problem(
+                    "warning", f"This role may not ask whether {table} has a time to live.", remedy, "dynamodb-rights"
+                )
             else:
                 raise
             return
@@ -176,6 +182,7 @@ class DynamoDBBackend:
                 f"Expired sessions stay in {table} for ever: its time to live {how}.",
                 f"aws dynamodb update-time-to-live --table-name {self._table} "
                 "--time-to-live-specification Enabled=true,AttributeName=expiration",
+                "dynamodb-ttl",
             )
 
     def _get(self, key: str, now: float) -> tuple[bytes, float | None] | None:

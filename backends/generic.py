@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, ClassVar, Protocol
 
+from lazysession.backend import Problem, Undecodable
 from lazysession.backends._objects import ObjectBackend, Stored
 
 
@@ -60,17 +62,43 @@ class GenericBackend(ObjectBackend):
         """Tell that it is always Flask-Session who builds."""
         return True
 
+    def check(self) -> Iterator[Problem]:
+        """Say what the methods do not allow."""
+        yield Problem(
+            "warning",
+            f"{type(self._interface).__name__} stores by methods of its own, which cannot compare: of two processes "
+            "that change one session at once one may lose its change, or undo the other's logout.",
+            "Drop what it overrides, where a plain SESSION_TYPE does, or run one process.",
+            "generic-compare",
+        )
+        if _unpickles(getattr(self._interface, "serializer", None)):
+            yield Problem(
+                "warning",
+                f"{type(self._interface).__name__} has a serializer made of Flask-Session's, which unpickles what it "
+                "cannot decode: whoever can write to the store can run code here.",
+                "Encode and decode by a serializer that is not derived from MsgSpecSerializer.",
+                "generic-pickle",
+            )
+
     def find(self, key: str) -> Stored | None:
         """Retrieve."""
-        data = self._interface._retrieve_session_data(key)  # pyright: ignore[reportPrivateUsage]  # made to be overridden
+        try:
+            data = self._interface._retrieve_session_data(key)  # pyright: ignore[reportPrivateUsage]  # made for that
+        except Undecodable:
+            return None
         return None if data is None else Stored(data, None)
 
     def put(self, key: str, data: dict[str, Any], lifetime: float) -> None:
         """Upsert a session of the interface's own class."""
         session = self._interface.session_class(data, sid=key.removeprefix(self._interface.key_prefix))
         session.modified = True
-        self._interface._upsert_session(timedelta(seconds=lifetime), session, key)  # pyright: ignore[reportPrivateUsage]
+        expiry = timedelta(seconds=max(1.0, lifetime))  # some interfaces round down, and no store takes nothing
+        self._interface._upsert_session(expiry, session, key)  # pyright: ignore[reportPrivateUsage]
 
     def remove(self, key: str) -> None:
         """Delete."""
         self._interface._delete_session(key)  # pyright: ignore[reportPrivateUsage]
+
+
+def _unpickles(serializer: object) -> bool:
+    return any(base.__name__ == "MsgSpecSerializer" for base in type(serializer).__mro__)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import lazysession.backends._memcached_clients as clients
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
-from lazysession.backends._forks import renew_after_fork
 from lazysession.backends._memcached_commands import PAST
+from lazysession.backends._memcached_findings import timeout_problems
+from lazysession.backends._notes import Notes
 
-#: How many sessions a process keeps notes of; the note of the one longest unused goes first.
-NOTES = 10_000
 #: Seconds that a client made of a URL waits for a server.
 TIMEOUT = 3.0
 _LONGEST_KEY = 250
 _LONGEST_RELATIVE = 30 * 86400  # anything larger is taken for seconds since the epoch
+#: What differs by no more seconds than this is no refresh of others, but the clocks of memcached and of the app.
+_CLOCKS_APART = 60.0
 _LAPS = 10
 _UNKNOWN_LIFETIME = 3600.0
 _URL = "a URL such as 'memcached://localhost:11211' or 'memcached://one:11211,two:11211?timeout=0.5'"
@@ -55,16 +54,10 @@ class MemcachedBackend:
         self.client = client
         self.clock = clock
         self._commands = clients.commands_of(client)
-        self._notes: OrderedDict[str, _Note] = OrderedDict()
-        self._lock = threading.Lock()
-        self._lifetime = _UNKNOWN_LIFETIME  # the one asked for last
+        self._notes: Notes[_Note] = Notes()
+        self._lifetime = 0.0  # the longest asked for
         self._longest_key = _LONGEST_KEY - len(getattr(client, "key_prefix", b""))
         self._ascii_only = not getattr(client, "allow_unicode_keys", True)
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """Take a new lock in a forked process: a thread that is not there may hold the parent's."""
-        self._lock = threading.Lock()
 
     @classmethod
     def from_interface(cls, interface: Any) -> MemcachedBackend:
@@ -99,15 +92,15 @@ class MemcachedBackend:
             return None
         now, deadline, refreshed = self.clock(), self._note(key).deadline, False
         if renew is not None and renew.due(None if deadline is None else deadline - now):
-            self._lifetime = renew.lifetime
+            self._lifetime = max(self._lifetime, renew.lifetime)
             value, token, refreshed = self._commands.gats(key, self._expiry(renew.lifetime))
             deadline = now + renew.lifetime if refreshed else None
         else:
             value, token = self._commands.gets(key)
         if value is None:
-            self._forget(key)
+            self._notes.forget(key)
             return None
-        self._write_down(key, _Note(deadline, token, _digest(value)))
+        self._notes.put(key, _Note(deadline, token, _digest(value)))
         return Record(value, None, refreshed=refreshed)
 
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:
@@ -117,66 +110,73 @@ class MemcachedBackend:
         """
         if not self._takes(key):
             raise ValueError(_UNTAKEN)
-        self._lifetime = lifetime
+        self._lifetime = max(self._lifetime, lifetime)
         created = self._commands.add(key, payload, self._expiry(lifetime))
         if created:
-            self._write_down(key, _Note(self.clock() + lifetime))
+            self._notes.put(key, _Note(self.clock() + lifetime))
         return created
 
     def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
         """Replace with ``cas``; where this process did not read ``seen`` itself, ``gets`` comes first."""
         if not self._takes(key):
             return Replaced(Outcome.GONE)
-        expiry = self._expiry_to_keep(key) if lifetime is None else self._expiry(lifetime)
-        if lifetime is not None:
-            self._lifetime = lifetime
-        return self._change_what_was_seen(key, payload, expiry, lifetime, seen)
+        if lifetime is None:
+            return self._change_what_was_seen(key, payload, *self._expiry_to_keep(key), seen)
+        return self._change_what_was_seen(key, payload, self._expiry(lifetime), self.clock() + lifetime, seen)
 
     def delete(self, key: str, seen: bytes | None = None) -> Replaced:
-        """Delete with ``delete``; with a payload seen, replace it by nothing that has expired already."""
+        """Delete with ``gets``, which tells what goes, and ``cas``; with a payload seen, with ``cas`` alone."""
         if not self._takes(key):
             return Replaced(Outcome.STORED if seen is None else Outcome.GONE)
         if seen is not None:
-            return self._change_what_was_seen(key, b"", PAST, None, seen)
-        self._commands.delete(key)
-        self._forget(key)
-        return Replaced(Outcome.STORED)
+            return self._change_what_was_seen(key, b"", PAST, None, seen)  # which has expired already
+        found: bytes | None = None
+        for _ in range(_LAPS):  # what was found is what goes: a rotation in between leaves a note, which is to be told
+            found, token = self._commands.gets(key)
+            if token is None or self._commands.cas(key, b"", PAST, token) is Outcome.STORED:
+                break
+        else:
+            self._commands.delete(key)
+        self._notes.forget(key)
+        return Replaced(Outcome.STORED, found)
 
     def check(self) -> Iterable[Problem]:
-        """Report servers that throw sessions away, and clients that run code found in the store."""
+        """Report clients that wait for ever, servers that throw sessions away, and code that runs from the store."""
+        yield from timeout_problems(self.client)
         evicted = sum(int(each.get("evictions", each.get(b"evictions", 0))) for each in self._commands.statistics())
         if evicted:
             what = f"memcached has thrown away {evicted} items to make room, and sessions may be among them."
-            yield Problem(
-                "warning", what, "Give it more memory (memcached -m), or the sessions a memcached of their own."
-            )
+            remedy = "Give it more memory (memcached -m), or the sessions a memcached of their own."
+            yield Problem("warning", what, remedy, "memcached-evictions")
         if self._commands.unpickles:
             what = (
                 "The client of memcached unpickles what it finds, so whoever can write to memcached can run code here."
             )
-            yield Problem("warning", what, "Use pymemcache without a serde: SESSION_MEMCACHED = 'memcached://...'.")
+            remedy = "Use pymemcache without a serde: SESSION_MEMCACHED = 'memcached://...'."
+            yield Problem("warning", what, remedy, "memcached-pickle")
 
     def _change_what_was_seen(
-        self, key: str, payload: bytes, expiry: int, lifetime: float | None, seen: bytes
+        self, key: str, payload: bytes, expiry: int, deadline: float | None, seen: bytes
     ) -> Replaced:  # fmt: skip
         note = self._note(key)
         token = note.token if note.digest == _digest(seen) else None
-        for _ in range(
-            _LAPS
-        ):  # Flask-Session rewrites the same bytes at every request, and each time the token changes
+        for _ in range(_LAPS):  # Flask-Session rewrites the same bytes at every request: each time another token
             if token is None:
                 value, token = self._commands.gets(key)
                 if value is not None and value != seen:
                     return Replaced(Outcome.CHANGED, value)
             outcome = Outcome.GONE if token is None else self._commands.cas(key, payload, expiry, token)
             if outcome is Outcome.GONE or expiry == PAST:
-                self._forget(key)
+                self._notes.forget(key)
             elif outcome is Outcome.STORED:
-                self._write_down(key, _Note(note.deadline if lifetime is None else self.clock() + lifetime))
+                self._notes.put(key, _Note(deadline))
             if outcome is not Outcome.CHANGED:
                 return Replaced(outcome)
             token = None
         return Replaced(Outcome.CHANGED)
+
+    def _note(self, key: str) -> _Note:
+        return self._notes.get(key) or _Note(None)
 
     # Keys and seconds
 
@@ -190,31 +190,21 @@ class MemcachedBackend:
         seconds = max(1, int(lifetime))  # 0 would be for ever
         return seconds if seconds <= _LONGEST_RELATIVE else seconds + int(self.clock())
 
-    def _expiry_to_keep(self, key: str) -> int:
-        """Answer the expiry that the item has; what the store does not tell, the note tells as well as it can."""
-        remaining: float | None = self._commands.remaining(key)
+    def _expiry_to_keep(self, key: str) -> tuple[int, float | None]:
+        """Answer the expiry that the item has, and when it comes; the note tells what the store does not."""
+        now, noted = self.clock(), self._note(key).deadline
+        remaining = self._commands.remaining(key)
+        if remaining == -1:
+            return 0, None
         if remaining is None:
-            deadline = self._note(key).deadline
-            remaining = self._lifetime if deadline is None else deadline - self.clock()
+            if noted is None or noted <= now:  # one that is over was moved by others
+                noted = now + (self._lifetime or _UNKNOWN_LIFETIME)
+            return self._expiry(noted - now), noted
         if remaining > _LONGEST_RELATIVE:
-            remaining -= 1  # memcached counts from its own start, up to a second late: no write may add to the life
-        return 0 if remaining == -1 else self._expiry(remaining)
-
-    # Notes
-
-    def _note(self, key: str) -> _Note:
-        return self._notes.get(key) or _Note(None)
-
-    def _write_down(self, key: str, note: _Note) -> None:
-        with self._lock:
-            self._notes[key] = note
-            self._notes.move_to_end(key)
-            if len(self._notes) > NOTES:
-                self._notes.popitem(last=False)
-
-    def _forget(self, key: str) -> None:
-        with self._lock:
-            self._notes.pop(key, None)
+            if noted is not None and abs(noted - now - remaining) <= _CLOCKS_APART:
+                return int(noted), noted  # the same date again: what the clocks are apart must not add up
+            remaining -= 1  # no write may add to the life
+        return self._expiry(remaining), now + remaining
 
 
 def client_of_url(url: str) -> Any:

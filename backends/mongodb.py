@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
+from urllib.parse import parse_qsl, urlsplit
 
 from bson import ObjectId
 from bson.codec_options import CodecOptions
@@ -16,7 +17,7 @@ from pymongo.collection import Collection
 
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
 from lazysession.backends._clock import utc_now
-from lazysession.backends._mongodb_indexes import index_problems, make_indexes, reason_of
+from lazysession.backends._mongodb_indexes import index_problems, make_indexes, reason_of, timeout_problems
 
 logger = logging.getLogger("lazysession")
 
@@ -27,6 +28,9 @@ _FIELDS = {"_id": False, "val": True, "expiration": True}
 
 #: How long the start of an app with a URL waits for a MongoDB that is not there, in seconds; PyMongo's default is 30.
 START_UP_PATIENCE = 5
+#: How long a client of a URL waits for a server to choose, a connection and an answer, where the URL says nothing, in
+#: milliseconds. PyMongo's own defaults are 30 s, 20 s and for ever.
+TIMEOUTS = {"serverSelectionTimeoutMS": 5000, "connectTimeoutMS": 5000, "socketTimeoutMS": 5000}
 
 
 class MongoDBBackend:
@@ -137,32 +141,43 @@ class MongoDBBackend:
             replaced = self._change_what_was_seen(
                 lambda document: self._sessions.delete_one(document).deleted_count, key, seen
             )
-            if self._unique or replaced.outcome is not Outcome.STORED:
-                return replaced
+        else:
+            document = self._sessions.find_one_and_delete({"id": key}, _FIELDS)
+            replaced = Replaced(Outcome.STORED, None if document is None else _as_bytes(document["val"]))
+        if not self._unique and replaced.outcome is Outcome.STORED:
+            self._delete_all(key)
+        return replaced
+
+    def _delete_all(self, key: str) -> None:
         try:
             self._sessions.delete_many({"id": key})
         except errors.ServerSelectionTimeoutError:
             raise
         except errors.AutoReconnect:  # PyMongo repeats what a failover interrupts, but no delete of many
             self._sessions.delete_many({"id": key})
-        return Replaced(Outcome.STORED)
 
     def check(self) -> Generator[Problem]:
-        """Tell which indexes are missing, and whether a failover may lose what was acknowledged.
+        """Tell whether the client waits for ever, which indexes are missing, and what a failover may lose.
 
         :raises PyMongoError: when the server cannot be asked; an account without the right to is a finding.
         """
+        yield from timeout_problems(self.client)
         try:
             present = self._sessions.index_information()
         except errors.OperationFailure:
             what = f"The account may not list the indexes of the collection {self._sessions.name!r}."
-            yield Problem("warning", what, "Grant it listIndexes, or look for indexes on id and expiration yourself.")
+            yield Problem(
+                "warning",
+                what,
+                "Grant it listIndexes, or look for indexes on id and expiration yourself.",
+                "mongodb-rights",
+            )
         else:
             yield from index_problems(self._sessions.name, present)
         # Asked for last: a client knows its servers once it has connected.
         if self._sessions.write_concern.document.get("w") in (0, 1) and len(self.client.nodes) > 1:
             what = "The client's write concern is 1: a failover may lose sessions that were stored."
-            yield Problem("warning", what, "Leave out w, or set w=majority.")
+            yield Problem("warning", what, "Leave out w, or set w=majority.", "mongodb-write-concern")
 
     def _change_what_was_seen(self, change: Callable[[dict[str, Any]], int], key: str, seen: bytes) -> Replaced:
         live = {"id": key, "expiration": {"$gt": self.clock()}}
@@ -195,6 +210,9 @@ def _client_of_url(url: str, **options: Any) -> MongoClient[dict[str, Any]]:
     if not url.startswith(_SCHEMES):
         raise ValueError(f"a string is taken for a URL, which starts with {' or '.join(_SCHEMES)}.")
     try:
+        named = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
+        patience: dict[str, Any] = {} if "timeoutms" in named else TIMEOUTS
+        options = {name: value for name, value in patience.items() if name.lower() not in named} | options
         return MongoClient(url, connect=False, **options)
     except (errors.ConfigurationError, ValueError, TypeError) as error:
         # Not its words: they may quote the URL, and that a password.

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Protocol
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
-from lazysession.backends._redis_urls import client_of, connection_of
+from lazysession.backends._notes import Notes
+from lazysession.backends._redis_findings import problems_of
+from lazysession.backends._redis_urls import client_of
 
 logger = logging.getLogger("lazysession")
 
+#: Seconds that a process believes what it saw of an expiry: others may shorten it, a failover may lose a refresh.
+NOTED = 60.0
+
 # Milliseconds throughout. A failed PEXPIRE (a read-only replica, say) must not fail the read, hence pcall.
+_REFRESH = """
+local remaining, lifetime, oldest = redis.call('PTTL', KEYS[1]), tonumber(ARGV[1]), tonumber(ARGV[2])
+if remaining == -2 or remaining <= lifetime and remaining > oldest then return {remaining, 0} end
+local answer = redis.pcall('PEXPIRE', KEYS[1], lifetime)
+return {remaining, type(answer) == 'table' and answer.err and -1 or 1}
+"""
+
 _READ = """
 local payload = redis.call('GET', KEYS[1])
 if not payload then return false end
@@ -21,29 +34,31 @@ if ARGV[1] == '' then return {payload, remaining, 0} end
 local lifetime, oldest = tonumber(ARGV[1]), tonumber(ARGV[2])
 if remaining >= 0 and remaining <= lifetime and remaining > oldest then return {payload, remaining, 0} end
 local answer = redis.pcall('PEXPIRE', KEYS[1], lifetime)
-if type(answer) == 'table' and answer.err then return {payload, remaining, -1} end
-return {payload, remaining, 1}
+return {payload, remaining, type(answer) == 'table' and answer.err and -1 or 1}
 """
 
+# What changes a record answers 1 when it is done, the payload found when that is another, and nil when there is none.
 # An empty lifetime keeps what the key has left.
 _REPLACE = """
 local found = redis.call('GET', KEYS[1])
-if not found then return {'gone'} end
-if found ~= ARGV[2] then return {'changed', found} end
+if found ~= ARGV[2] then return found end
 if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[1], 'KEEPTTL')
 else redis.call('PSETEX', KEYS[1], ARGV[3], ARGV[1]) end
-return {'stored'}
+return 1
 """
 
 _DELETE = """
 local found = redis.call('GET', KEYS[1])
-if not found then return {'gone'} end
-if found ~= ARGV[1] then return {'changed', found} end
+if found ~= ARGV[1] then return found end
 redis.call('UNLINK', KEYS[1])
-return {'stored'}
+return 1
 """
 
-_OUTCOMES = {b"stored": Outcome.STORED, b"changed": Outcome.CHANGED, b"gone": Outcome.GONE}
+_TAKE = """
+local found = redis.call('GET', KEYS[1])
+if found then redis.call('UNLINK', KEYS[1]) end
+return found
+"""
 
 
 class RedisClient(Protocol):
@@ -54,16 +69,28 @@ class RedisClient(Protocol):
         ...
 
 
+class _Expiry(NamedTuple):
+    deadline: float
+    believed_until: float
+
+
 class RedisBackend:
-    """Keep each payload under its key; reading and refreshing is one script, and so is comparing and replacing.
+    """Keep each payload under its key; a script refreshes where that is due, and another compares and replaces.
+
+    A process notes for a minute when the sessions that it has seen expire. While a session is not due for a refresh by
+    that note, reading it is a plain GET.
 
     :param client: a ready client. Its timeouts and retries are its own; ``decode_responses`` does no harm.
+    :param clock: the present time, in seconds since the epoch.
     """
 
     drives: ClassVar[str | None] = "flask_session.redis.redis:RedisSessionInterface"
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, *, clock: Callable[[], float] = time.time) -> None:
         self.client = client
+        self.clock = clock
+        self._reads_plainly = _reads_plainly(client)
+        self._notes: Notes[_Expiry] = Notes()
 
     @classmethod
     def from_interface(cls, interface: Any) -> RedisBackend:
@@ -97,30 +124,61 @@ class RedisBackend:
         return isinstance(value, Redis)
 
     def read(self, key: str, renew: Renew | None) -> Record | None:
-        """Read with one script, which refreshes the expiry when that is due."""
-        wish = (_milliseconds(renew.lifetime), _milliseconds(renew.lifetime - renew.throttle)) if renew else ("", "")
-        answer = self._run(_READ, key, *wish)
-        if answer is None:
+        """Read with GET, and in the same trip refresh with a script where a refresh may be due."""
+        if renew is None or not self._reads_plainly:
+            return self._read_by_script(key, renew)
+        noted = self._noted(key)
+        if noted is None or renew.due(noted):
+            return self._read_and_refresh(key, renew)
+        payload = self._send("GET", key)
+        return None if payload is None else Record(payload, noted, refreshed=False)
+
+    def _read_and_refresh(self, key: str, renew: Renew) -> Record | None:
+        """Send two commands at once: payloads are slow to pass through a script, the larger the slower."""
+        client: Any = self.client
+        pipeline = client.pipeline(transaction=False)
+        pipeline.execute_command("GET", key, NEVER_DECODE=True)
+        pipeline.execute_command("EVALSHA", _DIGESTS[_REFRESH], 1, key, *_wish(renew))
+        payload, answer = pipeline.execute(raise_on_error=False)
+        if isinstance(payload, Exception):
+            raise payload
+        if payload is None:
             return None
-        payload, remaining, refreshed = answer
-        if refreshed < 0:
+        if _is_unknown_script(answer):
+            answer = self._send("EVAL", _REFRESH, 1, key, *_wish(renew))
+        return self._record(key, payload, (-1, -1) if isinstance(answer, Exception) else answer, renew)
+
+    def _read_by_script(self, key: str, renew: Renew | None) -> Record | None:
+        """Read through the server that is written to, past the replicas and caches that a client may ask."""
+        answer = self._run(_READ, key, *_wish(renew))
+        return None if answer is None else self._record(key, answer[0], answer[1:], renew)
+
+    def _record(self, key: str, payload: bytes, answer: Sequence[int], renew: Renew | None) -> Record:
+        remaining, mark = answer[0] / 1000, answer[1]
+        if mark < 0:
             logger.warning("Redis refused to refresh the expiry of a session; the session itself was read.")
-        return Record(payload, remaining / 1000 if remaining >= 0 else None, refreshed=refreshed > 0)
+        self._note(key, renew.lifetime if mark > 0 and renew is not None else remaining)
+        return Record(payload, remaining if remaining >= 0 else None, refreshed=mark > 0)
 
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:
         """Create with SET NX."""
-        return self._send("SET", key, payload, "PX", _milliseconds(lifetime), "NX") is not None
+        created = self._send("SET", key, payload, "PX", _milliseconds(lifetime), "NX") is not None
+        if created:
+            self._note(key, lifetime)
+        return created
 
     def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
         """Compare and replace in one script; CHANGED comes with the payload found."""
         milliseconds = "" if lifetime is None else _milliseconds(lifetime)
-        return self._replaced(self._run(_REPLACE, key, payload, seen, milliseconds))
+        replaced = self._replaced(self._run(_REPLACE, key, payload, seen, milliseconds))
+        if lifetime is not None and replaced.outcome is Outcome.STORED:
+            self._note(key, lifetime)
+        return replaced
 
     def delete(self, key: str, seen: bytes | None = None) -> Replaced:
-        """Delete with DEL, or compare and delete in one script."""
+        """Delete with one script, which compares before or tells what was there."""
         if seen is None:
-            self._send("DEL", key)
-            return Replaced(Outcome.STORED)
+            return Replaced(Outcome.STORED, self._run(_TAKE, key))
         return self._replaced(self._run(_DELETE, key, seen))
 
     def check(self) -> Iterable[Problem]:
@@ -131,18 +189,30 @@ class RedisBackend:
         client: Any = self.client
         primaries = getattr(client, "get_primaries", None)
         nodes = [client] if primaries is None else [client.get_redis_connection(node) for node in primaries()]
-        yield from dict.fromkeys(problem for node in nodes for problem in _problems(node))
+        yield from dict.fromkeys(problem for node in nodes for problem in problems_of(node))
+
+    def _noted(self, key: str) -> float | None:
+        """Answer the seconds that a session has left, as this process saw within the last minute."""
+        note, now = self._notes.get(key), self.clock()
+        return note.deadline - now if note is not None and now < note.believed_until else None
+
+    def _note(self, key: str, remaining: float) -> None:
+        if self._reads_plainly:
+            now = self.clock()
+            self._notes.put(key, _Expiry(now + remaining, now + NOTED))
 
     @staticmethod
-    def _replaced(answer: list[bytes]) -> Replaced:
-        return Replaced(_OUTCOMES[answer[0]], answer[1] if len(answer) > 1 else None)
+    def _replaced(answer: int | bytes | None) -> Replaced:
+        if answer is None:
+            return Replaced(Outcome.GONE)
+        return Replaced(Outcome.STORED) if answer == 1 else Replaced(Outcome.CHANGED, answer)  # type: ignore[arg-type]
 
     def _run(self, script: str, key: str, *arguments: Any) -> Any:
         """Run a script by its digest, or by its text where the server has not seen it (a restart, a failover)."""
         try:
             return self._send("EVALSHA", _DIGESTS[script], 1, key, *arguments)
         except Exception as error:
-            if type(error).__name__ != "NoScriptError":  # by name: each client library has a class of its own
+            if not _is_unknown_script(error):
                 raise
             return self._send("EVAL", script, 1, key, *arguments)
 
@@ -152,91 +222,30 @@ class RedisBackend:
 
 
 _DIGESTS = {
-    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (_READ, _REPLACE, _DELETE)
+    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    for script in (_READ, _REFRESH, _REPLACE, _DELETE, _TAKE)
 }
+
+
+def _reads_plainly(client: Any) -> bool:
+    """Tell whether a GET asks the server that changes go to: no replica of a cluster, no cache of the client's."""
+    plain = {kind.__name__ for kind in type(client).__mro__ if kind.__module__.partition(".")[0] in ("redis", "valkey")}
+    if plain.isdisjoint(("Redis", "Valkey")):
+        return False
+    pool = client.connection_pool
+    return getattr(pool, "cache", None) is None and getattr(pool, "is_master", True)
+
+
+def _is_unknown_script(answer: object) -> bool:
+    return type(answer).__name__ == "NoScriptError"  # by name: each client library has a class of its own
+
+
+def _wish(renew: Renew | None) -> tuple[int | str, int | str]:
+    """Answer what a script is told of a refresh: the new expiry, and the least that is left without one."""
+    if renew is None:
+        return "", ""
+    return _milliseconds(renew.lifetime), _milliseconds(renew.lifetime - renew.throttle)
 
 
 def _milliseconds(seconds: float) -> int:
     return max(1, int(seconds * 1000))
-
-
-# Findings
-
-
-def _problems(node: Any) -> Iterator[Problem]:
-    pool = getattr(node, "connection_pool", None)
-    if pool is not None and getattr(connection_of(node), "socket_timeout", 0) is None:
-        yield Problem(
-            "warning",
-            "The client has no socket_timeout: when Redis hangs, requests hang with it, for as long.",
-            "Make the client with socket_timeout=2 and socket_connect_timeout=2, or name it by a URL.",
-        )
-    info = _ask(node, "INFO")
-    if not isinstance(info, dict):
-        yield Problem(
-            "warning",
-            "Redis does not let this account see INFO: memory, replicas and disk were not looked at.",
-            "Allow it with ACL SETUSER ... +info, or see that maxmemory-policy is noeviction.",
-        )
-        return
-    yield from _problems_of_server(info)
-    yield from _problems_of_memory(info)
-    if info.get("role") == "master" and not info.get("connected_slaves") and not info.get("aof_enabled"):
-        save = _ask(node, "CONFIG GET", "save")  # managed services forbid it, and see to their disks themselves
-        if isinstance(save, dict) and save.get("save") == "":
-            yield Problem(
-                "warning",
-                "Redis keeps nothing on disk and has no replica: a restart logs everyone out.",
-                "Set appendonly yes, or save, or add a replica.",
-            )
-
-
-def _problems_of_server(info: dict[str, Any]) -> Iterator[Problem]:
-    if int(str(info.get("redis_version", 6)).split(".")[0]) < 6:
-        yield Problem(
-            "error",
-            "Redis is older than 6.0: changes in mode passive fail.",
-            "Update Redis.",
-        )
-    if info.get("role") == "slave":
-        yield Problem(
-            "error",
-            "The client talks to a replica: it reads, and every change fails.",
-            "Name the master, or the Sentinels: redis+sentinel://HOST:26379/SERVICE.",
-        )
-    # With a single replica the remedy would be worse: each restart of it would make every change fail.
-    if info.get("connected_slaves", 0) > 1 and "min_slaves_good_slaves" not in info:
-        yield Problem(
-            "warning",
-            "A master that lost sight of its replicas goes on taking changes, which are lost when one takes over.",
-            "Set min-replicas-to-write 1 and min-replicas-max-lag 10.",
-        )
-
-
-def _problems_of_memory(info: dict[str, Any]) -> Iterator[Problem]:
-    limit, policy = info.get("maxmemory", 0), str(info.get("maxmemory_policy", "noeviction"))
-    if not limit:
-        return
-    if policy != "noeviction":
-        first = "any key" if policy.startswith("allkeys") else "keys with an expiry, as sessions are,"
-        yield Problem(
-            "warning",
-            f"maxmemory-policy is {policy}: when memory runs out Redis removes {first} and people are logged out.",
-            "Give sessions a Redis of their own, with memory for all of them and maxmemory-policy noeviction.",
-        )
-    elif info.get("used_memory", 0) > 0.8 * limit:
-        yield Problem(
-            "warning" if info["used_memory"] < limit else "error",
-            f"Redis uses {info['used_memory'] / limit:.0%} of maxmemory; when it is full, every change fails.",
-            "Raise maxmemory, or shorten PERMANENT_SESSION_LIFETIME.",
-        )
-
-
-def _ask(node: Any, *command: str) -> Any:
-    """Answer what the server says, or None where it does not let this account ask."""
-    try:
-        return node.execute_command(*command)
-    except Exception as error:
-        if "ResponseError" not in {kind.__name__ for kind in type(error).__mro__}:
-            raise
-        return None

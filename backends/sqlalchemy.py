@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
@@ -26,26 +26,30 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import StaticPool
 
-from lazysession.backend import Outcome, Record, Renew, Replaced
+from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
 from lazysession.backends._clock import utc_now
-from lazysession.backends._engines import create_if_absent, engine_of_bind, engine_of_url, own_engine, session_table
+from lazysession.backends._engines import (
+    create_if_absent,
+    engine_of_bind,
+    engine_of_url,
+    is_deadlock,
+    own_engine,
+    session_table,
+)
 from lazysession.backends._forks import renew_after_fork
+from lazysession.backends._sqlalchemy_findings import problems_of
 
 logger = logging.getLogger("lazysession")
-
-
 _LOCKED = (
-    "A session could not be written, as its SQLite file stayed locked. Where the app's own transaction holds it "
+    "A session could not be reached, as its SQLite file stayed locked. Where the app's own transaction holds it "
     "(a write that is not committed, or an open read without WAL), end that before the request ends, switch the file "
     "to WAL, or give the sessions a file of their own: SESSION_SQLALCHEMY = 'sqlite:///sessions.db'."
 )
-
 
 #: How many expired rows are deleted in one statement: few enough that nobody waits long for their locks.
 PURGED_AT_ONCE = 1000
 
 _MYSQL = ("mysql", "mariadb")
-_MYSQL_DEADLOCK, _POSTGRESQL_DEADLOCK = 1213, "40P01"
 _ATTEMPTS = 10
 Answer = TypeVar("Answer")
 
@@ -160,11 +164,24 @@ class SqlAlchemyBackend:
         return self._change_what_was_seen(update(self._table).values(values), key, seen)
 
     def delete(self, key: str, seen: bytes | None = None) -> Replaced:
-        """Delete with one DELETE; with a payload seen, it names that as a replace does."""
+        """Delete with one DELETE; with a payload seen, it names that as a replace does.
+
+        MySQL does not tell what it deletes, and is asked before.
+        """
         if seen is not None:
             return self._change_what_was_seen(delete(self._table), key, seen)
-        self._on_connection(lambda connection: connection.execute(delete(self._table).where(self._is(key))))
-        return Replaced(Outcome.STORED)
+        statement = delete(self._table).where(self._is(key))
+
+        def work(connection: Connection) -> bytes | None:
+            if self._engine.dialect.delete_returning:
+                return connection.execute(statement.returning(self._rows.data)).scalar_one_or_none()
+            while True:  # what is told is what goes: a rotation in between leaves a note
+                found = connection.execute(select(self._rows.data).where(self._is(key))).scalar_one_or_none()
+                if found is None or connection.execute(statement.where(self._rows.data == found)).rowcount:
+                    return found
+
+        found = self._on_connection(work)
+        return Replaced(Outcome.STORED, None if found is None else bytes(found))
 
     def purge(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Delete the rows whose expiry has passed, found through the index on it, in batches of :data:`PURGED_AT_ONCE`.
@@ -189,6 +206,14 @@ class SqlAlchemyBackend:
             if progress is not None:
                 progress(deleted, total)
         return deleted
+
+    def check(self) -> Iterable[Problem]:
+        """Look at the driver's timeouts, at the table and its indexes, and at rows that nobody purges.
+
+        :raises DBAPIError: when the database cannot be asked.
+        """
+        now = self.clock()
+        return self._on_connection(lambda connection: list(problems_of(connection, self._table, now)))
 
     def _is(self, key: str) -> ColumnElement[bool]:
         """Name a row by its key, letter for letter: the usual collations of MariaDB and MySQL ignore case."""
@@ -227,9 +252,8 @@ class SqlAlchemyBackend:
             with _not_waiting_for_sqlite(connection):
                 return connection.execute(update(self._table).where(live).values(expiry=expiry)).rowcount > 0
         except DBAPIError as error:
-            logger.warning(
-                "The expiry of a session could not be refreshed (%s); the session itself was read.", error.orig
-            )
+            what = "The expiry of a session could not be refreshed (%s); the session itself was read."
+            logger.warning(what, type(error.orig).__name__)
             return False
 
     def _on_connection(self, work: Callable[[Connection], Answer]) -> Answer:
@@ -244,16 +268,10 @@ class SqlAlchemyBackend:
             except DBAPIError as error:
                 if "database is locked" in str(error.orig):
                     logger.error(_LOCKED)
-                broken_off = _is_deadlock(error) or (error.connection_invalidated and attempt == 0)
+                broken_off = is_deadlock(error) or (error.connection_invalidated and attempt == 0)
                 if not broken_off or attempt == _ATTEMPTS - 1:
                     raise
         raise AssertionError("the last attempt returns or raises")
-
-
-def _is_deadlock(error: DBAPIError) -> bool:
-    """Tell whether the database chose this statement to end a deadlock: MariaDB's number, PostgreSQL's state."""
-    number: object = next(iter(error.orig.args), None) if error.orig is not None else None
-    return number == _MYSQL_DEADLOCK or getattr(error.orig, "sqlstate", None) == _POSTGRESQL_DEADLOCK
 
 
 @contextmanager

@@ -8,7 +8,7 @@ project_copyright = author
 version = release = version_of("lazysession")
 
 extensions = ["sphinx.ext.autodoc"]
-exclude_patterns = ["_build", "_generated", "demo"]
+exclude_patterns = ["_build", "_generated", "bench", "demo"]
 default_role = "code"
 nitpicky = False
 highlight_language = "none"  # every block names its language; tests/test_docs.py runs it

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import msgspec
+from markupsafe import Markup
+
+_MARKUP = 77
 
 
 class Renew(NamedTuple):
@@ -25,9 +30,10 @@ class Renew(NamedTuple):
     def due(self, remaining: float | None) -> bool:
         """Tell whether a session with ``remaining`` seconds left (None: no expiry at all) is to be refreshed.
 
-        More left than the lifetime (someone shortened it) is due as well: a session never outlives its lifetime.
+        More left than the lifetime (someone shortened it) is due as well: a session never outlives its lifetime. A
+        second more is none: what another machine, or another request while this one waited, has just written.
         """
-        return remaining is None or remaining > self.lifetime or remaining <= self.lifetime - self.throttle
+        return remaining is None or remaining > self.lifetime + 1 or remaining <= self.lifetime - self.throttle
 
 
 class Record(NamedTuple):
@@ -43,6 +49,10 @@ class Record(NamedTuple):
     refreshed: bool
 
 
+class Undecodable(ValueError):
+    """What is stored is no session: raised where an interface of Flask-Session's decodes through us."""
+
+
 class Outcome(Enum):
     """How a replace, or a delete of what was seen, ended."""
 
@@ -56,11 +66,36 @@ class Replaced(NamedTuple):
 
     :param outcome: STORED (for a delete: removed); CHANGED, when the stored payload is not the one seen; GONE, when
         there is none (any more).
-    :param found: with CHANGED, the payload that is stored now, where the store tells it in the same round trip.
+    :param found: with CHANGED, the payload that is stored now, where the store tells it in the same round trip; of a
+        delete that compares nothing, the payload that was removed, None for none.
     """
 
     outcome: Outcome
     found: bytes | None = None
+
+
+def to_extension(text: Markup) -> msgspec.msgpack.Ext:
+    """Answer the extension type that stands for a Markup in a payload in msgpack: number 77, the text in UTF-8."""
+    return msgspec.msgpack.Ext(_MARKUP, str.__str__(text).encode())
+
+
+def plain_value(value: object) -> str | int | float | None:
+    """Answer the plain value of one of a class derived from ``str``, ``int`` or ``float``, past what that overrides.
+
+    :returns: None for a value of any other class.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    return float.__float__(value) if isinstance(value, float) else None
+
+
+def from_extension(number: int, data: memoryview) -> Any:
+    """Answer what an extension type in msgpack stands for; any, as those of others stay what they are."""
+    if number == _MARKUP:
+        return Markup(bytes(data).decode())  # noqa: S704 - the app stored it as Markup
+    return msgspec.msgpack.Ext(number, bytes(data))
 
 
 class Backend(Protocol):
@@ -89,17 +124,26 @@ class Backend(Protocol):
         """Remove the record; absent is fine.
 
         :param seen: remove it only while this is the stored payload, atomically; None removes whatever is there.
-        :returns: STORED when it was removed, and always without ``seen``; else CHANGED or GONE, as for a replace.
+        :returns: STORED when it was removed, else CHANGED or GONE, as for a replace. Without ``seen`` always STORED,
+            with the payload that was removed as ``found``: it may be a note about where the session went.
         """
         ...
 
 
 class Problem(NamedTuple):
-    """One finding of :meth:`Checks.check`: what is wrong, why it matters, and what to set."""
+    """One finding of :meth:`Checks.check`.
+
+    :param severity: ``"error"``, where sessions do not work or are not safe; ``"warning"``, where they will not be one
+        day, or for somebody; ``"note"`` for what follows from a choice.
+    :param what: what is wrong, and why it matters. No part of a secret.
+    :param remedy: what to set.
+    :param name: by which ``flask lazysession check --ignore`` knows it.
+    """
 
     severity: str
     what: str
     remedy: str
+    name: str = ""
 
 
 @runtime_checkable

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable
 
 import click
@@ -10,10 +13,14 @@ from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
 from .backend import Backend, Checks, Problem, Purges
+from .checks import find_problems
 from .closing import Decision, Mode
 from .interface import LazySessionInterface
 from .rules import RuleTable
 from .serverside import ServerSide
+
+#: Of findings, the worst first.
+SEVERITIES = ("error", "warning", "note")
 
 lazysession_commands = AppGroup("lazysession", help="Look into the lazy sessions of this app.")
 
@@ -58,21 +65,34 @@ def purge_command() -> None:
 
 
 @lazysession_commands.command("check")
-def check_command() -> None:
-    """Look for what is wrong with the set-up of the session store; exit with status 1 for errors."""
-    backend = _backend()
-    if not isinstance(backend, Checks):
-        click.echo("This store has no checks.")
-        return
-    try:
-        problems: list[Problem] = list(backend.check())
-    except Exception as error:  # whatever the client raises when its server is down
-        raise click.ClickException(f"The store could not be asked ({type(error).__name__}).") from error
-    for problem in problems:
-        click.echo(f"{problem.severity}: {problem.what}\n    {problem.remedy}")
-    click.echo(f"{len(problems)} finding{'' if len(problems) == 1 else 's'}.")
-    if any(problem.severity == "error" for problem in problems):
+@click.option(
+    "--fail-on",
+    type=click.Choice(SEVERITIES),
+    default="error",
+    show_default=True,
+    help="The least severity that makes the exit status 1.",
+)
+@click.option("--ignore", "ignored", multiple=True, metavar="NAME", help="Leave out the finding of this name.")
+@click.option("--offline", is_flag=True, help="Look at the settings alone; do not ask the store.")
+def check_command(fail_on: str, ignored: tuple[str, ...], offline: bool) -> None:
+    """Look for what is wrong with the session's settings, cookie and store.
+
+    The exit status is 0 when all is well, 1 when there are errors (or what --fail-on names), and 3 when there are none
+    as far as is known, but the store could not be asked.
+    """
+    interface = _lazy_interface()
+    problems = list(find_problems(interface.app, interface))
+    failure = None if offline else _ask_store(problems)
+    shown = sorted((problem for problem in problems if problem.name not in ignored), key=_rank)
+    for problem in shown:
+        _print_problem(problem)
+    click.echo(_summary(shown, len(problems) - len(shown)))
+    if failure is not None:
+        click.echo(f"The store could not be asked ({type(failure).__name__}).", err=True)
+    if any(_rank(problem) <= SEVERITIES.index(fail_on) for problem in shown):
         raise SystemExit(1)
+    if failure is not None:
+        raise SystemExit(3)  # 2 is that of a wrong option
 
 
 def _lazy_interface() -> LazySessionInterface:
@@ -88,6 +108,45 @@ def _lazy_interface() -> LazySessionInterface:
 def _backend() -> Backend | None:
     keeper = _lazy_interface().keeper
     return keeper.backend if isinstance(keeper, ServerSide) else None
+
+
+def _ask_store(problems: list[Problem]) -> Exception | None:
+    """Add what the backend finds, also when it breaks off; answer what broke it off."""
+    backend = _backend()
+    try:
+        if isinstance(backend, Checks):
+            for problem in backend.check():
+                problems.append(problem)  # noqa: PERF402 - those before an error count
+    except Exception as error:  # whatever the client raises when its server is down
+        return error
+    return None
+
+
+def _rank(problem: Problem) -> int:
+    """Order by severity; one that only its adapter knows counts as a warning."""
+    return SEVERITIES.index(problem.severity) if problem.severity in SEVERITIES else SEVERITIES.index("warning")
+
+
+def _print_problem(problem: Problem) -> None:
+    """Print a finding and its remedy, wrapped to the terminal; elsewhere a line each, to be searched."""
+    width = max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else sys.maxsize
+    wrap = textwrap.TextWrapper(width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False).wrap
+    name = f" [{problem.name}]" if problem.name else ""
+    first, *rest = wrap(f"{problem.severity}: {problem.what}{name}")
+    colour = {"error": "red", "note": "cyan"}.get(problem.severity, "yellow")
+    click.echo(click.style(problem.severity, fg=colour, bold=True) + first.removeprefix(problem.severity))
+    for line in (*rest, *wrap(f"    {problem.remedy}")):
+        click.echo(line)
+
+
+def _summary(problems: list[Problem], ignored: int) -> str:
+    counts = [sum(_rank(problem) == rank for problem in problems) for rank in range(len(SEVERITIES))]
+    parts = [
+        f"{count} {severity}{'' if count == 1 else 's'}"
+        for severity, count in zip(SEVERITIES, counts, strict=True)
+        if count
+    ]
+    return f"{', '.join(parts) or 'No findings'}{f' ({ignored} ignored)' if ignored else ''}."
 
 
 def _route_rows(app: Flask, rules: RuleTable) -> Iterable[tuple[str, ...]]:

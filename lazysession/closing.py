@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -41,9 +41,13 @@ class Opened:
     :param refreshed: the read moved the expiry.
     :param remaining: seconds that the record had left when it was read; None when the store cannot tell.
     :param cleared: ``clear()`` came first, so the record was not read.
-    :param ended: ``clear()`` came after opening; what is empty then ends, whatever others stored meanwhile.
+    :param ended: ``clear()`` came after opening; what is stored ends, whatever others made of it meanwhile.
     :param created: when the session began, seconds since the epoch; None when nobody wrote it down.
+    :param late: its id was rotated away a moment ago (:mod:`lazysession.forwarding`).
+    :param since: when it was opened, in seconds since the epoch.
     :param saves: False when nothing of this session may reach the store (``skip``; a read that failed).
+    :param missing: it is empty because the store failed; what is stored, nobody knows.
+    :param brought: keys that a login brought, also where they had the same values before.
     """
 
     session: SessionMixin
@@ -56,7 +60,11 @@ class Opened:
     cleared: bool = False
     ended: bool = False
     created: float | None = None
+    late: bool = False
+    since: float = 0.0
     saves: bool = True
+    missing: bool = False
+    brought: frozenset[str] = frozenset()
 
 
 class Store(Enum):
@@ -85,8 +93,19 @@ class Owed(NamedTuple):
     cookie: Cookie
 
 
+_NOTHING = Owed(Store.NOTHING, Cookie.KEEP)
+
+
 def decide(
-    *, had_record: bool, empty: bool, moved: bool, changed: bool, refreshed: bool, permanent: bool, mode: Mode
+    *,
+    had_record: bool,
+    empty: bool,
+    moved: bool,
+    changed: bool,
+    refreshed: bool,
+    permanent: bool,
+    mode: Mode,
+    late: bool = False,
 ) -> Owed:
     """Tell what is owed for an opened session; one that was never opened owes nothing and does not come here.
 
@@ -99,21 +118,23 @@ def decide(
     yes        no      yes     any       move                 set
     yes        no      no      yes       replace              set; keep when passive (the expiry stays)
     yes        no      no      no        nothing              renew if permanent and refreshed, else keep
+    late       yes     any     no        nothing              keep
     ========== ======= ======= ========= ==================== ============================================
 
     :param had_record: a record was read, or a cookie with the right shape was cleared without reading.
     :param moved: the session has another id now than its record has.
     :param changed: its bytes are not those that were read.
+    :param late: its id was rotated away before it was opened; what it is shown may be nothing, which it then leaves.
     """
-    if not had_record:
-        return Owed(Store.NOTHING, Cookie.KEEP) if empty else Owed(Store.CREATE, Cookie.SET)
+    if not had_record or (late and empty and not changed):
+        return _NOTHING if empty else Owed(Store.CREATE, Cookie.SET)
     if empty:
         return Owed(Store.DELETE, Cookie.DELETE)
     if moved:
         return Owed(Store.MOVE, Cookie.SET)
     if changed:
         return Owed(Store.REPLACE, Cookie.KEEP if mode is Mode.PASSIVE else Cookie.SET)
-    return Owed(Store.NOTHING, Cookie.RENEW if permanent and refreshed else Cookie.KEEP)
+    return Owed(Store.NOTHING, Cookie.RENEW) if permanent and refreshed else _NOTHING
 
 
 class Merged(NamedTuple):
@@ -123,11 +144,19 @@ class Merged(NamedTuple):
     contested: tuple[str, ...]
 
 
+def changed_keys(
+    base: Mapping[str, Any], mine: Mapping[str, Any], same: Callable[[Any, Any], bool] = operator.eq
+) -> tuple[str, ...]:
+    """Answer the top-level keys that I set, changed or deleted since ``base``."""
+    return tuple(key for key in {**base, **mine} if not _equal(key, mine, base, same))
+
+
 def merge(
     base: Mapping[str, Any],
     mine: Mapping[str, Any],
     theirs: Mapping[str, Any],
     same: Callable[[Any, Any], bool] = operator.eq,
+    keys: Iterable[str] | None = None,
 ) -> Merged:
     """Merge by top-level key: mine where I changed it since ``base``, theirs elsewhere; deleting is a change.
 
@@ -135,20 +164,21 @@ def merge(
     Merged(data={'a': 2, 'c': 3}, contested=())
 
     :param same: tells whether two values are the same; any, as sessions hold anything.
+    :param keys: what :func:`changed_keys` says, where it is known already.
     """
-
-    def equal(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        return (key in one) == (key in other) and (key not in one or same(one[key], other[key]))
-
     data = dict(theirs)
     contested: list[str] = []
-    for key in {**base, **mine}:
-        if equal(key, mine, base):
-            continue
-        if not equal(key, theirs, base) and not equal(key, theirs, mine):
+    for key in changed_keys(base, mine, same) if keys is None else keys:
+        if not _equal(key, theirs, base, same) and not _equal(key, theirs, mine, same):
             contested.append(key)
         if key in mine:
             data[key] = mine[key]
         else:
             data.pop(key, None)
     return Merged(data, tuple(contested))
+
+
+def _equal(key: str, one: Mapping[str, Any], other: Mapping[str, Any], same: Callable[[Any, Any], bool]) -> bool:
+    if key not in one or key not in other:
+        return (key in one) == (key in other)
+    return one[key] is other[key] or same(one[key], other[key])

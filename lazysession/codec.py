@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
+from markupsafe import Markup
+
+from .backend import from_extension, plain_value, to_extension
 
 FORMATS = ("msgpack", "json")
+_UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)  # what msgspec raises
+#: Texts that are made when they are shown: Flask-Babel's, speaklater's, Babel's.
+_LAZY_TEXTS = ("LazyString", "_LazyString", "LazyProxy")
 
 
 class Codec:
@@ -20,31 +27,77 @@ class Codec:
     """
 
     def __init__(self, format: str, *, allow_pickle: bool = False) -> None:
-        msgpack, json = msgspec.msgpack.Decoder(), msgspec.json.Decoder()
-        self._encoder = msgspec.msgpack.Encoder() if format == "msgpack" else msgspec.json.Encoder()
+        msgpack, json = msgspec.msgpack.Decoder(ext_hook=from_extension), msgspec.json.Decoder()
+        self._encoder = (
+            msgspec.msgpack.Encoder(enc_hook=_to_msgpack)
+            if format == "msgpack"
+            else msgspec.json.Encoder(enc_hook=_to_plain)
+        )
         self._decoders = (msgpack, json) if format == "msgpack" else (json, msgpack)
         self._allow_pickle = allow_pickle
 
     def encode(self, data: Mapping[str, Any]) -> bytes:
         """Answer the bytes of the session's items, in their order.
 
-        :raises TypeError: when a value has no form in the format.
+        What Flask-Session cannot store is stored as its plain value (a class derived from ``str``, ``int`` or
+        ``float``; a lazy text), ``Markup`` in msgpack as what it is.
+
+        :raises TypeError: when a value has no form in the format; the message names its key and type.
         """
-        return self._encoder.encode(dict(data))
+        try:
+            return self._encoder.encode(dict(data))  # a copy: a lazy text may change the session while it is made
+        except Exception as error:  # what msgspec raises, and a lazy text that cannot be made
+            raise TypeError(self._explain(data, error)) from error
 
     def same(self, one: Any, other: Any) -> bool:
         """Tell whether two values are stored as the same bytes (1 and True are not); any, as sessions hold anything."""
-        return self._encoder.encode(one) == self._encoder.encode(other)
+        try:
+            return self._encoder.encode(one) == self._encoder.encode(other)
+        except Exception:  # from an old pickle, or a lazy text that cannot be made
+            with suppress(Exception):  # whatever the values make of it
+                return bool(one == other)
+            return False
+
+    def refuse_unreadable(self, payload: bytes, data: Mapping[str, Any]) -> None:
+        """Refuse what is encoded and cannot be decoded, such as a dict whose keys are dataclasses.
+
+        :param payload: what is about to be stored, and ``data``, what it was made of.
+        :raises TypeError: as :meth:`encode`.
+        """
+        if self.decode(payload) is None:
+            raise TypeError(self._explain(data, ValueError("it could not be read back")))
+
+    def _explain(self, data: Mapping[str, Any], error: Exception) -> str:
+        for key, value in data.items():
+            try:
+                self._decoders[0].decode(self._encoder.encode({key: value}))
+            except Exception as own:
+                reason = getattr(own, "reason", own)  # without the text that cannot be encoded
+                return (
+                    f"session[{key!r}] cannot be stored ({type(value).__name__}: {reason}). Nothing of this request's "
+                    "session was stored; keep plain values in it, such as the name or id of the thing."
+                )
+        return f"The session cannot be stored: {error}"
 
     def decode(self, payload: bytes) -> dict[str, Any] | None:
         """Answer the session's items, or None when the payload is no session: damaged, foreign, not a dict."""
-        for decoder in self._decoders:
-            try:
-                data = decoder.decode(payload)
-            except (ValueError, TypeError, RecursionError):  # what msgspec raises on hostile bytes
-                continue
-            return data if isinstance(data, dict) else None
+        own, other = self._decoders
+        try:
+            data = own.decode(payload)
+        except _UNENCODABLE:  # hostile bytes raise the same
+            data = self._decode_other(other, payload)
+        if isinstance(data, dict):
+            return data
         return self._unpickle(payload) if self._allow_pickle else None
+
+    def _decode_other(self, decoder: Any, payload: bytes) -> object:
+        """Decode the other format, unless that holds what this one cannot: it could not be saved."""
+        try:
+            data: object = decoder.decode(payload)
+            self._encoder.encode(data)
+        except _UNENCODABLE:
+            return None
+        return data
 
     def _unpickle(self, payload: bytes) -> dict[str, Any] | None:
         try:
@@ -52,3 +105,19 @@ class Codec:
         except Exception:  # a pickle may raise whatever it names
             return None
         return data if isinstance(data, dict) else None
+
+
+def _to_msgpack(value: Any) -> Any:
+    if isinstance(value, Markup):
+        return to_extension(value)
+    return _to_plain(value)
+
+
+def _to_plain(value: Any) -> Any:
+    """Answer the plain value in the place of one of a derived class, and the text in the place of a lazy one."""
+    plain = plain_value(value)
+    if plain is not None:
+        return plain
+    if type(value).__name__ in _LAZY_TEXTS:
+        return str(value)
+    raise TypeError(f"a value of type {type(value).__module__}.{type(value).__qualname__} has no stored form")

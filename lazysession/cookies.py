@@ -1,4 +1,4 @@
-"""The session cookie: reading the id out of a request, and Set-Cookie and Vary on a response."""
+"""The session cookie: reading the id out of a request, and setting and deleting it on a response."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 from itsdangerous import BadSignature, Signer
 
+from .caching import is_public, make_private, may_be_shared
 from .errors import ConfigurationError
+from .flasksession import makes_usual_ids
+from .trace import this_place
 
 logger = logging.getLogger("lazysession")
 
 #: The longest session id that is looked up, unless the interface itself makes longer ones.
 LONGEST_ID = 128
 _URLSAFE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-_PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
+_PARSED, _KEPT_IN = Request.cookies, Request.dict_storage_class
+#: A header as browsers send it: no quotes, no spaces but those between cookies, nothing beyond ASCII.
+_PLAIN = re.compile(r"[!#-:<-~]+(?:; [!#-:<-~]+)*|", re.ASCII)
+#: Ids of other makes; some interfaces make file names of them.
+_PRINTABLE = re.compile(r"(?!.*\.\.)[!-\[\]-~]+", re.ASCII)
 _SALT = "flask-session"
 
 
@@ -30,9 +37,8 @@ class SessionIds:
 
     def __init__(self, interface: SessionInterface) -> None:
         self._asked: Any = interface  # Flask-Session has no annotations
-        sample = self.new()
-        self._shape = _URLSAFE if _URLSAFE.fullmatch(sample) else _PRINTABLE
-        self._longest = max(LONGEST_ID, len(sample))
+        self._shape = _URLSAFE if makes_usual_ids(interface) else _PRINTABLE
+        self._longest = max(LONGEST_ID, len(self.new()))
 
     def new(self) -> str:
         """Make an id that nobody has."""
@@ -58,39 +64,38 @@ class SessionCookies:
         self._interface = interface
         self._ids = ids
         self._signed = signed
+        self._made_private: set[str] = set()
 
     def sent(self, app: Flask, request: Request) -> bool:
         """Tell whether the client sent a session cookie, of whatever shape."""
-        return bool(request.cookies.get(self._interface.get_cookie_name(app)))
+        return bool(cookie_value(request, self._interface.get_cookie_name(app)))
 
     def read(self, app: Flask, request: Request) -> str | None:
         """Answer the session id that the client sent, or None when there is none of the right shape and signature."""
-        value = request.cookies.get(self._interface.get_cookie_name(app))
+        value = cookie_value(request, self._interface.get_cookie_name(app))
         if value and self._signed:
             value = self._unsign(app, value)
         return value if value and self._ids.may_be(value) else None
 
     def set(self, app: Flask, session: SessionMixin, sid: str, response: Response, *, renewal: bool) -> None:
-        """Send the cookie; a mere renewal is left off a response that shared caches may keep.
+        """Send the cookie; a mere renewal is left off a response that is for everybody.
 
-        A cookie that has to be sent turns such a response private: a cached Set-Cookie hands one visitor's session
-        to the next.
+        The cookie turns a response private that shared caches may keep: there it would hand one visitor's session to
+        the next.
         """
-        if _is_shared(response):
-            if renewal:
-                return
+        if renewal and is_public(response):
+            return
+        if may_be_shared(response):
             self._make_private(response)
         value = self._signer(app).sign(sid).decode() if self._signed else sid
         expires = self._expires(app, session)
         response.set_cookie(self._interface.get_cookie_name(app), value, expires=expires, **self._attributes(app))
-        response.vary.add("Cookie")
 
     def delete(self, app: Flask, response: Response) -> None:
         """Delete the cookie, with the same attributes as it was set with: browsers ignore a delete without them."""
-        if _is_shared(response):
+        if may_be_shared(response):
             self._make_private(response)
         response.delete_cookie(self._interface.get_cookie_name(app), **self._attributes(app))
-        response.vary.add("Cookie")
 
     def _attributes(self, app: Flask) -> dict[str, Any]:
         asked = self._interface
@@ -110,10 +115,15 @@ class SessionCookies:
         return self._interface.get_expiration_time(app, session)
 
     def _make_private(self, response: Response) -> None:
-        response.cache_control.public = False
-        response.cache_control.s_maxage = None
-        response.cache_control.private = True
-        logger.warning("A response marked public has to carry the session cookie; it is sent as private.")
+        make_private(response)
+        place = this_place()
+        if place not in self._made_private:
+            self._made_private.add(place)
+            logger.warning(
+                "Shared caches may keep the response of %s, and it has to carry the session cookie: it is sent as "
+                "private. Let it say so itself. Said once for each endpoint.",
+                place,
+            )
 
     def _unsign(self, app: Flask, value: str) -> str | None:
         try:
@@ -124,10 +134,29 @@ class SessionCookies:
     def _signer(self, app: Flask) -> Signer:
         if not app.secret_key:
             raise ConfigurationError("SECRET_KEY is not set, and SESSION_USE_SIGNER signs with it: set SECRET_KEY.")
-        keys: list[Any] = [*(app.config.get("SECRET_KEY_FALLBACKS") or ()), app.secret_key]  # the last one signs
+        older = app.config.get("SECRET_KEY_FALLBACKS") or ()
+        keys: list[Any] = [older] if isinstance(older, (str, bytes)) else [*older]
+        keys.append(app.secret_key)  # the last one signs
         return Signer(keys, salt=_SALT, key_derivation="hmac")
 
 
-def _is_shared(response: Response) -> bool:
-    """Tell whether caches for many people may keep the response, by its own word."""
-    return response.cache_control.public or response.cache_control.s_maxage is not None
+def cookie_value(request: Request, name: str) -> str | None:
+    """Answer the value of one cookie, as ``request.cookies.get`` does, which parses all of them.
+
+    That takes a tenth of a request that reads its session, and a header of plain cookies needs no parsing.
+    """
+    header = request.environ.get("HTTP_COOKIE", "")
+    if "cookies" in request.__dict__ or not _is_usual(type(request)) or not _PLAIN.fullmatch(header):
+        return request.cookies.get(name)
+    for part in header.split("; "):
+        key, _, value = part.partition("=")
+        if key == name:
+            return str(value)
+    return None
+
+
+def _is_usual(request_class: type[Request]) -> bool:
+    """Tell whether requests take their cookies from where Werkzeug does; those of an app may not."""
+    if request_class is Request:
+        return True
+    return request_class.cookies is _PARSED and request_class.dict_storage_class is _KEPT_IN

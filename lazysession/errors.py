@@ -14,7 +14,11 @@ class SessionReadOnly(RuntimeError):
 
 
 class SessionUnavailable(ServiceUnavailable):
-    """The store failed while the session was opened; answers 503, and ``__cause__`` is the client's own error."""
+    """The store failed while the session was opened: 503, and ``__cause__`` is the client's own error.
+
+    Raised again, without a cause, when a request that went on all the same changed the session: Flask answers errors
+    that come so late with 500.
+    """
 
     description = "The session store is not available."
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, session
+from flask import Flask, has_request_context, session
 from flask.sessions import SessionInterface
 
 from . import flasksession, registry
@@ -14,12 +15,15 @@ from .cli import lazysession_commands
 from .errors import ConfigurationError
 from .interface import Keeper, LazySessionInterface
 from .rules import RuleTable
-from .serverside import Policy, ServerSide
+from .serverside import ServerSide
 from .session import DeferredSession
 from .settings import Settings
 from .wrapped import Wrapped
 
 logger = logging.getLogger("lazysession")
+
+#: What Flask-Login writes into the session at a login, before it says so.
+_LOGIN_KEYS = frozenset({"_user_id", "_fresh", "_id"})
 
 
 class LazySession:
@@ -61,8 +65,7 @@ class LazySession:
         app.session_interface = interface
         app.extensions["lazysession"] = self
         app.cli.add_command(lazysession_commands)
-        if settings.rotate_on_login:
-            _rotate_on_login(app)
+        _follow_flask_login(app, rotate=settings.rotate_on_login)
 
 
 def _make_keeper(app: Flask, settings: Settings) -> Keeper:
@@ -82,6 +85,7 @@ def _keep_present(app: Flask, interface: SessionInterface, settings: Settings) -
     adapter = registry.find_for_interface(interface)
     if adapter is None or adapter.drives is None or not flasksession.stores_as(interface, adapter.drives):
         adapter = registry.find(registry.GENERIC)
+        flasksession.read_safely(interface, allow_pickle=settings.allow_pickle)
     if adapter is None:  # a fork of this package without it
         return Wrapped(interface)
     try:
@@ -134,29 +138,66 @@ def _from_setting(
 def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, settings: Settings) -> ServerSide:
     if isinstance(backend, Purges):
         # Flask-Session's clean-up commits the app's own database session; this one has a connection of its own.
-        interface._delete_expired_sessions = backend.purge  # type: ignore[attr-defined]
-    policy = Policy(
-        refresh_throttle=settings.refresh_throttle,
-        conflict=settings.conflict,
-        on_read_error=settings.on_read_error,
-        absolute_lifetime=settings.absolute_lifetime,
-    )
+        interface._delete_expired_sessions = _cleaning_up(backend)  # type: ignore[attr-defined]
     if settings.allow_pickle:
         logger.warning("LAZYSESSION_ALLOW_PICKLE is on: whoever can write to the session store can run code here.")
     codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
-    return ServerSide(interface, backend, codec, policy)
+    return ServerSide(
+        interface,
+        backend,
+        codec,
+        conflict=settings.conflict,
+        on_read_error=settings.on_read_error,
+        throttle=settings.refresh_throttle,
+        absolute_lifetime=settings.absolute_lifetime,
+    )
 
 
-def _rotate_on_login(app: Flask) -> None:
-    """Give the session a new id whenever Flask-Login logs a user in: an id planted before is worth nothing then."""
+def _cleaning_up(backend: Purges) -> Callable[[], None]:
+    """Make the clean-up that Flask-Session runs by a command, and before some request that may not use its session."""
+
+    def clean_up() -> None:
+        try:
+            backend.purge()
+        except Exception as error:  # whatever the client raises
+            if not has_request_context():
+                raise
+            logger.warning("Expired sessions were not removed: %s", type(error).__name__)
+
+    return clean_up
+
+
+def _follow_flask_login(app: Flask, *, rotate: bool) -> None:
+    """Hear of the logins and logouts of Flask-Login.
+
+    :param rotate: give the session a new id at each login, the remember cookie's too: an id that was planted before is
+        worth nothing then.
+    """
     try:
-        from flask_login import user_logged_in
+        from flask_login import user_loaded_from_cookie, user_logged_in, user_logged_out
     except ImportError:
         return
-    user_logged_in.connect(_rotate, app)
+    user_logged_out.connect(_note_logout, app)
+    if rotate:
+        user_logged_in.connect(_rotate, app)
+        user_loaded_from_cookie.connect(_rotate, app)
 
 
 def _rotate(app: Flask, **_: object) -> None:
-    current = session._get_current_object()  # type: ignore[attr-defined]  # the proxy's type tells nothing
-    if type(current) is DeferredSession and isinstance(app.session_interface, LazySessionInterface):
+    current = _deferred_session()
+    if current is not None and isinstance(app.session_interface, LazySessionInterface):
         app.session_interface.regenerate(current)
+        if current.lazy_opened is not None:
+            current.lazy_opened.brought = _LOGIN_KEYS
+
+
+def _note_logout(app: Flask, **_: object) -> None:
+    """Flask-Login removes what it finds, which is nothing where the store failed: that is no logout."""
+    current = _deferred_session()
+    if current is not None:
+        current.lazy_note_removal()
+
+
+def _deferred_session() -> DeferredSession | None:
+    current = session._get_current_object()  # type: ignore[attr-defined]  # the proxy's type tells nothing
+    return current if type(current) is DeferredSession else None

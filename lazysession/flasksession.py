@@ -12,7 +12,7 @@ from flask_session import Session
 from flask_session.base import ServerSideSession, ServerSideSessionInterface
 from flask_session.defaults import Defaults
 
-from .backend import Backend, Outcome, Purges
+from .backend import Backend, Outcome, Purges, Undecodable
 from .codec import FORMATS, Codec
 from .errors import ConfigurationError
 from .registry import missing_client, names
@@ -51,6 +51,11 @@ def stores_as(interface: SessionInterface, drives: str) -> bool:
     serializer = type(getattr(interface, "serializer", None))
     known_serializer = serializer.__module__.partition(".")[0] in ("flask_session", "builtins")
     return known_serializer and not _has_own(interface, load(drives), _STORAGE_METHODS)
+
+
+def makes_usual_ids(interface: SessionInterface) -> bool:
+    """Tell whether an interface makes its session ids as Flask-Session does: URL-safe letters."""
+    return not _has_own(interface, ServerSideSessionInterface, ("_generate_sid",))
 
 
 def _has_own(interface: SessionInterface, base: Any, methods: tuple[str, ...]) -> bool:
@@ -102,6 +107,31 @@ def make_codec(app: Flask, *, allow_pickle: bool) -> Codec:
             f"SESSION_SERIALIZATION_FORMAT is {format!r}; allowed is {' or '.join(map(repr, FORMATS))}."
         )
     return Codec(format, allow_pickle=allow_pickle)
+
+
+class _SafeSerializer:
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    def encode(self, session: ServerSideSession) -> bytes:
+        return self._codec.encode(session)
+
+    def decode(self, serialized_data: bytes) -> dict[str, Any]:
+        items = self._codec.decode(serialized_data)
+        if items is None:
+            raise Undecodable
+        return items
+
+
+def read_safely(interface: Any, *, allow_pickle: bool) -> None:
+    """Let an interface encode and decode as we do, and not by Flask-Session's own serializer, which also unpickles.
+
+    :param interface: any, as Flask-Session has no annotations; a serializer that an app brought is left alone.
+    """
+    serializer = interface.serializer
+    if type(serializer).__module__.partition(".")[0] == "flask_session":
+        format = "json" if "json" in type(getattr(serializer, "encoder", None)).__module__ else "msgpack"
+        interface.serializer = _SafeSerializer(Codec(format, allow_pickle=allow_pickle))
 
 
 class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask-Session has no annotations

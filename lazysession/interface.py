@@ -11,19 +11,20 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
-from flask import Flask, Request, Response, has_app_context, has_request_context
+from flask import Flask, Request, Response, has_app_context
 from flask import request as current_request
 from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.local import LocalProxy
 
+from .caching import vary_by_cookie
 from .closing import Decision, Mode, Opened
 from .errors import SessionReadOnly
 from .rules import RuleTable
 from .session import DeferredSession, assign
 from .signals import session_opened
-from .trace import caller, server_timing
+from .trace import caller, place_of, server_timing
 
 logger = logging.getLogger("lazysession")
 
@@ -66,6 +67,14 @@ class Keeper(Protocol):
 
     def start_over(self, app: Flask, request: Request, decision: Decision) -> Opened:
         """Answer an empty session in the place of the one that the cookie names."""
+        ...
+
+    def open_nothing(self, app: Flask, request: Request) -> Opened:
+        """Answer an empty session of which nothing is saved."""
+        ...
+
+    def end(self, opened: Opened) -> None:
+        """Note that an opened session was cleared: what is written after that begins a new one."""
         ...
 
     def close(self, app: Flask, opened: Opened, response: Response) -> None:
@@ -157,15 +166,15 @@ class LazySessionInterface(SessionInterface):
         if opened.mode is Mode.SKIP:
             self._drop(opened, session.lazy_request)
             return
-        response.vary.add("Cookie")
+        vary_by_cookie(response)
         if session.lazy_origin:
             response.headers.set("Server-Timing", server_timing(f"{session.lazy_origin} {opened.mode}"))
         if session.lazy_failed:  # Flask saves again for the error's response; a failed write is tried once
             return
-        assign(session, "lazy_failed", True)
+        attributes = session.__dict__  # the quickest way past __setattr__
+        attributes["lazy_failed"] = True
         self.keeper.close(app, opened, response)
-        assign(session, "lazy_failed", False)
-        assign(session, "lazy_closed", True)
+        attributes["lazy_failed"], attributes["lazy_closed"] = False, True
 
     def regenerate(self, session: SessionMixin) -> None:
         """Give the session a new id, as Flask-Session's method of this name; an empty session gets one too.
@@ -174,57 +183,78 @@ class LazySessionInterface(SessionInterface):
 
         :raises SessionReadOnly: where the mode forbids writes.
         """
-        if type(session) is DeferredSession:
-            self.keeper.rotate(session.lazy_write())
-        else:
+        if isinstance(session, LocalProxy):  # flask.session itself
+            session = session._get_current_object()  # pyright: ignore[reportPrivateUsage]  # documented by Werkzeug
+        if type(session) is not DeferredSession:
             self.keeper.rotate(session)
+            return
+        opened = session.lazy_opened or session.lazy_open()
+        changed = session.lazy_write()
+        if opened.saves:
+            self.keeper.rotate(changed)
 
     # The first use
 
     def open_now(self, session: DeferredSession, *, cleared: bool) -> Opened:
         """Decide the mode of the request and open its session; called once for each session, under its lock."""
-        request = session.lazy_request
-        started = time.perf_counter()
-        with self._app_context():
-            decision = self._mode_of(session)
-            opened = self._open_in_mode(request, decision, cleared=cleared)
+        app = self.app
+        traced = app.debug if self.trace is None else self.trace
+        started = time.perf_counter() if traced else 0.0
+        opened = self._open(app, session, cleared=cleared)
         opened.session.accessed = True
-        if self.app.debug if self.trace is None else self.trace:
+        if traced:
             duration = (time.perf_counter() - started) * 1000
             assign(session, "lazy_origin", f"opened by {caller()} in {duration:.1f} ms")
         return opened
 
+    def end_now(self, opened: Opened) -> None:
+        """Let the session end that was opened, and cleared."""
+        self.keeper.end(opened)
+
     def tell_opened(self, session: DeferredSession, opened: Opened) -> None:
         """Send the signal; the session may be used by whoever hears it."""
-        session_opened.send(self.app, session=session, mode=opened.mode, rule=opened.rule)
+        if session_opened.receivers:
+            session_opened.send(self.app, session=session, mode=opened.mode, rule=opened.rule)
 
-    def _app_context(self) -> AbstractContextManager[Any]:
-        return nullcontext() if has_app_context() else self.app.app_context()
+    def _open(self, app: Flask, session: DeferredSession, *, cleared: bool) -> Opened:
+        request = session.lazy_request
+        if session.lazy_failure is not None:  # told already; the store is not asked again by the same request
+            return self.keeper.open_nothing(app, request)
+        decision = self._mode_of(app, session)
+        if decision is not _OUTSIDE or has_app_context():
+            return self._open_in(decision, app, request, cleared=cleared)
+        with app.app_context():
+            return self._open_in(decision, app, request, cleared=cleared)
 
-    def _mode_of(self, session: DeferredSession) -> Decision:
-        if not has_request_context() or current_request != session.lazy_request:
+    def _open_in(self, decision: Decision, app: Flask, request: Request, *, cleared: bool) -> Opened:
+        if decision.mode is Mode.SKIP:
+            return self.keeper.new(app, request, decision)
+        if not cleared:
+            return self.keeper.open(app, request, decision)
+        if decision.mode is Mode.READONLY:
+            raise SessionReadOnly(f"The session may not be cleared here: its mode is readonly ({decision.reason}).")
+        return self.keeper.start_over(app, request, decision)
+
+    def _mode_of(self, app: Flask, session: DeferredSession) -> Decision:
+        request = session.lazy_request
+        try:
+            inside = current_request._get_current_object() is request  # type: ignore[attr-defined]
+        except RuntimeError:
+            inside = False
+        if not inside:
             return _OUTSIDE  # the test client's session_transaction
-        decision = self.rules.mode_of(self.app, session.lazy_request)
+        decision = self.rules.mode_of(app, request)
         if session.lazy_passed and decision.mode is Mode.NORMAL:  # no cookie can follow a refresh of the store
             return Decision(Mode.PASSIVE, "after the response")
         return decision
-
-    def _open_in_mode(self, request: Request, decision: Decision, *, cleared: bool) -> Opened:
-        if decision.mode is Mode.SKIP:
-            return self.keeper.new(self.app, request, decision)
-        if cleared:
-            if decision.mode is Mode.READONLY:
-                raise SessionReadOnly(f"The session may not be cleared here: its mode is readonly ({decision.reason}).")
-            return self.keeper.start_over(self.app, request, decision)
-        return self.keeper.open(self.app, request, decision)
 
     # What nobody may miss
 
     def note_late_write(self, session: DeferredSession) -> None:
         """Log a write that comes after the session was saved: it is lost, and Flask does not say so."""
         logger.warning(
-            "The session is changed after the response to %s was made; the change is lost.",
-            session.lazy_request.path,
+            "The session is changed after the response of %s was made; the change is lost.",
+            place_of(session.lazy_request),
         )
 
     def _drop(self, opened: Opened, request: Request) -> None:
@@ -233,6 +263,6 @@ class LazySessionInterface(SessionInterface):
             logger.warning(
                 "A change of the session was dropped: requests to %s skip it (%s); a rule in LAZYSESSION_RULES with "
                 "mode 'normal' takes them back. Said once for each endpoint.",
-                request.endpoint or "unrouted paths",
+                place_of(request),
                 opened.rule,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar, Union
@@ -21,6 +21,11 @@ Matcher = Callable[[Request], bool]
 View = TypeVar("View", bound=Callable[..., Any])
 
 _VIEW_MODE = "_lazysession_mode"
+_STATIC = Decision(Mode.SKIP, "static files")
+_DEFAULT = Decision(Mode.NORMAL, "default")
+#: Of how many places a table remembers what its rules say, and how long they may be: clients choose the paths.
+PLACES = 1_000
+_LONGEST_PLACE = 200
 _PATTERNS = (
     "a path glob ('/assets/**'), 'endpoint:NAME', 'blueprint:NAME', 'method:NAME', a compiled regex, or a callable "
     "taking the request"
@@ -32,11 +37,14 @@ class Rule:
     """One line of the table: a pattern, compiled, and the mode that it gives.
 
     :param source: the pattern as it is shown to people.
+    :param asks: the pattern is a callable, which may say something else for every request. Any other pattern says the
+        same about every request with the same path, endpoint and method.
     """
 
     source: str
     mode: Mode
     matches: Matcher
+    asks: bool = False
 
 
 def session_mode(mode: Mode | str) -> Callable[[View], View]:
@@ -77,7 +85,7 @@ def compile_rule(pattern: Pattern, mode: object, where: str) -> Rule:
         return Rule(pattern, chosen, _compile_text(pattern, where))
     if callable(pattern):
         name = getattr(pattern, "__qualname__", None) or repr(pattern)
-        return Rule(f"{name}()", chosen, pattern)
+        return Rule(f"{name}()", chosen, pattern, asks=True)
     raise ConfigurationError(f"{where}: {pattern!r} is not a pattern; allowed is {_PATTERNS}.")
 
 
@@ -149,19 +157,38 @@ class RuleTable:
     def __init__(self, rules: Iterable[Rule], *, skip_static: bool) -> None:
         self.rules = tuple(rules)
         self.skip_static = skip_static
+        self._known: dict[tuple[str, str | None, str], tuple[Rule, ...]] = {}
 
     def mode_of(self, app: Flask, request: Request) -> Decision:
         """Answer the mode of a request as far as it is known: before routing only path and method rules can match."""
-        view = app.view_functions.get(request.endpoint) if request.endpoint else None
-        mode = view_mode(view, request.method)
+        endpoint = request.endpoint
+        mode = view_mode(app.view_functions.get(endpoint) if endpoint else None, request.method)
         if mode is not None:
             return Decision(mode, "@session_mode")
-        for rule in self.rules:
-            if rule.matches(request):
+        for rule in self._candidates(request, endpoint) if self.rules else ():
+            if not rule.asks or rule.matches(request):
                 return Decision(rule.mode, rule.source)
-        if self.skip_static and is_static(app, request.endpoint):
-            return Decision(Mode.SKIP, "static files")
-        return Decision(Mode.NORMAL, "default")
+        return _STATIC if self.skip_static and is_static(app, endpoint) else _DEFAULT
+
+    def _candidates(self, request: Request, endpoint: str | None) -> tuple[Rule, ...]:
+        """Answer the rules that may decide: the first that matches, and the callables in front of it."""
+        place = (request.path, endpoint, request.method)
+        known = self._known.get(place)
+        if known is None:
+            known = tuple(self._search(request))
+            if len(self._known) >= PLACES:
+                self._known.clear()
+            if len(request.path) + len(request.method) <= _LONGEST_PLACE:
+                self._known[place] = known
+        return known
+
+    def _search(self, request: Request) -> Iterator[Rule]:
+        for rule in self.rules:
+            if rule.asks:
+                yield rule
+            elif rule.matches(request):
+                yield rule
+                return
 
     def warn_of_skipping_everything(self) -> None:
         """Warn of each rule that takes every request away from the session."""
@@ -177,7 +204,8 @@ class RuleTable:
 def view_mode(view: Callable[..., Any] | None, method: str) -> Mode | None:
     """Answer the mode that ``@session_mode`` gave to a view function, or to a class-based view or its method."""
     view_class = getattr(view, "view_class", None)
-    for marked in (getattr(view_class, method.lower(), None), view, view_class):
+    places = (view,) if view_class is None else (getattr(view_class, method.lower(), None), view, view_class)
+    for marked in places:
         mode = getattr(marked, _VIEW_MODE, None)
         if isinstance(mode, Mode):
             return mode

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Flask
 
 from .backend import Backend, Outcome, Replaced
-from .closing import Opened, Store, merge
+from .closing import Opened, Store, changed_keys, merge
 from .codec import Codec
 from .cookies import SessionIds
 from .errors import SessionConflict
-from .signals import session_conflict, session_write_dropped
+from .forwarding import NOTE_LIFETIME, Forwarding, Note
+from .late import LateChanges
+from .merging import MERGES, Merging, RecordGone, Settled, too_many
+from .signals import session_write_dropped
+from .trace import this_place
+from .turns import turn
 
 logger = logging.getLogger("lazysession")
 
-#: How often a change is merged with what someone else stored meanwhile, before it counts as failed.
-MERGES = 100
 _FREE_IDS = 3
 
 Act = Callable[["bytes | None", bytes], Replaced]
 
 
-class RecordGone(Exception):
-    """The record that a change was made to has ended: the change is dropped, and the cookie is left alone."""
+class _Change(NamedTuple):
+    """What a request did: the items before (None when they cannot be decoded) and after, and the keys that differ."""
+
+    base: dict[str, Any] | None
+    items: dict[str, Any]
+    keys: tuple[str, ...]
 
 
 class Saving:
@@ -34,39 +41,40 @@ class Saving:
     :param conflict: ``"merge"``, ``"overwrite"`` or ``"raise"`` (CONFLICT).
     """
 
-    def __init__(self, backend: Backend, codec: Codec, ids: SessionIds, conflict: str) -> None:
+    def __init__(self, backend: Backend, codec: Codec, ids: SessionIds, forwarding: Forwarding, conflict: str) -> None:
         self.backend = backend
         self._codec = codec
         self._ids = ids
-        self._conflict = conflict
+        self._forwarding = forwarding
+        self._merging = Merging(codec, conflict)
+        self._late = LateChanges(backend, forwarding, self._merging)
 
-    def settle(
-        self, app: Flask, opened: Opened, step: Store, payload: bytes, lifetime: float, keep: bool
-    ) -> bytes | None:
-        """Take one step for an opened session; answer the payload that is stored now, None when there is none.
+    def settle(self, app: Flask, opened: Opened, step: Store, payload: bytes, lifetime: float, keep: bool) -> Settled:
+        """Take one step for an opened session.
 
         :param payload: the session as it is now.
         :param lifetime: seconds to live from now.
         :param keep: a replaced record keeps what it has left instead.
-        :raises RecordGone: when the record has ended since it was read.
-        :raises SessionConflict: when others kept changing it, or CONFLICT is ``raise``.
+        :raises SessionConflict: when others kept changing the record, or CONFLICT is ``raise``.
         """
-        if step is Store.CREATE:
-            return self._create(opened, payload, lifetime)
-        if step is Store.MOVE:
-            return self._move(app, opened, payload, lifetime)
-        if step is Store.DELETE and (opened.payload is None or opened.ended):
-            if opened.sid is not None:
-                self.backend.delete(self._ids.key(opened.sid))
-            return None
-        key, new_lifetime = self._ids.key(opened.sid or ""), None if keep else lifetime
+        try:
+            if step is Store.CREATE:
+                return Settled(self._create(opened, payload, lifetime))
+            if step is Store.MOVE:
+                return self._move(app, opened, payload, lifetime)
+            if step is Store.DELETE and (opened.cleared or opened.ended):
+                self._end(opened)
+                return Settled(None)
+            return self._change(app, opened, payload, None if keep else lifetime, empty=step is Store.DELETE)
+        except RecordGone:
+            logger.warning(
+                "A change of the session by %s was dropped: the stored session ended while the request ran.",
+                this_place(),
+            )
+            session_write_dropped.send(app)
+            return Settled(payload, here=False)
 
-        def act(wanted: bytes | None, seen: bytes) -> Replaced:
-            if wanted is None:
-                return self.backend.delete(key, seen)
-            return self.backend.replace(key, wanted, new_lifetime, seen)
-
-        return self._change_what_was_read(app, opened, None if step is Store.DELETE else payload, act)
+    # The steps
 
     def _create(self, opened: Opened, payload: bytes, lifetime: float) -> bytes:
         session: Any = opened.session
@@ -74,68 +82,154 @@ class Saving:
             if self.backend.create(self._ids.key(session.sid), payload, lifetime):
                 return payload
             session.sid = self._ids.new()
-        raise SessionConflict("The session could not be stored: every new session id was taken.")
+        raise SessionConflict("The session could not be stored: every new id was taken. Raise SESSION_ID_LENGTH.")
 
-    def _move(self, app: Flask, opened: Opened, payload: bytes, lifetime: float) -> bytes:
-        """Store the session under its new id, then delete the old record if that is still the one that was read.
+    def _change(self, app: Flask, opened: Opened, mine: bytes, lifetime: float | None, *, empty: bool) -> Settled:
+        """Put the session in the place of its record, or delete that; a rotated one gets the change where it is now."""
+        key = self._ids.key(opened.sid or "")
+
+        def act(wanted: bytes | None, seen: bytes) -> Replaced:
+            if wanted is None:
+                return self.backend.delete(key, seen)
+            return _unless_done(self.backend.replace(key, wanted, lifetime, seen), wanted)
+
+        stored = self._change_what_was_read(app, opened, mine, act, empty=empty)
+        return self._late.change(app, opened, mine, stored) if isinstance(stored, Note) else Settled(stored)
+
+    def _move(self, app: Flask, opened: Opened, payload: bytes, lifetime: float) -> Settled:
+        """Store the session under its new id, then retire the old record if that is still the one that was read.
 
         When it is not, its changes come along; when it has ended, so has the new one: a rotation revives nothing.
         """
         stored = self._create(opened, payload, lifetime)
+        if opened.cleared or opened.ended:
+            until = self._end(opened)
+            if until is not None and opened.sid is not None:
+                self.backend.create(self._ids.key(opened.sid), self._forwarding.note_of_end(until), NOTE_LIFETIME)
+            return Settled(stored)
         session: Any = opened.session
-        old, new = opened.sid and self._ids.key(opened.sid), self._ids.key(session.sid)
-        if opened.cleared:
-            if old is not None:
-                self.backend.delete(old)
-            return stored
+        old, new = self._ids.key(opened.sid or ""), self._ids.key(session.sid)
 
-        def act(wanted: bytes | None, seen: bytes) -> Replaced:
+        def store(wanted: bytes) -> None:
             nonlocal stored
-            if wanted is not None and wanted != stored:
+            if wanted != stored:
                 self.backend.replace(new, wanted, None, stored)
                 stored = wanted
-            return self.backend.delete(old or "", seen)
+
+        def retire(wanted: bytes | None, seen: bytes) -> Replaced:
+            if wanted is None:
+                return self.backend.delete(old, seen)
+            store(wanted)
+            note = self._forwarding.note_for(session.sid, seen)
+            return _unless_done(self.backend.replace(old, note, NOTE_LIFETIME, seen), note)
 
         try:
-            self._change_what_was_read(app, opened, payload, act)
+            result = self._change_what_was_read(app, opened, payload, retire)
+            own = self._late.own_part(opened, payload, result) if isinstance(result, Note) else result
         except (RecordGone, SessionConflict):
             self.backend.delete(new)
             raise
-        return stored
+        if own is not None:
+            store(own)
+            if isinstance(result, Note):
+                self._late.remove(app, opened, payload, result)
+            return Settled(own)
+        self.backend.delete(new)
+        return self._late.change(app, opened, payload, result) if isinstance(result, Note) else Settled(None)
 
-    def _change_what_was_read(self, app: Flask, opened: Opened, mine: bytes | None, act: Act) -> bytes | None:
-        """Act on the record as it was read; when someone else changed it meanwhile, merge and act again."""
-        wanted, seen = mine, opened.payload or b""
+    def _end(self, opened: Opened) -> float | None:
+        """Delete the session, also under an id that others gave it.
+
+        :returns: until when a note may say so under the old id; None when there was nothing: ids may be made up.
+        """
+        if opened.sid is None:
+            return None
+        key, seen, until = self._ids.key(opened.sid), opened.payload, None
         for _ in range(MERGES):
-            outcome, found = act(wanted, seen)
-            if outcome is Outcome.STORED:
-                return wanted
-            if outcome is Outcome.CHANGED and found is None:
-                record = self.backend.read(self._ids.key(opened.sid or ""), None)
-                found = record.payload if record is not None else None
+            replaced = self.backend.delete(key, seen)
+            found = self._found(key, replaced)
+            there = seen if found is None and replaced.outcome is Outcome.STORED else found
+            if until is None and there is not None:
+                until = self._forwarding.until(there)
             if found is None:
-                logger.warning("A change of the session was dropped: the stored session ended while the request ran.")
-                session_write_dropped.send(app)
-                raise RecordGone
-            wanted, seen = self._reconcile(app, opened, mine, found), found
-        raise SessionConflict(f"The session kept changing: {MERGES} attempts to merge this request's changes failed.")
+                return until
+            note = self._forwarding.note_of(found)
+            rotated = None if note is None else self._forwarding.follow(note)
+            if rotated is not None:
+                if seen is not None:  # else the note is deleted
+                    self.backend.delete(key, found)
+                key, seen = rotated.key, rotated.payload
+            elif seen is None:
+                return until
+            else:
+                seen = found
+        self.backend.delete(key)
+        return until
 
-    def _reconcile(self, app: Flask, opened: Opened, mine: bytes | None, found: bytes) -> bytes | None:
-        """Answer what to store in the place of ``found``, which someone else stored since this request read."""
-        if self._conflict == "raise":
-            raise SessionConflict(
-                "The stored session was changed by another request (LAZYSESSION_CONFLICT is 'raise')."
-            )
-        base, theirs = self._codec.decode(opened.payload or b""), self._codec.decode(found)
-        ours = {} if mine is None else self._codec.decode(mine)
-        if self._conflict == "overwrite" or base is None or ours is None or theirs is None:
-            return mine
-        merged = merge(base, ours, theirs, same=self._codec.same)
-        if merged.contested:
-            session_conflict.send(app, keys=merged.contested)
-        return self._codec.encode(merged.data) if has_content(merged.data) else None
+    # Beside others
+
+    def _change_what_was_read(
+        self, app: Flask, opened: Opened, mine: bytes, act: Act, *, empty: bool = False
+    ) -> bytes | Note | None:
+        """Act on the record as it was read; when someone else changed it meanwhile, merge and act again.
+
+        :returns: what is stored now, None for nothing; the note, when the record was rotated away.
+        """
+        wanted = None if empty else mine
+        replaced = act(wanted, opened.payload or b"")
+        if replaced.outcome is Outcome.STORED:
+            return wanted
+        key = self._ids.key(opened.sid or "")
+        found = self._still_there(key, replaced)
+        if isinstance(found, Note):
+            return found
+        change = self._change_of(opened, mine)
+        with turn(key):  # threads that merge side by side only make each other merge again
+            for _ in range(MERGES - 1):
+                wanted, contested = self._reconcile(change, mine, found, empty=empty)
+                replaced = act(wanted, found)
+                if replaced.outcome is Outcome.STORED:
+                    self._merging.tell(app, contested)
+                    return wanted
+                found = self._still_there(key, replaced)
+                if isinstance(found, Note):
+                    return found
+        raise too_many()
+
+    def _still_there(self, key: str, replaced: Replaced) -> bytes | Note:
+        """Answer what is stored instead of what was seen, or the note that this is.
+
+        :raises RecordGone: when nothing is.
+        """
+        found = self._found(key, replaced)
+        if found is None:
+            raise RecordGone
+        return self._forwarding.note_of(found) or found
+
+    def _found(self, key: str, replaced: Replaced) -> bytes | None:
+        """Answer what is stored instead of what was seen, asking where the store did not tell; None for nothing."""
+        if replaced.outcome is not Outcome.CHANGED or replaced.found is not None:
+            return replaced.found
+        record = self.backend.read(key, None)
+        return None if record is None else record.payload
+
+    def _change_of(self, opened: Opened, mine: bytes) -> _Change:
+        """Answer what the request changed, once, however often it is merged."""
+        base, ours = self._codec.decode(opened.payload or b""), self._merging.items(mine)
+        return _Change(base, ours, changed_keys(base or {}, ours, self._codec.same))
+
+    def _reconcile(
+        self, change: _Change, mine: bytes, found: bytes, *, empty: bool
+    ) -> tuple[bytes | None, tuple[str, ...]]:
+        """Answer what to store in the place of ``found``, which someone else stored, and the contested keys."""
+        self._merging.refuse_conflict()
+        theirs = self._codec.decode(found)
+        if self._merging.conflict == "overwrite" or change.base is None or theirs is None:
+            return (None if empty else mine), ()
+        merged = merge(change.base, change.items, theirs, same=self._codec.same, keys=change.keys)
+        return self._merging.payload(merged), merged.contested
 
 
-def has_content(data: dict[str, Any]) -> bool:
-    """Tell whether a session is worth a record: Flask-Session stores none with nothing but the permanent mark."""
-    return any(key != "_permanent" for key in data)
+def _unless_done(replaced: Replaced, wanted: bytes) -> Replaced:
+    """Answer STORED as well when what was wanted is there: clients repeat a command whose answer was lost."""
+    return Replaced(Outcome.STORED) if replaced.found == wanted else replaced

@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 
-from .backend import Backend, Record, Renew
-from .closing import Cookie, Decision, Mode, Opened, Owed, Store, decide
+from .backend import Backend
+from .closing import Cookie, Decision, Mode, Opened, Owed, Store, changed_keys, decide
 from .codec import Codec
 from .cookies import SessionCookies, SessionIds
 from .errors import SessionReadOnly, SessionUnavailable
-from .saving import RecordGone, Saving
+from .forwarding import Forwarding
+from .lifetimes import CREATED, Lifetimes
+from .merging import Settled
+from .reading import Reading
+from .saving import Saving
 
 logger = logging.getLogger("lazysession")
 
-_CREATED = "_lazysession_created"
+#: A request that was shorter than this renews the cookie unasked; in seconds.
+QUICK = 0.25
 
 
 class ServerSideInterface(Protocol):
@@ -31,34 +35,15 @@ class ServerSideInterface(Protocol):
     session_class: Callable[..., Any]
 
 
-@dataclass(frozen=True)
-class Policy:
-    """What the settings say about reading and writing the store.
-
-    :param refresh_throttle: seconds; None for a tenth of the lifetime, at most an hour.
-    :param conflict: ``"merge"``, ``"overwrite"`` or ``"raise"``.
-    :param on_read_error: ``"unavailable"``, ``"raise"`` or ``"empty"``.
-    :param absolute_lifetime: seconds; None for no limit.
-    """
-
-    refresh_throttle: float | None = None
-    conflict: str = "merge"
-    on_read_error: str = "unavailable"
-    absolute_lifetime: float | None = None
-
-    def renew(self, lifetime: float) -> Renew:
-        """Answer the refresh that a session of this lifetime, in seconds, gets when it is used."""
-        throttle = self.refresh_throttle
-        if throttle is None or throttle >= lifetime:  # the lifetime may be changed after the settings were checked
-            throttle = min(lifetime / 10, 3600.0)
-        return Renew(lifetime, throttle)
-
-
 class ServerSide:
     """Keep sessions in a backend, under the ids, keys and cookies of one of Flask-Session's interfaces.
 
     :param interface: Flask-Session's ready interface, for its prefix, ids, session class and cookie attributes.
-    :param clock: seconds since the epoch; only the absolute lifetime asks it.
+    :param conflict: ``"merge"``, ``"overwrite"`` or ``"raise"``.
+    :param on_read_error: ``"unavailable"``, ``"raise"`` or ``"empty"``.
+    :param throttle: least seconds between two refreshes; None for a tenth of the lifetime, at most an hour.
+    :param absolute_lifetime: seconds; None for no limit.
+    :param clock: seconds since the epoch; the store's expiry has its own.
     """
 
     def __init__(
@@ -66,21 +51,27 @@ class ServerSide:
         interface: SessionInterface,
         backend: Backend,
         codec: Codec,
-        policy: Policy,
         *,
+        conflict: str = "merge",
+        on_read_error: str = "unavailable",
+        throttle: float | None = None,
+        absolute_lifetime: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.wrapped = interface
         self.may_be_unavailable = False
         self.backend = backend
         self.codec = codec
-        self.policy = policy
+        self.on_read_error = on_read_error
         self.clock = clock
         self._asked: ServerSideInterface = interface  # type: ignore[assignment]  # Flask-Session has no annotations
         self.session_class: type[SessionMixin] = interface.session_class  # type: ignore[attr-defined]
         self.ids = SessionIds(interface)
         self.cookies = SessionCookies(interface, self.ids, signed=self._asked.use_signer)
-        self._saving = Saving(backend, codec, self.ids, policy.conflict)
+        self.lifetimes = Lifetimes(throttle, absolute_lifetime, clock=self._now)
+        forwarding = Forwarding(backend, codec, self.ids, self._now)
+        self._reading = Reading(backend, codec, self.ids, self.lifetimes, forwarding)
+        self._saving = Saving(backend, codec, self.ids, forwarding, conflict)
 
     def unavailable(self, app: Flask) -> bool:
         """Tell that there is always a session to be had."""
@@ -102,15 +93,29 @@ class ServerSide:
         if sid is None:
             return self.new(app, request, decision)
         try:
-            record = self.backend.read(self.ids.key(sid), self._renew(app, decision.mode))
+            found = self._reading.find(sid, self.lifetimes.renew(app, decision.mode))
         except Exception as error:  # whatever the client raises: the contract leaves it the choice
             return self._open_without_store(app, request, error)
-        data = self.codec.decode(record.payload) if record is not None else None
-        if record is None or data is None:
-            if record is not None:
-                logger.warning("A stored session of %d bytes cannot be decoded; a new one begins.", len(record.payload))
+        if found is None:
             return self.new(app, request, decision)
-        return self._open_record(app, request, decision, sid, record, data)
+        return Opened(
+            self._asked.session_class(found.items, sid=sid),
+            decision.mode,
+            decision.reason,
+            sid,
+            found.payload,
+            found.refreshed,
+            found.remaining,
+            created=found.created,
+            late=found.late,
+            since=self.clock(),
+        )
+
+    def open_nothing(self, app: Flask, request: Request) -> Opened:
+        """Answer an empty session of which nothing is saved, for what runs after the store has failed."""
+        opened = self.new(app, request, Decision(Mode.NORMAL, "the session store is not available"))
+        opened.saves, opened.missing = False, True
+        return opened
 
     def start_over(self, app: Flask, request: Request, decision: Decision) -> Opened:
         """Answer an empty session under a new id; the one that the cookie names ends with this request, unread."""
@@ -119,26 +124,20 @@ class ServerSide:
         opened.sid = self.cookies.read(app, request)
         return opened
 
-    def _open_record(
-        self, app: Flask, request: Request, decision: Decision, sid: str, record: Record, data: dict[str, Any]
-    ) -> Opened:
-        created = data.pop(_CREATED, None) if self.policy.absolute_lifetime is not None else None
-        if not isinstance(created, (int, float)):
-            created = None
-        elif self._absolute_rest(created) <= 0:
-            return self.new(app, request, decision)
-        opened = Opened(self._asked.session_class(data, sid=sid), decision.mode, decision.reason, sid, record.payload)
-        opened.refreshed, opened.remaining, opened.created = record.refreshed, record.remaining, created
-        return opened
+    def end(self, opened: Opened) -> None:
+        """Let what is stored end whatever others make of it, and let what is written from now on have a new id."""
+        opened.ended = True
+        if opened.sid is not None and _id(opened.session) == opened.sid:
+            self.rotate(opened.session)
 
     def _open_without_store(self, app: Flask, request: Request, error: Exception) -> Opened:
-        if self.policy.on_read_error == "raise":
+        if self.on_read_error == "raise":
             raise error
         logger.error("The session store failed while a session was opened: %s", type(error).__name__)
-        if self.policy.on_read_error == "unavailable":
+        if self.on_read_error == "unavailable":
             raise SessionUnavailable() from error
-        opened = self.new(app, request, Decision(Mode.READONLY, "the session store is not available"))
-        opened.saves = False
+        opened = self.open_nothing(app, request)
+        opened.mode = Mode.READONLY
         return opened
 
     # Closing
@@ -150,20 +149,30 @@ class ServerSide:
         :raises SessionConflict: when the change could not be stored beside those of others.
         """
         if not opened.saves:
+            self._refuse_lost_change(opened, response)
             return
         payload = self._encode_unless_as_read(opened)
+        session = opened.session
+        if payload == opened.payload and not opened.refreshed and _id(session) == opened.sid and session:
+            return  # what was only read owes nothing
         owed = self._owed(opened, payload)
         if owed.store is not Store.NOTHING:
             if opened.mode is Mode.READONLY:
                 raise SessionReadOnly(f"The session was changed in mode readonly ({opened.rule}).")
-            payload = self._stamp(opened, payload)
-            keep, lifetime = opened.mode is Mode.PASSIVE, self._lifetime(app, opened)
-            try:
-                stored = self._saving.settle(app, opened, owed.store, payload, lifetime, keep)
-            except RecordGone:
-                return
-            owed = self._take_over(opened, payload, stored, owed)
+            keep = opened.mode is Mode.PASSIVE and not self.lifetimes.needs_mark(opened)
+            payload = self._mark(opened, payload)
+            self.codec.refuse_unreadable(payload, opened.session)
+            lifetime = self.lifetimes.of_write(app, opened)
+            settled = self._saving.settle(app, opened, owed.store, payload, lifetime, keep)
+            owed = self._take_over(opened, payload, settled, owed)
+        elif owed.cookie is Cookie.RENEW and not self._still_stands(opened):
+            return
         self._settle_cookie(app, opened, response, owed)
+
+    def _refuse_lost_change(self, opened: Opened, response: Response) -> None:
+        """Let no response claim success that changed a session which the store did not give."""
+        if opened.session.modified and response.status_code < 400:
+            raise SessionUnavailable("The session was changed, and its store is not available.")
 
     def rotate(self, session: SessionMixin) -> None:
         """Give the session a new id; closing sees that it is not the stored one."""
@@ -176,29 +185,59 @@ class ServerSide:
             moved=_id(opened.session) != opened.sid,
             changed=self._changed(opened, payload),
             refreshed=opened.refreshed,
-            permanent=opened.session.permanent,
+            permanent=opened.refreshed and opened.session.permanent,
             mode=opened.mode,
+            late=opened.late and not opened.ended,
         )
 
     def _changed(self, opened: Opened, payload: bytes) -> bool:
         if payload == opened.payload or opened.payload is None:
             return False
         # Bytes that another format or version wrote differ without a change; ours of the same data are the measure.
-        before = self.codec.decode(opened.payload)
+        before = self._items_as_read(opened)
         if before is not None and opened.created is not None:
-            before[_CREATED] = before.pop(_CREATED)  # to the end, where encoding puts it
+            before[CREATED] = opened.created  # at the end, where encoding puts it
         return before is None or self.codec.encode(before) != payload
 
-    def _take_over(self, opened: Opened, payload: bytes, stored: bytes | None, owed: Owed) -> Owed:
+    def _items_as_read(self, opened: Opened) -> dict[str, Any] | None:
+        """Answer what was read, None when that is nothing or cannot be decoded.
+
+        Without the mark: one that is unsound, or ahead of this machine's clock, is no change of the app's.
+        """
+        before = None if opened.payload is None else self.codec.decode(opened.payload)
+        if before is not None:
+            before.pop(CREATED, None)
+        return before
+
+    def _take_over(self, opened: Opened, payload: bytes, settled: Settled, owed: Owed) -> Owed:
         """Make the stored session the one that was read, in case that it is saved again; answer what is still owed."""
+        opened.refreshed = opened.cleared = opened.ended = False
+        if not settled.here:
+            opened.payload = payload
+            return Owed(owed.store, Cookie.KEEP)
+        opened.late, stored = False, settled.payload
         if stored is not None and stored != payload:
             replace_items(opened.session, self.codec.decode(stored) or {})
-            opened.session.pop(_CREATED, None)
+            opened.session.pop(CREATED, None)
         opened.sid, opened.payload = (None, None) if stored is None else (_id(opened.session), stored)
-        opened.refreshed = opened.cleared = opened.ended = False
         if stored is None:
+            self.rotate(opened.session)  # it has ended: what is written from now on is another session
+            opened.created = opened.remaining = None
             return Owed(owed.store, Cookie.DELETE)
         return Owed(owed.store, Cookie.KEEP if owed.cookie is Cookie.DELETE else owed.cookie)
+
+    def _still_stands(self, opened: Opened) -> bool:
+        """Tell whether the session was not ended or rotated by others while a slow request had it open.
+
+        A cookie that only renews its expiry must not come after one that names a newer id, or deletes it.
+        """
+        if self.clock() - opened.since < QUICK:
+            return True
+        try:
+            return self._reading.stands(opened.sid or "")
+        except Exception as error:  # whatever the client raises; the cookie keeps the expiry that it has
+            logger.warning("The session cookie was not renewed, as the store failed: %s", type(error).__name__)
+            return False
 
     def _settle_cookie(self, app: Flask, opened: Opened, response: Response, owed: Owed) -> None:
         if owed.cookie is Cookie.DELETE:
@@ -210,42 +249,33 @@ class ServerSide:
     # Bytes and seconds
 
     def _encode(self, opened: Opened) -> bytes:
-        data: dict[str, Any] = dict(opened.session)
-        if opened.created is not None:
-            data[_CREATED] = opened.created
-        return self.codec.encode(data)
+        if opened.created is None:
+            return self.codec.encode(opened.session)
+        return self.codec.encode({**opened.session, CREATED: opened.created})
 
     def _encode_unless_as_read(self, opened: Opened) -> bytes:
         try:
             return self._encode(opened)
         except (TypeError, ValueError):
             # What was stored by other means (a pickle, another format) and is unchanged needs no encoding.
-            if opened.payload is not None and self.codec.decode(opened.payload) == dict(opened.session):
-                return opened.payload
-            raise
+            before = self._items_as_read(opened)
+            if opened.payload is None or before is None or changed_keys(before, opened.session, self.codec.same):
+                raise
+            return opened.payload
 
-    def _stamp(self, opened: Opened, payload: bytes) -> bytes:
-        """Write down when the session began, where an absolute lifetime asks for it and nobody did so before."""
-        if self.policy.absolute_lifetime is None or opened.created is not None:
+    def _mark(self, opened: Opened, payload: bytes) -> bytes:
+        """Write down when the session began, where an absolute lifetime asks for it and nobody did so before.
+
+        One that was cleared and has a new id begins now.
+        """
+        begins = opened.ended and _id(opened.session) != opened.sid
+        if not begins and not self.lifetimes.needs_mark(opened):
             return payload
-        opened.created = self.clock()
+        opened.created = None if self.lifetimes.absolute is None else self.clock()
         return self._encode(opened)
 
-    def _renew(self, app: Flask, mode: Mode) -> Renew | None:
-        if mode is Mode.PASSIVE or not app.config["SESSION_REFRESH_EACH_REQUEST"]:
-            return None
-        return self.policy.renew(app.permanent_session_lifetime.total_seconds())
-
-    def _lifetime(self, app: Flask, opened: Opened) -> float:
-        lifetime: float = app.permanent_session_lifetime.total_seconds()
-        if opened.mode is Mode.PASSIVE and opened.remaining is not None:
-            lifetime = opened.remaining
-        if self.policy.absolute_lifetime is None:
-            return lifetime
-        return min(lifetime, self._absolute_rest(opened.created if opened.created is not None else self.clock()))
-
-    def _absolute_rest(self, created: float) -> float:
-        return created + (self.policy.absolute_lifetime or 0) - self.clock()
+    def _now(self) -> float:
+        return self.clock()
 
 
 def replace_items(session: SessionMixin, data: Mapping[str, Any]) -> None:

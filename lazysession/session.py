@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from threading import Lock, RLock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Request
@@ -31,13 +31,14 @@ class Opener(Protocol):
         """Open the session for good; ``cleared`` starts it empty, without reading where the store allows that."""
         ...
 
+    def end_now(self, opened: Opened) -> None:
+        """Let the opened session end: it was cleared."""
+
     def tell_opened(self, session: DeferredSession, opened: Opened) -> None:
         """Tell whoever listens that the session was opened."""
-        ...
 
     def note_late_write(self, session: DeferredSession) -> None:
         """Hear of a write after the response was saved."""
-        ...
 
 
 def _forward(name: str, enter: Callable[[Any], SessionMixin]) -> Callable[..., Any]:
@@ -61,7 +62,6 @@ class DeferredSession(SessionMixin):
 
     # Class attributes serve as defaults: a request that does not use its session pays for two assignments.
     lazy_opened: Opened | None = None
-    lazy_lock: Any = None  # the type of an RLock has no public name
     lazy_permanent: bool | None = None
     lazy_opening = False
     lazy_failure: SessionUnavailable | None = None
@@ -106,37 +106,35 @@ class DeferredSession(SessionMixin):
 
     def lazy_open(self, *, cleared: bool = False) -> Opened:
         """Open the session, once; whoever comes second waits and shares it."""
-        with self._lazy_open_lock():
+        attributes = self.__dict__
+        with attributes.setdefault("lazy_lock", RLock()):  # setdefault is atomic: threads get the same lock
             if self.lazy_opened is not None:
                 return self.lazy_opened
-            if self.lazy_failure is not None:  # a store that is down is not asked again by the same request
-                raise self.lazy_failure
             if self.lazy_opening:
                 raise RuntimeError("The session is used by the very code that opens it (a rule, a backend).")
-            assign(self, "lazy_opening", True)
+            attributes["lazy_opening"] = True
             try:
                 opened = self.lazy_opener.open_now(self, cleared=cleared)
             except SessionUnavailable as failure:
-                assign(self, "lazy_failure", failure)
+                attributes["lazy_failure"] = failure
                 raise
             finally:
-                assign(self, "lazy_opening", False)
+                attributes["lazy_opening"] = False
             self._lazy_apply_permanent(opened)
-            assign(self, "lazy_opened", opened)
+            attributes["lazy_opened"] = opened
         self.lazy_opener.tell_opened(self, opened)
         return opened
 
-    def _lazy_open_lock(self) -> Any:
-        with _LOCK_OF_LOCKS:
-            if self.lazy_lock is None:
-                assign(self, "lazy_lock", RLock())
-            return self.lazy_lock
-
     def _lazy_apply_permanent(self, opened: Opened) -> None:
-        if self.lazy_permanent is None or opened.mode not in (Mode.NORMAL, Mode.PASSIVE):
+        if self.lazy_permanent is None or opened.missing or opened.mode not in (Mode.NORMAL, Mode.PASSIVE):
             return
         if not says_permanent(opened.session, self.lazy_permanent):
             opened.session.permanent = self.lazy_permanent
+
+    def lazy_note_removal(self) -> None:
+        """Count the removal of what is not there as a change where nobody knows what is there: the store failed."""
+        if self.lazy_opened is not None and self.lazy_opened.missing:
+            self.lazy_write().modified = True
 
     def _lazy_is_transient(self, key: object) -> bool:
         return self.lazy_opened is None and key in self.lazy_opener.transient_keys
@@ -211,11 +209,21 @@ class DeferredSession(SessionMixin):
 
     def get(self, key: str, default: Any = None) -> Any:
         """As of the wrapped session class; a transient key is absent while the session is not opened."""
-        return default if self._lazy_is_transient(key) else self._lazy_read().get(key, default)
+        opened = self.lazy_opened  # spelled out: this is what most requests that read do
+        if opened is None:
+            if key in self.lazy_opener.transient_keys:
+                return default
+            opened = self.lazy_open()
+        return opened.session.get(key, default)
 
     def pop(self, key: str, default: Any = _REQUIRED) -> Any:
-        """As of the wrapped session class; popping what is not there changes nothing, so every mode allows it."""
+        """As of the wrapped session class; popping what is not there changes nothing, so every mode allows it.
+
+        Where the store did not give the session, nobody knows what is there: it is a change then.
+        """
         if key not in self:
+            if key not in self.lazy_opener.transient_keys:
+                self.lazy_note_removal()
             if default is _REQUIRED:
                 raise KeyError(key)
             return default
@@ -227,12 +235,13 @@ class DeferredSession(SessionMixin):
         return session.setdefault(key, default)
 
     def clear(self) -> None:
-        """As of the wrapped session class; first thing in a request, it does not read what it clears."""
-        if self.lazy_opened is None:
-            self.lazy_open(cleared=True)
+        """As of the wrapped session class; first thing in a request, it does not read what it clears.
+
+        What is written after it belongs to a new session, under a new id.
+        """
+        opened = self.lazy_opened or self.lazy_open(cleared=True)
         self.lazy_write().clear()
-        if self.lazy_opened is not None:
-            self.lazy_opened.ended = True
+        self.lazy_opener.end_now(opened)
 
     def __ior__(self, other: Any) -> DeferredSession:
         self.lazy_write().update(other)
@@ -240,9 +249,6 @@ class DeferredSession(SessionMixin):
 
     def __eq__(self, other: object) -> bool:
         return self._lazy_read() == other
-
-    def __ne__(self, other: object) -> bool:
-        return self._lazy_read() != other
 
     __hash__ = None  # type: ignore[assignment]  # as dict
 
@@ -254,16 +260,10 @@ class DeferredSession(SessionMixin):
     def __bool__(self) -> bool:
         return bool(self._lazy_read())
 
-    def __reversed__(self) -> Iterator[str]:
-        return reversed(self._lazy_read())  # type: ignore[call-overload, no-any-return]  # dict has it
-
-    def __or__(self, other: Any) -> Any:
-        return self._lazy_read() | other
-
-    def __ror__(self, other: Any) -> Any:
-        return other | self._lazy_read()
-
     if not TYPE_CHECKING:  # type checkers know these from MutableMapping
+        __or__ = _forward("__or__", _lazy_read)
+        __ror__ = _forward("__ror__", _lazy_read)
+        __reversed__ = _forward("__reversed__", _lazy_read)
         keys = _forward("keys", _lazy_read)
         values = _forward("values", _lazy_read)
         items = _forward("items", _lazy_read)
@@ -282,7 +282,6 @@ class DeferredSession(SessionMixin):
 
 
 assign = object.__setattr__  # past DeferredSession.__setattr__
-_LOCK_OF_LOCKS = Lock()
 
 
 def says_permanent(session: SessionMixin, value: bool) -> bool:

@@ -64,7 +64,8 @@ class Settings:
         _refuse_unknown_names(config)
         if not lifetime > 0:
             raise ConfigurationError(
-                f"PERMANENT_SESSION_LIFETIME is {lifetime:g} seconds: no session would live. Allowed is more than 0."
+                f"PERMANENT_SESSION_LIFETIME is {lifetime:,.10g} seconds: no session would live. Allowed is more "
+                "than 0."
             )
         read = _Reader(config)
         return cls(
@@ -133,7 +134,8 @@ def _refuse_unknown_names(config: Mapping[str, Any]) -> None:
     for name in config:
         if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in NAMES:
             close = get_close_matches(name.removeprefix(PREFIX), NAMES, n=1, cutoff=0.5)
-            hint = f"did you mean {PREFIX}{close[0]}?" if close else f"known are {', '.join(NAMES)}."
+            known = ", ".join(PREFIX + each for each in NAMES)
+            hint = f"did you mean {PREFIX}{close[0]}?" if close else f"known are {known}."
             raise ConfigurationError(f"{name} is not a setting of LazySession; {hint}")
 
 
@@ -142,7 +144,7 @@ def _throttle(read: _Reader, lifetime: float) -> float | None:
     if throttle is not None and not 0 <= throttle < lifetime:
         raise read.refuse(
             "REFRESH_THROTTLE",
-            f"0 or more and less than PERMANENT_SESSION_LIFETIME ({lifetime:g} seconds): a session that is "
+            f"0 or more and less than PERMANENT_SESSION_LIFETIME ({lifetime:,.10g} seconds): a session that is "
             "refreshed later than it ends would end in use",
         )
     return throttle

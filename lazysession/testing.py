@@ -164,13 +164,19 @@ class Contract:
     def test_delete_names_what_it_saw(self, held: Held) -> None:
         """With a payload seen, only that payload is deleted; without, whatever is there."""
         assert held.backend.delete(KEY, b"1") == Replaced(Outcome.GONE)
-        assert held.backend.delete(KEY).outcome is Outcome.STORED
+        assert held.backend.delete(KEY) == Replaced(Outcome.STORED)
         held.backend.create(KEY, b"theirs", 1000)
         deleted = held.backend.delete(KEY, b"other")
         assert deleted.outcome is Outcome.CHANGED
         assert deleted.found in (b"theirs", None)
         assert held.read().payload == b"theirs"
         assert held.backend.delete(KEY, b"theirs").outcome is Outcome.STORED
+        assert held.backend.read(KEY, None) is None
+
+    def test_delete_tells_what_it_removed(self, held: Held) -> None:
+        """Without a payload seen it answers what was there: it may be a note about where the session went."""
+        held.backend.create(KEY, b"theirs", 1000)
+        assert held.backend.delete(KEY) == Replaced(Outcome.STORED, b"theirs")
         assert held.backend.read(KEY, None) is None
 
     def test_a_refresh_keeps_alive(self, held: Held) -> None:

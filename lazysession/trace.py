@@ -1,9 +1,11 @@
-"""Who asked for the session: the first line of code outside of the session machinery."""
+"""Who asked for the session, and where, in the words of headers and logs."""
 
 from __future__ import annotations
 
 import inspect
 from types import FrameType
+
+from flask import Request, has_request_context, request
 
 _MACHINERY = ("lazysession", "werkzeug.local", "flask.ctx", "flask.globals", "_collections_abc", "collections.abc")
 
@@ -16,6 +18,16 @@ def caller() -> str:
     if frame is None:
         return "unknown"
     return f"{frame.f_globals.get('__name__', '?')}:{frame.f_code.co_name}:{frame.f_lineno}"
+
+
+def place_of(request: Request) -> str:
+    """Answer a request's endpoint: its path is the client's, and may hold a secret or the end of a line."""
+    return request.endpoint or "unrouted paths"
+
+
+def this_place() -> str:
+    """Answer the endpoint of the current request."""
+    return place_of(request) if has_request_context() else "no request"
 
 
 def server_timing(description: str) -> str:

@@ -45,10 +45,19 @@ class Wrapped:
         """Open as ever: only the wrapped interface knows how to end a session without reading it."""
         return self.open(app, request, decision)
 
+    def open_nothing(self, app: Flask, request: Request) -> Opened:
+        """Answer an empty session of which nothing is saved."""
+        opened = self.new(app, request, Decision(Mode.NORMAL, "the session is not available"))
+        opened.missing = True
+        return opened
+
+    def end(self, opened: Opened) -> None:
+        """Leave it at the cleared session: only the wrapped interface knows how it ends."""
+
     def close(self, app: Flask, opened: Opened, response: Response) -> None:
         """Save through the wrapped interface, except what the mode forbids."""
         session = opened.session
-        if self.wrapped.is_null_session(session):
+        if not opened.saves or self.wrapped.is_null_session(session):
             return
         if opened.mode is Mode.READONLY and session.modified:
             raise SessionReadOnly(f"The session was marked as changed in mode readonly ({opened.rule}).")

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,11 +14,13 @@ import tempfile
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).parent.parent
+#: How a server ends that nobody stopped.
+CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
 DYNALITE = ROOT / ".servers/node_modules/.bin/dynalite"
 
@@ -40,28 +43,33 @@ def need(program: str | Path, how: str) -> str:
 def free_port() -> int:
     """Ask the system for a port that nobody uses, below those it gives to clients."""
     while True:
-        with socket.socket() as probe:
+        with socket.socket() as probe, socket.socket() as beside:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        if port < 55000:  # a Redis Cluster node also takes port + 10000
-            return port
+            with suppress(OSError, OverflowError):
+                beside.bind(("127.0.0.1", port + 10000))  # which a Redis Cluster node takes as well
+                return port
 
 
 @contextmanager
 def child(
     command: list[str], port: int, *, user: str | None = None, cwd: Path | None = None
 ) -> Generator[subprocess.Popen[bytes]]:
-    """Run a server in the foreground, as a direct child, until the block ends; wait until it takes connections."""
-    with tempfile.TemporaryFile() as errors:
-        server = subprocess.Popen(
-            [*as_child_of_this(user), *command], stdout=subprocess.DEVNULL, stderr=errors, cwd=cwd
-        )
+    """Run a server in the foreground, as a direct child, until the block ends; wait until it takes connections.
+
+    :raises RuntimeError: when it crashed meanwhile, with its last words.
+    """
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen([*as_child_of_this(user), *command], stdout=log, stderr=log, cwd=cwd)
         try:
-            wait_for_port(port, server, errors)
+            wait_for_port(port, server, log)
             yield server
         finally:
+            crashed = server.poll() in CRASHES
             server.kill()
             server.wait()
+        if crashed:
+            raise RuntimeError(f"{command[0]} crashed: {last_words(log)}")
 
 
 def as_child_of_this(user: str | None = None) -> list[str]:
@@ -80,13 +88,18 @@ def run(command: list[str], *, cwd: str | None = None) -> str:
     return done.stdout
 
 
-def wait_for_port(port: int, server: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+def last_words(log: IO[bytes]) -> str:
+    """Answer the end of a server's log."""
+    log.seek(0)
+    return log.read().decode(errors="replace")[-2000:]
+
+
+def wait_for_port(port: int, server: subprocess.Popen[bytes], log: IO[bytes]) -> None:
     """Wait until the server takes connections; a server that ends meanwhile is an error with its own words."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            errors.seek(0)
-            raise RuntimeError(f"{server.args!r} ended: {errors.read().decode()[-1000:]}")
+            raise RuntimeError(f"{server.args!r} ended: {last_words(log)}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:

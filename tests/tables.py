@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 Row = Sequence[str]
@@ -20,6 +22,16 @@ def list_table(head: Row, rows: Sequence[Row], widths: Sequence[int]) -> str:
         "",
     ]
     return "\n".join([*lines, "".join(map(list_table_row, [head, *rows]))])
+
+
+def keep(name: str, head: Row, rows: Sequence[Row], widths: Sequence[int], request: pytest.FixtureRequest) -> None:
+    """Write a table of the documentation when asked to (``--write-tables``); else compare it with what is there."""
+    path = ROOT / "docs" / "_generated" / f"{name}.rst"
+    table = list_table(head, rows, widths)
+    if request.config.getoption("--write-tables"):
+        path.write_text(table, encoding="utf-8")
+    remedy = f"the table is old: run pytest {request.path.relative_to(ROOT)} --write-tables"
+    assert path.read_text(encoding="utf-8") == table, remedy
 
 
 def list_table_row(row: Row) -> str:

@@ -30,9 +30,10 @@ from redis.retry import Retry
 
 from lazysession import LazySession
 from lazysession.backend import Checks, Outcome, Purges, Renew
-from lazysession.backends._objects import Deadlines
+from lazysession.backends._notes import Notes
 from lazysession.backends.cachelib import CacheLibBackend, FileCacheBackend, FileSystemBackend
 from lazysession.errors import ConfigurationError
+from lazysession.forwarding import note_in
 from lazysession.testing import (
     ALWAYS,
     KEY,
@@ -230,7 +231,7 @@ class TestRoundTrips:
         assert trips(backend.replace, KEY, two, 1000, one) == [get, put]
         assert trips(backend.replace, KEY, two, 1000, one) == [get]
         assert trips(backend.delete, KEY, one) == [get]
-        assert trips(backend.delete, KEY) == ([] if files else ["delete"])
+        assert trips(backend.delete, KEY) == ([get] if files else [get, "delete"])
 
     @pytest.mark.parametrize(
         ("path", "expected"),
@@ -239,7 +240,7 @@ class TestRoundTrips:
             ("/read", ["load"]),
             ("/same", ["load"]),
             ("/change", ["load", "load", "dump"]),
-            ("/clear", []),
+            ("/clear", ["load"]),
         ],
     )
     def test_through_an_app(self, tmp_path: Path, path: str, expected: list[str]) -> None:
@@ -420,7 +421,7 @@ class TestValuesOfPickle:
         before = path.read_bytes()
         text = client.get("/read").text
         assert "'tuple': [1, ['nested', 2]]" in text
-        assert "'markup': '<b>'" in text
+        assert "'markup': Markup('<b>')" in text
         assert "'date': '2024-02-29'" in text
         assert f"'cart': '<a value of class {CART}>'" in text
         assert f"'nested': [{{'cart': '<a value of class {CART}>'}}]" in text
@@ -467,7 +468,9 @@ class TestValuesOfPickle:
             return ""
 
         client.get("/over")
-        assert set(stored()) == {"_permanent", "b"}
+        assert note_in(stored()) is not None
+        new = FileSystemCache(str(tmp_path), threshold=0).get(f"session:{client.get_cookie('session').value}")
+        assert new.keys() == {"_permanent", "b"}
 
     def test_writing_an_object_is_an_error(self, tmp_path: Path) -> None:
         """As with every other store: the write fails, and what was stored stays."""
@@ -846,12 +849,12 @@ class TestAnyCache:
         assert cache.values == {}
 
     def test_notes_are_bounded(self) -> None:
-        """The session used longest ago is forgotten."""
-        notes = Deadlines(most=2)
-        notes.note("a", 1)
-        notes.note("b", 2)
-        notes.get("a")
-        notes.note("c", 3)
+        """The note made longest ago is forgotten."""
+        notes = Notes[int](most=2)
+        notes.put("a", 0)
+        notes.put("b", 2)
+        notes.put("a", 1)
+        notes.put("c", 3)
         assert [notes.get(key) for key in "abc"] == [1, None, 3]
 
     @pytest.mark.parametrize("verb", ["read", "create", "replace", "delete"])

@@ -43,6 +43,7 @@ ONE_DAY = 86400
 LIVE = "a" * 43
 NEVER = Renew(1000, 999)
 ACCOUNT = {"region_name": "us-west-2", "aws_access_key_id": "dummy", "aws_secret_access_key": "dummy"}
+PATIENCE: dict[str, Any] = {"connect_timeout": 30, "read_timeout": 30}
 _numbers = itertools.count()
 
 
@@ -64,11 +65,11 @@ def new_table() -> str:
 
 
 def resource(url: str) -> Any:
-    return boto3.resource("dynamodb", endpoint_url=url, **ACCOUNT)
+    return boto3.resource("dynamodb", endpoint_url=url, config=Config(**PATIENCE), **ACCOUNT)
 
 
 def client(url: str, **options: Any) -> Any:
-    return boto3.client("dynamodb", endpoint_url=url, **ACCOUNT, config=Config(**options))
+    return boto3.client("dynamodb", endpoint_url=url, **ACCOUNT, config=Config(**PATIENCE | options))
 
 
 def url_of(endpoint: str, table: str = "") -> str:

@@ -30,6 +30,7 @@ from pymongo import MongoClient
 from pymongo.errors import DocumentTooLarge, OperationFailure, ServerSelectionTimeoutError
 from pymongo.monitoring import CommandListener
 from servers import child, free_port, mongod_command, mongodb_set, wait_until
+from stores.documents import MongoDBStore
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Checks, Outcome, Purges, Renew, Replaced
@@ -85,7 +86,7 @@ def client_of(url: str) -> tuple[MongoClient[Any], Commands]:
     """One client for each server, open until this file has been run, and what it sends."""
     if url not in CLIENTS:
         commands = Commands()
-        CLIENTS[url] = MongoClient(url, event_listeners=[commands]), commands
+        CLIENTS[url] = MongoClient(url, event_listeners=[commands], socketTimeoutMS=60_000), commands
     return CLIENTS[url]
 
 
@@ -212,7 +213,7 @@ class TestIndexes:
     def test_a_url_makes_both(self, mongodb_url: str) -> None:
         """A start by URL makes the TTL index that Flask-Session makes, and the one on id that it does not."""
         sessions = sessions_of(mongodb_url)
-        backend = MongoDBBackend.from_setting(mongodb_url)
+        backend = MongoDBBackend.from_setting(f"{mongodb_url}?socketTimeoutMS=60000")
         assert backend is not None
         present = sessions.index_information()
         assert present["id_1"] == {"v": 2, "key": [("id", 1)], "unique": True}
@@ -389,6 +390,7 @@ def test_a_client_with_other_habits(mongodb_set_url: str) -> None:
     sessions_of(mongodb_set_url)
     commands = Commands()
     options: Any = {"w": 0, "tz_aware": True, "readPreference": "secondary", "event_listeners": [commands]}
+    options["socketTimeoutMS"] = 60_000
     with MongoClient(mongodb_set_url, **options) as client:
         backend = MongoDBBackend.from_setting(client)
         assert backend is not None
@@ -409,13 +411,13 @@ def test_a_client_with_other_habits(mongodb_set_url: str) -> None:
 def test_one_acknowledgement_is_reported(mongodb_set_url: str, mongodb_url: str) -> None:
     """A client that asks one server of many is one that a failover makes forget; alone there is nothing to report."""
     sessions_of(mongodb_set_url)
-    with MongoClient(mongodb_set_url, w=1) as client:
+    with MongoClient(mongodb_set_url, w=1, socketTimeoutMS=60_000) as client:
         backend = MongoDBBackend.from_setting(client)
         assert backend is not None
         (problem,) = backend.check()
         assert problem.remedy == "Leave out w, or set w=majority."
     sessions_of(mongodb_url)
-    with MongoClient(mongodb_url, w=1) as client:
+    with MongoClient(mongodb_url, w=1, socketTimeoutMS=60_000) as client:
         backend = MongoDBBackend.from_setting(client)
         assert backend is not None
         assert list(backend.check()) == []
@@ -459,7 +461,7 @@ def test_an_account_without_rights_to_indexes(guarded: Any, caplog: pytest.LogCa
     """An app starts and has its sessions; the log and check() tell what was not allowed."""
     _, make_account = guarded
     url = make_account("worker", ["find", "insert", "update", "remove"])
-    backend = MongoDBBackend.from_setting(url)
+    backend = MongoDBBackend.from_setting(f"{url}?socketTimeoutMS=60000")
     assert backend is not None
     assert "could not be seen to (Unauthorized)" in caplog.text
     assert "hush" not in caplog.text
@@ -533,7 +535,7 @@ def test_start_up_does_not_wait_long(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = MongoDBBackend.from_setting(f"mongodb://127.0.0.1:{free_port()}/")
     assert backend is not None
     assert time.monotonic() - started < 10
-    assert backend.client.options.server_selection_timeout == 30
+    assert backend.client.options.server_selection_timeout == 5
 
 
 def test_the_apps_own_client_is_not_opened_at_start_up(mongodb_url: str) -> None:
@@ -571,7 +573,7 @@ def test_a_service_name(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = MongoDBBackend.from_setting("mongodb+srv://me:hush@db.shop.example/shop?retryWrites=true")
     assert backend is not None
     assert backend._sessions.full_name == "shop.sessions"
-    assert backend.client.options.server_selection_timeout == 30
+    assert backend.client.options.server_selection_timeout == 5
 
 
 def test_no_value_is_left_to_flask_session() -> None:
@@ -620,41 +622,6 @@ def test_malformed_settings(value: Any, options: dict[str, Any], message: str) -
 # Through an app
 
 
-class MongoStore:
-    """A real MongoDB, counted by the commands that its client sends; time passes on the backend's clock."""
-
-    read, refresh, write, create, delete = ("find",), ("find", "update"), ("update",), ("update",), ("delete",)
-    delete_seen = ("delete",)
-    session_type = "mongodb"
-
-    def __init__(self, url: str) -> None:
-        self.client, self._commands = client_of(url)
-        self.sessions = sessions_of(url)
-        self.counted = self._commands.counted
-
-    def config(self) -> dict[str, Any]:
-        return {"SESSION_TYPE": "mongodb", "SESSION_MONGODB": self.client}
-
-    def pass_time(self, app: Flask, seconds: float) -> None:
-        backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
-        now = backend.clock
-        backend.clock = lambda: now() + timedelta(seconds=seconds)
-
-    def remaining(self, app: Flask, key: str) -> float:
-        backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
-        return float(backend.read(key, None).remaining)
-
-    def payloads(self, app: Flask) -> dict[str, bytes]:
-        return {document["id"]: document["val"] for document in self.sessions.find()}
-
-    def put(self, app: Flask, key: str, payload: bytes, lifetime: float = 1000) -> None:
-        expiration = utc_now() + timedelta(seconds=lifetime)
-        self.sessions.insert_one({"id": key, "val": payload, "expiration": expiration})
-
-    def remove(self, app: Flask, key: str) -> None:
-        self.sessions.delete_one({"id": key})
-
-
 def make_shop(extension: type, **settings: Any) -> Flask:
     """An app with a page of each kind."""
     app = Flask("shop", static_folder=os.path.dirname(__file__), static_url_path="/static")
@@ -683,7 +650,7 @@ def make_shop(extension: type, **settings: Any) -> Flask:
         (lambda backend: backend.replace(KEY, b"2", 1000, b"1"), ["update"]),
         (lambda backend: backend.replace(KEY, b"2", 1000, b"0"), ["update", "find"]),
         (lambda backend: backend.replace(f"{KEY}2", b"2", 1000, b"0"), ["update", "find"]),
-        (lambda backend: backend.delete(KEY), ["delete"]),
+        (lambda backend: backend.delete(KEY), ["findAndModify"]),
         (lambda backend: backend.delete(KEY, b"1"), ["delete"]),
     ],
     ids=[
@@ -720,7 +687,7 @@ def test_round_trips_of_a_verb(mongodb_url: str, verb: Callable[[Any], Any], nam
         (LIVE, 0, "/set/a/2", ["find", "update"]),
         (LIVE, 0, "/set/a/1", ["find"]),
         (None, 0, "/set/a/1", ["update"]),
-        (LIVE, 0, "/clear", ["delete"]),
+        (LIVE, 0, "/clear", ["findAndModify"]),
         (None, 0, "/keys", []),
     ],
 )
@@ -728,7 +695,7 @@ def test_round_trips_of_a_request(
     mongodb_url: str, cookie: str | None, passed: float, path: str, names: list[str]
 ) -> None:
     """What each kind of request costs at the store."""
-    store = MongoStore(mongodb_url)
+    store = MongoDBStore(mongodb_url)
     app = make_shop(LazySession, SESSION_MONGODB=store.client)
     store.put(app, f"session:{LIVE}", msgspec.msgpack.encode({"_permanent": True, "a": "1"}), ONE_DAY)
     store.pass_time(app, passed)
@@ -737,6 +704,7 @@ def test_round_trips_of_a_request(
         client.set_cookie("session", cookie)
     with store.counted() as sent:
         client.get(path, buffered=True)
+    store.close()
     assert sent == names
 
 

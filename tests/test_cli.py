@@ -1,9 +1,16 @@
-"""``flask lazysession rules``."""
+"""``flask lazysession rules``, ``purge`` and ``check``."""
 
 from __future__ import annotations
 
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import fakeredis
 import pytest
@@ -134,29 +141,162 @@ def test_purge_of_files(tmp_path: Path) -> None:
     assert "Purged 3 expired sessions." in result.output, result.output
 
 
-def test_check_of_a_store_that_is_down() -> None:
-    """A store that cannot be asked is one line, not a traceback."""
-    app = Flask("shop")
-    app.config.update(SESSION_TYPE="redis", SESSION_REDIS="redis://127.0.0.1:1/0")
-    LazySession(app)
-    result = app.test_cli_runner().invoke(args=["lazysession", "check"])
-    assert result.exit_code == 1
-    assert "could not be asked (ConnectionError)" in result.output
-
-
 def test_purge_where_there_is_nothing_to_purge(app: Flask) -> None:
     """A store that expires its records needs no purging."""
     assert "Nothing to purge" in app.test_cli_runner().invoke(args=["lazysession", "purge"]).output
 
 
-@pytest.mark.parametrize(("severity", "status"), [("warning", 0), ("error", 1)])
-def test_check(severity: str, status: int) -> None:
-    """Each finding is shown with its remedy; errors make the exit status 1."""
-    app = Flask("shop")
+# check
+
+
+def sound_app(**settings: Any) -> Flask:
+    """Make an app on fakeredis with everything right; a check of its store finds what is given as ``problems``."""
+    app = Flask("shop", static_folder=None)
+    app.config.update(SESSION_COOKIE_NAME="__Host-session", SESSION_COOKIE_SECURE=True, SESSION_COOKIE_SAMESITE="Lax")
     app.config.update(SESSION_TYPE="redis", SESSION_REDIS=fakeredis.FakeRedis())
+    app.config.update(settings)
     LazySession(app)
-    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
-    backend.check = lambda: [Problem(severity, "The store forgets.", "Tell it not to.")]
-    result = app.test_cli_runner().invoke(args=["lazysession", "check"])
-    assert result.output == f"{severity}: The store forgets.\n    Tell it not to.\n1 finding.\n"
-    assert result.exit_code == status
+    return app
+
+
+def finds(app: Flask, problems: Iterable[Problem]) -> None:
+    """Make the check of the app's store find these."""
+    app.session_interface.keeper.backend.check = lambda: problems  # type: ignore[attr-defined]
+
+
+def check(app: Flask, *arguments: str) -> tuple[str, int]:
+    """Answer what the command prints, and its exit status."""
+    result = app.test_cli_runner().invoke(args=["lazysession", "check", *arguments])
+    return result.output, result.exit_code
+
+
+FORGETS = Problem("error", "The store forgets.", "Tell it not to.", "store-forgets")
+SLOW = Problem("warning", "The store is slow.", "Ask it less.", "store-slow")
+FAR = Problem("note", "The store is far.", "Move.")
+
+
+def test_nothing_to_find() -> None:
+    """A sound app says so in one line."""
+    app = sound_app()
+    finds(app, [])
+    assert check(app) == ("No findings.\n", 0)
+
+
+def test_findings_are_sorted() -> None:
+    """The worst first, each with its name where it has one and its remedy; the last line counts."""
+    app = sound_app(SESSION_COOKIE_SECURE=False, SESSION_COOKIE_NAME="session")
+    finds(app, [FAR, SLOW, FORGETS])
+    output, status = check(app)
+    lines = output.splitlines()
+    assert [line.split(":")[0] for line in lines[::2]] == [
+        "error",
+        "warning",
+        "warning",
+        "note",
+        "1 error, 2 warnings, 1 note.",
+    ]
+    assert lines[:2] == ["error: The store forgets. [store-forgets]", "    Tell it not to."]
+    assert lines[2].startswith("warning: SESSION_COOKIE_SECURE")  # settings before the store
+    assert lines[6:8] == ["note: The store is far.", "    Move."]
+    assert status == 1
+
+
+@pytest.mark.parametrize(
+    ("problem", "arguments", "status"),
+    [
+        (FORGETS, [], 1),
+        (SLOW, [], 0),
+        (FAR, [], 0),
+        (SLOW, ["--fail-on", "warning"], 1),
+        (FAR, ["--fail-on", "warning"], 0),
+        (FAR, ["--fail-on", "note"], 1),
+        (FORGETS, ["--fail-on", "note"], 1),
+        (FORGETS, ["--ignore", "store-forgets"], 0),
+        (FORGETS, ["--ignore", "store-slow", "--ignore", "store-forgets"], 0),
+        (FORGETS, ["--ignore", "store-slow"], 1),
+        (FORGETS, ["--offline"], 0),
+        (Problem("critical", "On fire.", "Water."), [], 0),  # an adapter's own word is a warning
+        (Problem("critical", "On fire.", "Water."), ["--fail-on", "warning"], 1),
+        (FORGETS, ["--fail-on", "critical"], 2),
+    ],
+)
+def test_exit_status(problem: Problem, arguments: list[str], status: int) -> None:
+    """Errors make it 1, or whatever --fail-on says; what is ignored or not asked does not count."""
+    app = sound_app()
+    finds(app, [problem])
+    assert check(app, *arguments)[1] == status
+
+
+def test_what_is_ignored_is_counted() -> None:
+    """A finding that is left out is not forgotten."""
+    app = sound_app()
+    finds(app, [FORGETS, SLOW])
+    output, _ = check(app, "--ignore", "store-forgets")
+    assert output == "warning: The store is slow. [store-slow]\n    Ask it less.\n1 warning (1 ignored).\n"
+    output, _ = check(app, "--ignore", "store-forgets", "--ignore", "store-slow")
+    assert output == "No findings (2 ignored).\n"
+
+
+def test_a_store_that_is_down() -> None:
+    """What is known is printed first; that the store is down is one line and a status of its own."""
+    app = sound_app(SESSION_REDIS="redis://127.0.0.1:1/0", SESSION_PERMANENT=False)
+    output, status = check(app)
+    lines = output.splitlines()
+    assert lines[0].endswith("[session-permanent]")
+    assert lines[-2:] == ["1 note.", "The store could not be asked (ConnectionError)."]
+    assert status == 3
+    assert check(app, "--offline") == ("\n".join(lines[:-1]) + "\n", 0)
+    app.config["SESSION_COOKIE_SECURE"] = False  # which __Host- forbids
+    assert check(app)[1] == 1
+
+
+def test_a_store_that_breaks_off() -> None:
+    """What the store's check had found before it failed is shown."""
+
+    def broken() -> Iterator[Problem]:
+        yield SLOW
+        raise TimeoutError("redis://:secret@10.0.0.1")
+
+    app = sound_app()
+    finds(app, broken())
+    output, status = check(app)
+    assert output.startswith("warning: The store is slow.")
+    assert output.endswith("1 warning.\nThe store could not be asked (TimeoutError).\n")
+    assert status == 3
+
+
+def test_sessions_without_a_backend() -> None:
+    """Over Flask's signed cookie there is no store to ask; the settings are looked at all the same."""
+    app = Flask("shop")
+    LazySession(app)
+    output, status = check(app)
+    assert "error: SECRET_KEY is not set and sessions are Flask's signed cookies" in output
+    assert status == 1
+
+
+SHOP = """
+from flask import Flask
+from lazysession import LazySession
+app = Flask("shop")
+app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
+LazySession(app)
+"""
+
+
+def test_a_terminal(tmp_path: Path) -> None:
+    """In a terminal the severity is coloured, and lines end at its width; names and options are not torn apart."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    near, far = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "60", "FLASK_APP": "shop", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-m", "flask", "lazysession", "check"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=far, stderr=far, check=False, timeout=60)
+    os.close(far)
+    output = os.read(near, 65536).decode().replace("\r\n", "\n")
+    os.close(near)
+    assert done.returncode == 1
+    assert output.startswith("\x1b[31m\x1b[1merror\x1b[0m: SECRET_KEY is not set")
+    plain = re.sub(r"\x1b\[\d+m", "", output).splitlines()
+    assert max(map(len, plain)) <= 60
+    assert [line for line in plain if line.startswith("warning")]
+    assert all(line.startswith(("error", "warning", "    ")) for line in plain[:-1])
+    assert "[secret-key]" in output

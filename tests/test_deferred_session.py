@@ -253,11 +253,14 @@ def test_threads_share_one_opening(store: Any, make_app: MakeApp) -> None:
 
 
 def test_streaming(memory_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
-    """A stream may read the session after the response began; what it writes then is lost, and that is logged."""
+    """A stream may read the session after the response began; what it writes then is lost, and that is logged.
+
+    The log names the endpoint: the path is the client's, and may hold a secret or a line of its own.
+    """
     app = memory_app()
 
-    @app.route("/stream")
-    def stream() -> Any:
+    @app.route("/stream/<secret>")
+    def stream(secret: str) -> Any:
         @stream_with_context
         def lines() -> Any:
             yield str(session["a"])
@@ -268,10 +271,11 @@ def test_streaming(memory_app: MakeApp, caplog: pytest.LogCaptureFixture) -> Non
     client = app.test_client()
     with client.session_transaction() as transaction:
         transaction["a"] = 1
-    assert client.get("/stream").text == "1"
+    assert client.get("/stream/token%0aWARNING").text == "1"
     with client.session_transaction() as transaction:
         assert transaction["a"] == 1
-    assert "after the response to /stream was made" in caplog.text
+    assert "after the response of stream was made" in caplog.text
+    assert "token" not in caplog.text
 
 
 def test_async_views(make_app: MakeApp) -> None:
@@ -286,6 +290,19 @@ def test_async_views(make_app: MakeApp) -> None:
 
     client = app.test_client()
     assert [client.get("/").text for _ in range(3)] == ["1", "2", "3"]
+
+
+def test_update_takes_what_a_dict_takes(memory_app: MakeApp) -> None:
+    """A mapping, pairs, and any keyword."""
+
+    def update() -> Any:
+        session.update({"a": 1}, b=2)
+        session.update([("c", 3)])
+        session.update(None, items=4)
+        session.update()
+        return dict(session)
+
+    assert in_view(memory_app(), update) == {"_permanent": True, "a": 1, "b": 2, "c": 3, "items": 4}
 
 
 def test_attributes_of_the_session_class(memory_app: MakeApp) -> None:

@@ -21,7 +21,7 @@ from flask_session.cachelib import CacheLibSession
 from flask_session.redis import RedisSession, RedisSessionInterface
 from stores import CountingClient
 
-from lazysession import ConfigurationError, LazySession, registry
+from lazysession import ConfigurationError, LazySession, SessionUnavailable, registry
 from lazysession.backends.generic import GenericBackend
 from lazysession.interface import LazySessionInterface
 from lazysession.serverside import ServerSide
@@ -176,6 +176,26 @@ def test_a_custom_interface() -> None:
     assert calls == []
     assert [client.get("/").text for _ in range(2)] == ["1", "2"]
     assert calls == ["open", "save"] * 2
+
+
+def test_a_custom_interface_whose_store_fails() -> None:
+    """What stands in for the session in an error page is not saved through the interface."""
+    saved: list[Any] = []
+
+    class Custom(SecureCookieSessionInterface):
+        def open_session(self, *args: Any) -> Any:
+            raise SessionUnavailable
+
+        def save_session(self, _app: Flask, saving: Any, _response: Any) -> None:
+            saved.append(dict(saving))
+
+    app = plain()
+    app.session_interface = Custom()
+    LazySession(app)
+    app.register_error_handler(503, lambda _error: (str(session.setdefault("token", "x")), 503))
+    response = app.test_client().get("/")
+    assert (response.status_code, response.text) == (503, "x")
+    assert saved == []
 
 
 def test_a_custom_interface_that_has_no_session() -> None:

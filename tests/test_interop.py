@@ -62,6 +62,12 @@ def make(extension: type, config: dict[str, Any]) -> Flask:
     def keys() -> str:
         return ",".join(sorted(session))
 
+    @app.route("/rotate")
+    def rotate() -> str:
+        app.session_interface.regenerate(session)  # type: ignore[attr-defined]
+        session["user"] = 1
+        return ""
+
     @app.route("/logout")
     def logout() -> str:
         session.clear()
@@ -91,6 +97,22 @@ def test_a_session_wanders_between_both(
     assert second.get("/keys").text == "_permanent,a,b,c"
     second.get("/logout")
     assert first.get("/keys").text == "_permanent"
+
+
+@pytest.mark.parametrize("format", ["msgpack", "json"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_flask_session_takes_a_note_for_nothing(config: Callable[[], dict[str, Any]], format: str) -> None:
+    """What a rotation leaves under the old id is an empty session to Flask-Session, neither saved nor sent."""
+    app, peer = (make(ours, config() | {"SESSION_SERIALIZATION_FORMAT": format}) for ours in (LazySession, Session))
+    client, late, elsewhere = app.test_client(), app.test_client(), peer.test_client()
+    sid = client.get("/set/a").text
+    late.set_cookie("session", sid)
+    elsewhere.set_cookie("session", sid)
+    client.get("/rotate")
+    response = elsewhere.get("/keys")
+    assert (response.text, response.headers.get("Set-Cookie")) == ("_permanent", None)
+    assert late.get("/keys").text == "_permanent,a"
+    assert client.get("/keys").text == "_permanent,a,user"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

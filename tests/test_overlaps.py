@@ -6,10 +6,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from flask import Flask, get_flashed_messages, session
 from flask.testing import FlaskClient
 from stores import EVERY_STORE, Store
+
+from lazysession import session_conflict
 
 MakeApp = Callable[..., Flask]
 
@@ -55,6 +58,22 @@ class Visitor:
         found.pop("_permanent", None)
         return found
 
+    def raise_before_replaces(self, key: str, times: int) -> None:
+        """Let the second browser count a key up just before each of the next replaces."""
+        self.pages["raise"] = lambda: session.update({key: session[key] + 1})
+        backend = self.app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        replace, left = backend.replace, [times]
+
+        def replace_late(*arguments: Any) -> Any:
+            if left[0]:
+                left[0] -= 1
+                backend.replace = replace
+                self.second.get("/raise")
+                backend.replace = replace_late
+            return replace(*arguments)
+
+        backend.replace = replace_late
+
 
 def put(**values: Any) -> Callable[[], None]:
     return lambda: session.update(values)
@@ -64,19 +83,7 @@ def test_a_second_merge_keeps_what_the_first_took(store: Store, make_app: MakeAp
     """Changes of others between two attempts are theirs, not mine: each attempt merges my own change alone."""
     app = make_app()
     visitor = Visitor(app, k=0)
-    visitor.pages["raise"] = lambda: session.update(k=session["k"] + 1)
-    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
-    replace, left = backend.replace, [3]
-
-    def replace_late(*arguments: Any) -> Any:
-        if left[0]:
-            left[0] -= 1
-            backend.replace = replace
-            visitor.second.get("/raise")
-            backend.replace = replace_late
-        return replace(*arguments)
-
-    backend.replace = replace_late
+    visitor.raise_before_replaces("k", 3)
     visitor.pages["mine"] = put(x=1)
     visitor.first.get("/mine")
     assert visitor.data() == {"k": 3, "x": 1}
@@ -88,6 +95,21 @@ def test_popping_the_last_key_loses_nothing(store: Store, make_app: MakeApp) -> 
     response = visitor.overlap(get_flashed_messages, put(cart=["book"]))
     assert "Set-Cookie" not in response.headers
     assert visitor.data() == {"cart": ["book"]}
+
+
+@pytest.mark.parametrize("permanent", [True, False])
+def test_popping_the_last_key_leaves_permanent_alone(store: Store, make_app: MakeApp, permanent: bool) -> None:
+    """A session that is emptied key by key says nothing about permanent: what the other request says of it stands."""
+    app = make_app()
+    visitor = Visitor(app, a=1)
+
+    def other() -> None:
+        session["cart"] = ["book"]
+        session.permanent = permanent
+
+    visitor.overlap(lambda: session.pop("a"), other)
+    (payload,) = store.payloads(app).values()
+    assert msgspec.msgpack.decode(payload) == {"_permanent": permanent, "cart": ["book"]}
 
 
 def test_clearing_ends_the_session_whatever_others_store(store: Store, make_app: MakeApp) -> None:
@@ -120,6 +142,40 @@ def test_saved_twice_in_one_request(store: Store, make_app: MakeApp) -> None:
 
     visitor.overlap(save_twice, put(theirs=1))
     assert visitor.data() == {"a": 1, "theirs": 1, "progress": 3}
+
+
+def test_a_contested_key_is_told_once(store: Store, make_app: MakeApp) -> None:
+    """However many attempts the merge takes."""
+    app = make_app()
+    visitor = Visitor(app, k=0)
+    told: list[Any] = []
+
+    def note(_app: Flask, keys: Any) -> None:
+        told.append(keys)
+
+    def change() -> None:
+        visitor.raise_before_replaces("k", 3)
+        session["k"] = "mine"
+
+    with session_conflict.connected_to(note, app):
+        visitor.overlap(change, lambda: None)
+    assert visitor.data() == {"k": "mine"}
+    assert told == [("k",)]
+
+
+def test_our_own_mark_is_no_conflict(store: Store, make_app: MakeApp) -> None:
+    """Two requests that both begin to count the absolute lifetime changed nothing of the app's at once."""
+    visitor = Visitor(make_app(), a=1)
+    visitor.app.session_interface.keeper.lifetimes.absolute = 10**6  # type: ignore[attr-defined]
+    told: list[Any] = []
+
+    def note(_app: Flask, keys: Any) -> None:
+        told.append(keys)
+
+    with session_conflict.connected_to(note, visitor.app):
+        visitor.overlap(put(x=1), put(y=1))
+    assert told == []
+    assert visitor.data() == {"a": 1, "x": 1, "y": 1}
 
 
 WRITES, THREADS = 40, 4

@@ -198,7 +198,7 @@ def test_change_in_passive(store: Store, app: Flask, count: Count) -> None:
     store.pass_time(app, ONE_DAY / 2)
     with count("keep") as trips:
         response = client(app, LIVE).get("/passive")
-    assert tuple(trips) == store.read + store.keep
+    assert tuple(trips) == store.peek + store.keep
     assert ONE_DAY / 2 - 5 < store.remaining(app, f"session:{LIVE}") <= ONE_DAY / 2
     assert "Set-Cookie" not in response.headers
 

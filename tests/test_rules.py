@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, request, session
+from flask.sessions import SecureCookieSessionInterface
 from flask.views import MethodView
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -316,6 +317,21 @@ def test_skip_drops_writes(store: Any, in_mode: Callable[..., Any], caplog: pyte
         "A change of the session was dropped: requests to write skip it (@session_mode); a rule in "
         "LAZYSESSION_RULES with mode 'normal' takes them back. Said once for each endpoint."
     ]
+
+
+def test_skip_rotates_nothing() -> None:
+    """A new id that an extension asks for in a skipped request (after a remembered login) is asked of nobody."""
+
+    class Interface(SecureCookieSessionInterface):
+        def regenerate(self, _session: Any) -> None:
+            raise AssertionError("asked")
+
+    app = Flask("shop")
+    app.secret_key, app.session_interface = "key", Interface()
+    app.config["LAZYSESSION_SKIP_PATHS"] = ["/skipped"]
+    LazySession(app)
+    app.add_url_rule("/skipped", view_func=lambda: str(app.session_interface.regenerate(session)))  # type: ignore[attr-defined]
+    assert app.test_client().get("/skipped").text == "None"
 
 
 def test_skip_may_raise(in_mode: Callable[..., Any]) -> None:

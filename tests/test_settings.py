@@ -68,7 +68,7 @@ def test_rules_and_skipped_paths_in_their_order() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("REFRESH_THROTTLE", DAY, "less than PERMANENT_SESSION_LIFETIME (86400 seconds)"),
+        ("REFRESH_THROTTLE", DAY, "less than PERMANENT_SESSION_LIFETIME (86,400 seconds)"),
         ("REFRESH_THROTTLE", -1, "0 or more"),
         ("REFRESH_THROTTLE", "60s", "a number of seconds or a timedelta"),
         ("REFRESH_THROTTLE", True, "a number of seconds or a timedelta"),
@@ -102,7 +102,7 @@ def test_an_unknown_name() -> None:
     """A misspelt setting is an error that guesses what was meant."""
     with pytest.raises(ConfigurationError, match="did you mean LAZYSESSION_REFRESH_THROTTLE"):
         read(REFRESH_TROTTLE=60)
-    with pytest.raises(ConfigurationError, match="known are REFRESH_THROTTLE, RULES"):
+    with pytest.raises(ConfigurationError, match="known are LAZYSESSION_REFRESH_THROTTLE, LAZYSESSION_RULES"):
         read(XYZZY=60)
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from flask import Flask, abort, session, stream_with_context
 from flask.testing import FlaskClient
@@ -354,6 +355,22 @@ def test_a_database_in_memory_is_one_of_its_own(tmp_path: Path) -> None:
         assert db.session.execute(text("SELECT count(*) FROM pending")).scalar() == 0
 
 
+def test_a_clean_up_that_fails_is_nobodys_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SESSION_CLEANUP_N_REQUESTS rides on requests that may have no need of the store."""
+    app = Flask("shop", static_folder=None)
+    app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=f"sqlite:///{tmp_path / 'sessions.db'}")
+    app.config["SESSION_CLEANUP_N_REQUESTS"] = 1
+    LazySession(app)
+    app.add_url_rule("/", view_func=lambda: "")
+    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    with backend._engine.begin() as connection:
+        connection.execute(text("DROP TABLE sessions"))
+    assert {app.test_client().get("/").status_code for _ in range(20)} == {200}
+    assert "Expired sessions were not removed: OperationalError" in caplog.text
+    with pytest.raises(OperationalError):  # what a command or a timer runs fails as it should
+        app.session_interface.wrapped._delete_expired_sessions()  # type: ignore[attr-defined]
+
+
 def test_clean_up_has_a_connection_of_its_own(shop: Shop) -> None:
     """Flask-Session's command session_cleanup deletes what is expired and leaves the app's work alone."""
     client = shop.view(lambda: str(session.get("user")))
@@ -509,6 +526,24 @@ def test_a_stale_connection_is_replaced(postgresql_url: str) -> None:
                 pooled.execute(text("SELECT 1"))
             killer.execute(text(others + " AND datname = current_database()"))
             assert verb() is not None
+    backend._engine.dispose()
+
+
+def test_a_socket_that_closes_while_psycopg_waits(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """psycopg then raises and leaves the connection marked as sound; it is one gone stale all the same."""
+    backend = SqlAlchemyBackend.from_setting(postgresql_url)
+    assert backend is not None
+    backend.delete("closed")
+    wait, failures = psycopg.Connection.wait, [psycopg.OperationalError("connection socket closed")]
+
+    def fail_once(connection: Any, gen: Any, *arguments: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return wait(connection, gen, *arguments, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "wait", fail_once)
+    assert backend.create("closed", b"1", 60)
+    assert failures == []
     backend._engine.dispose()
 
 

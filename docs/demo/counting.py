@@ -121,10 +121,10 @@ class RedisCounter:
 def classify_commands(info: dict[str, Any], bytes_received: int) -> StoreCounts:
     """Tell round trips from commands that ran inside a script, which INFO counts alike.
 
-    LazySession reads with one EVALSHA (GET, PTTL and, when due, PEXPIRE inside), replaces with one (GET and PSETEX
-    inside) and deletes what it saw with one (GET and UNLINK inside). So each GET is one round trip, sent or inside a
-    script, save those that went before a PSETEX or UNLINK, which stand for the EVALSHA that ran them. A script that the
-    server did not know yet is a trip more.
+    LazySession reads with GET, with which an EVALSHA may travel (PTTL and, when due, PEXPIRE inside), replaces with one
+    EVALSHA (GET and PSETEX inside) and deletes what it saw with one (GET and UNLINK inside). So each GET is one round
+    trip, sent or inside a script, save those that went before a PSETEX or UNLINK, which stand for the EVALSHA that ran
+    them. A script that the server did not know yet is a trip more.
     """
 
     def calls(*names: str) -> int:

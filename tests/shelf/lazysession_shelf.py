@@ -82,13 +82,20 @@ class ShelfBackend:
             return compared
 
     def delete(self, key: str, seen: bytes | None = None) -> Replaced:
-        """Compare where a payload was seen, and remove the file; whoever waits to replace it finds that it is gone."""
+        """Compare where a payload was seen, else tell what was there, and remove the file.
+
+        Whoever waits to replace it finds that it is gone.
+        """
         path = self._path(key)
         with self._locked(path):
-            compared = Replaced(Outcome.STORED) if seen is None else self._compare(path, seen)
-            if compared.outcome is Outcome.STORED:
+            if seen is None:
+                record = self._find(path)
+                deleted = Replaced(Outcome.STORED, record.payload if record is not None else None)
+            else:
+                deleted = self._compare(path, seen)
+            if deleted.outcome is Outcome.STORED:
                 path.unlink(missing_ok=True)
-            return compared
+            return deleted
 
     def purge(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Remove the files whose time has passed, and what writers left that died."""

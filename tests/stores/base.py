@@ -30,6 +30,11 @@ class Store:
     delete_seen: Trips
 
     @property
+    def peek(self) -> Trips:
+        """A read that wishes no refresh: as any other, but where a store says otherwise."""
+        return self.read
+
+    @property
     def keep(self) -> Trips:
         """As any other replace, but where a store says otherwise."""
         return self.write

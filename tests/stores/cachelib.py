@@ -13,7 +13,7 @@ from typing import Any
 from cachelib import SimpleCache
 from flask import Flask
 
-from lazysession.backends._objects import pack, unpack
+from lazysession.backends._values import pack, unpack
 
 from .base import Store, backend_of, noted_since
 
@@ -46,7 +46,7 @@ class MemoryStore(Store):
     """cachelib's SimpleCache, counted by its methods; each is a look into a dict of this process."""
 
     label = "Memory (cachelib)"
-    read, refresh, write, create, delete = ("get",), ("get", "get", "set"), ("get", "set"), ("add",), ("delete",)
+    read, refresh, write, create, delete = ("get",), ("get", "get", "set"), ("get", "set"), ("add",), ("get", "delete")
     delete_seen = ("get", "delete")
     session_type = "cachelib"
 
@@ -93,7 +93,7 @@ class FilesStore(Store):
 
     label = "Files (cachelib)"
     read, refresh, write, create = ("read",), ("read", "update"), ("read", "write"), ("read", "write")
-    delete, delete_seen = ("delete",), ("read", "delete")
+    delete, delete_seen = ("read", "delete"), ("read", "delete")
     session_type = "cachelib"
 
     def __init__(self, folder: Path) -> None:

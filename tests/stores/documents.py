@@ -36,7 +36,7 @@ class MongoDBStore(Store):
     """A real MongoDB, counted by the commands that PyMongo sends; time passes on the backend's clock."""
 
     label = "MongoDB"
-    read, refresh, write, create, delete = ("find",), ("find", "update"), ("update",), ("update",), ("delete",)
+    read, refresh, write, create, delete = ("find",), ("find", "update"), ("update",), ("update",), ("findAndModify",)
     delete_seen = ("delete",)
     session_type = "mongodb"
 

@@ -17,7 +17,7 @@ class MemcachedStore(Store):
     """A real memcached through pymemcache, counted on the wire; time passes at the server and for the app's notes."""
 
     label = "memcached"
-    read, refresh, write, create, delete = ("gets",), ("gats",), ("cas",), ("add",), ("delete",)
+    read, refresh, write, create, delete = ("gets",), ("gats",), ("cas",), ("add",), ("gets", "cas")
     keep = ("mg", "cas")  # an item cannot be written without an expiry, so what is left is asked for
     delete_seen = ("cas",)
     session_type = "memcached"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -11,33 +11,33 @@ import fakeredis
 import redis
 from flask import Flask
 
-from lazysession.backend import Renew
-from lazysession.backends.redis import RedisBackend
+from lazysession.backends import redis as redis_adapter
 
-from .base import Store, noted_since
+from .base import Store, backend_of, noted_since
+from .wire import Wire
 
-_tokens = itertools.count()
+_COMMAND = re.compile(rb"\*\d+\r\n\$\d+\r\n([A-Z]+)\r\n")
 
 
 class RedisStore(Store):
-    """A real Redis, counted by its own MONITOR: what a client sent, without the commands inside scripts."""
+    """A real Redis, counted on the wire: commands that are sent at once are one trip, and share its name."""
 
     label: str | None = "Redis"
-    read, refresh, write, create, delete = ("EVALSHA",), ("EVALSHA",), ("EVALSHA",), ("SET",), ("DEL",)
-    delete_seen = ("EVALSHA",)
+    read, refresh, write, create, delete = ("GET",), ("GET+EVALSHA",), ("EVALSHA",), ("SET",), ("EVALSHA",)
+    peek = delete_seen = ("EVALSHA",)
     session_type = "redis"
 
     def __init__(self, url: str) -> None:
-        self.client: Any = redis.Redis.from_url(url)
-        self.client.flushall()
+        self.server: Any = redis.Redis.from_url(url)
+        self.server.flushall()
         self.load_scripts()
+        self._wire = Wire(self.server.connection_pool.connection_kwargs["port"])
+        self.client: Any = redis.Redis(port=self._wire.port)
 
     def load_scripts(self) -> None:
-        """Run each script once: the first time that a server sees one costs a trip of its own."""
-        backend = RedisBackend(self.client)
-        backend.read("nothing", Renew(1, 0))
-        backend.replace("nothing", b"", None, b"")
-        backend.delete("nothing", b"")
+        """Show the server each script: the first time that it sees one costs a trip of its own."""
+        for script in redis_adapter._DIGESTS:
+            self.server.script_load(script)
 
     def config(self) -> dict[str, Any]:
         return {"SESSION_TYPE": "redis", "SESSION_REDIS": self.client}
@@ -45,32 +45,31 @@ class RedisStore(Store):
     @contextmanager
     def counted(self) -> Generator[list[str]]:
         names: list[str] = []
-        token = f"end-of-count-{next(_tokens)}"
-        with self.client.monitor() as monitor:
-            yield names
-            self.client.echo(token)
-            for command in monitor.listen():
-                if token in command["command"]:
-                    break
-                name = command["command"].split()[0]
-                if command["client_type"] != "lua" and name not in {"CLIENT", "HELLO"}:
-                    names.append(name.upper())
+        already = len(self._wire.trips)
+        yield names
+        trips = ["+".join(map(bytes.decode, _COMMAND.findall(trip))) for trip in self._wire.trips[already:]]
+        names += [name for name in trips if not name.startswith(("CLIENT", "HELLO"))]
 
     def pass_time(self, app: Flask, seconds: float) -> None:
-        for key in self.client.keys():
-            self.client.pexpire(key, int(self.client.pttl(key) - seconds * 1000))
+        for key in self.server.keys():
+            self.server.pexpire(key, int(self.server.pttl(key) - seconds * 1000))
+        backend = backend_of(app)
+        now = backend.clock
+        backend.clock = lambda: now() + seconds
 
     def remaining(self, app: Flask, key: str) -> float:
-        return float(self.client.pttl(key)) / 1000
+        return float(self.server.pttl(key)) / 1000
 
     def payloads(self, app: Flask) -> dict[str, bytes]:
-        return {key.decode(): self.client.get(key) for key in self.client.keys()}
-
-    def put(self, app: Flask, key: str, payload: bytes, lifetime: float = 1000) -> None:
-        self.client.set(key, payload, ex=int(lifetime))
+        return {key.decode(): self.server.get(key) for key in self.server.keys()}
 
     def remove(self, app: Flask, key: str) -> None:
-        self.client.delete(key)
+        self.server.delete(key)
+
+    def close(self) -> None:
+        self.client.close()
+        self.server.close()
+        self._wire.close()
 
 
 class CountingClient:
@@ -89,13 +88,17 @@ class CountingClient:
 
 
 class FakeRedisStore(RedisStore):
-    """fakeredis, for the quick run; it proves no race. Its client is known by its methods only."""
+    """fakeredis, for the quick run; it proves no race. Its client is known by its methods only: it reads by script."""
 
     label = None
+    read = refresh = ("EVALSHA",)
 
     def __init__(self) -> None:
-        self.client = CountingClient(fakeredis.FakeRedis())
+        self.server = self.client = CountingClient(fakeredis.FakeRedis())
         self.load_scripts()
+
+    def close(self) -> None:
+        self.client.close()
 
     @contextmanager
     def counted(self) -> Generator[list[str]]:

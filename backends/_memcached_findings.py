@@ -1,0 +1,32 @@
+"""What is wrong with a client of memcached that only the user can mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lazysession.backend import Problem
+
+
+def timeout_problems(client: Any) -> Iterator[Problem]:
+    """Answer that a client, any as it is of one library or another, waits for ever.
+
+    pymemcache does unless told; python-memcached waits 3 s and pylibmc 5 s.
+    """
+    nodes = getattr(client, "clients", None)  # of a HashClient
+    for each in nodes.values() if isinstance(nodes, dict) else [client]:
+        missing = [
+            name
+            for name in ("timeout", "connect_timeout", "socket_timeout")  # the last one is python-memcached's
+            if getattr(each, name, 0) is None
+        ]
+        if missing:
+            yield Problem(
+                "warning",
+                f"The client of memcached has no {' and no '.join(missing)}: when memcached hangs, requests hang with "
+                "it, for as long.",
+                f"Make the client with {', '.join(f'{name}=2' for name in missing)}, or name it by a URL: "
+                "SESSION_MEMCACHED = 'memcached://...'.",
+                "memcached-timeout",
+            )
+            return

@@ -1,0 +1,39 @@
+"""Connections of psycopg that do not wait for ever: it has no limit for an answer, nor has the library below it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+
+def bound_answers(engine: Engine, seconds: float) -> None:
+    """Let each answer to an engine of psycopg's come within so many seconds, or close the connection."""
+    import psycopg  # needed for its own engines alone
+
+    class BoundedConnection(psycopg.Connection[Any]):
+        def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+            try:
+                return super().wait(self._until(gen, time.monotonic() + seconds), *arguments, **options)
+            except psycopg.OperationalError as error:
+                if error.sqlstate is None:  # not the server's word: psycopg may leave the connection marked as sound
+                    self.pgconn.finish()
+                raise
+
+        def _until(self, gen: Any, deadline: float) -> Generator[Any, Any, Any]:
+            try:
+                wanted = next(gen)
+                while True:
+                    ready = yield wanted
+                    if not ready and time.monotonic() >= deadline:
+                        raise psycopg.OperationalError(f"no answer within {seconds} s")
+                    wanted = gen.send(ready)
+            except StopIteration as end:
+                return end.value
+
+    def connect(_dialect: object, _record: object, arguments: Any, options: Any) -> Any:
+        return BoundedConnection.connect(*arguments, **options)
+
+    event.listen(engine, "do_connect", connect)

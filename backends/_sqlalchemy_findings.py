@@ -1,0 +1,119 @@
+"""What is wrong with a table of sessions, its database and the driver, that only the user can mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Inspector, Table, func, inspect, select
+from sqlalchemy.dialects.mysql import LONGBLOB, MEDIUMBLOB
+from sqlalchemy.types import LargeBinary
+
+from lazysession.backend import Problem
+
+#: From how many expired rows on it is said that nobody purges; no more are counted.
+UNPURGED = 10_000
+
+_URL_ARGUMENT = "in a URL, '?{name}={seconds}'; with Flask-SQLAlchemy, "
+_ENGINE_ARGUMENT = "SQLALCHEMY_ENGINE_OPTIONS = {{'connect_args': {{'{name}': {seconds}}}}}."
+
+
+def problems_of(connection: Connection, table: Table, now: datetime) -> Iterator[Problem]:
+    """Answer what is wrong, asking for no more than a few small answers."""
+    yield from _problems_of_driver(connection)
+    if connection.dialect.name == "sqlite":
+        yield from _problems_of_sqlite(connection)
+    seen = inspect(connection)
+    name = connection.dialect.identifier_preparer.format_table(table)
+    if not seen.has_table(table.name, schema=table.schema):
+        yield Problem(
+            "error", f"There is no table {name}: no session can be stored.", "Start the app anew.", "sql-table"
+        )
+        return
+    yield from _problems_of_ids(seen, table, name)
+    yield from _problems_of_expiry(connection, seen, table, name, now)
+    if connection.dialect.name in ("mysql", "mariadb"):
+        yield from _problems_of_size(seen, table, name)
+
+
+def _problems_of_driver(connection: Connection) -> Iterator[Problem]:
+    driver: Any = connection.connection.dbapi_connection  # any: what it can tell depends on the library
+    if connection.dialect.driver in ("psycopg", "psycopg2"):
+        told = driver.info.get_parameters() if connection.dialect.driver == "psycopg" else driver.info.dsn_parameters
+        if "connect_timeout" not in told:
+            yield _no_timeout("connect_timeout", 5, "while PostgreSQL cannot be reached, requests wait for minutes")
+    elif connection.dialect.driver == "pymysql" and driver._read_timeout is None:
+        yield _no_timeout("read_timeout", 30, "when the database hangs, requests hang with it, for as long")
+
+
+def _no_timeout(name: str, seconds: int, why: str) -> Problem:
+    remedy = f"Set it: {_URL_ARGUMENT}{_ENGINE_ARGUMENT}".format(name=name, seconds=seconds)
+    return Problem("warning", f"The connections to the database have no {name}: {why}.", remedy, "sql-timeout")
+
+
+def _problems_of_sqlite(connection: Connection) -> Iterator[Problem]:
+    mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+    if mode == "memory" and not connection.exec_driver_sql("PRAGMA database_list").all()[0][2]:
+        yield Problem(
+            "warning",
+            "The database is in the memory of this process: other workers do not see its sessions, a restart ends all.",
+            "Keep it to tests; on one machine, SESSION_SQLALCHEMY = 'sqlite:///sessions.db' does.",
+            "sql-memory",
+        )
+    elif mode != "wal":
+        yield Problem(
+            "warning",
+            f"The SQLite file has journal_mode {mode}: a session cannot be written while anything reads the file, and "
+            "the other way round.",
+            "Run PRAGMA journal_mode = WAL once, or give the sessions a file of their own by a URL.",
+            "sql-wal",
+        )
+
+
+def _problems_of_ids(seen: Inspector, table: Table, name: str) -> Iterator[Problem]:
+    indexes = seen.get_indexes(table.name, schema=table.schema)
+    unique: list[list[Any]] = [each["column_names"] for each in indexes if each["unique"]]
+    constraints = seen.get_unique_constraints(table.name, schema=table.schema)  # no index of its own in SQLite's eyes
+    unique += [each["column_names"] for each in constraints]
+    unique.append(seen.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"])
+    if ["session_id"] not in unique:
+        yield Problem(
+            "error",
+            f"session_id is not unique in {name}: two sessions can have one id, and each request reads all of them.",
+            f"CREATE UNIQUE INDEX ix_{table.name}_session_id ON {name} (session_id)",
+            "sql-id-index",
+        )
+
+
+def _problems_of_expiry(
+    connection: Connection, seen: Inspector, table: Table, name: str, now: datetime
+) -> Iterator[Problem]:
+    indexes = seen.get_indexes(table.name, schema=table.schema)
+    if not any(each["column_names"][:1] == ["expiry"] for each in indexes):
+        yield Problem(
+            "warning",
+            f"{name} has no index on expiry: removing expired sessions reads the whole table.",
+            f"CREATE INDEX ix_{table.name}_expiry ON {name} (expiry)",
+            "sql-expiry-index",
+        )
+        return  # counting what has expired would read it, too
+    some = select(table.c.id).where(table.c.expiry <= now).limit(UNPURGED).subquery()
+    if connection.execute(select(func.count()).select_from(some)).scalar_one() >= UNPURGED:
+        yield Problem(
+            "warning",
+            f"{UNPURGED} rows of {name} or more have expired: nobody removes them, and the table grows without end.",
+            "Run 'flask lazysession purge' now and then, by cron for example.",
+            "sql-unpurged",
+        )
+
+
+def _problems_of_size(seen: Inspector, table: Table, name: str) -> Iterator[Problem]:
+    types = {each["name"]: each["type"] for each in seen.get_columns(table.name, schema=table.schema)}
+    if isinstance(types["data"], LargeBinary) and not isinstance(types["data"], (MEDIUMBLOB, LONGBLOB)):
+        yield Problem(
+            "warning",
+            f"The column data of {name} is {types['data']}: a session of more than 64 KiB cannot be stored.",
+            f"ALTER TABLE {name} MODIFY data MEDIUMBLOB",
+            "sql-size",
+        )

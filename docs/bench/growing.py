@@ -1,0 +1,138 @@
+"""What becomes slower as things grow: sessions, the store, threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import msgspec
+from calling import Caller, log_in
+from contenders import FLASK_SESSION, LAZY, ONE_DAY, make_app
+from redis import Redis
+from rounds import interleave, timed
+from spread import Spread, difference, spread
+from sqlalchemy import create_engine, insert
+from storage import settings_of
+
+from lazysession.backend import Renew
+from lazysession.backends._clock import utc_now
+
+SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
+#: Stores that expire sessions by themselves. memcached refuses items of a whole MiB, hence the round sizes.
+NATIVE_EXPIRY = ("redis", "memcached", "mongodb")
+THREADS = (1, 4, 8, 32)
+ROUNDS = 6
+
+
+def backend_of(app: Any) -> Any:
+    """Answer the backend of a lazy app."""
+    return app.session_interface.keeper.backend
+
+
+def refresh_by_size(url: str, rounds: int) -> dict[int, dict[str, Spread]]:
+    """Answer, by payload size, the seconds that a refresh adds to a read, and those of writing the session again."""
+    app = make_app(LAZY, settings_of(url))
+    backend = backend_of(app)
+    due, never = Renew(ONE_DAY, 0), Renew(ONE_DAY, 3600)
+    found = {}
+    for size in SIZES:
+        key, payload = f"session:{size:043d}", msgspec.msgpack.encode({"a": "x" * size})
+        backend.create(key, payload, ONE_DAY)
+        told = interleave(
+            {
+                "read": timed(lambda key=key: backend.read(key, never)),  # type: ignore[misc]
+                "refresh": timed(lambda key=key: backend.read(key, due)),  # type: ignore[misc]
+                "write": timed(lambda key=key, load=payload: backend.replace(key, load, ONE_DAY, load)),  # type: ignore[misc]
+            },
+            rounds,
+        )
+        backend.delete(key)
+        found[size] = {
+            "read": spread(told["read"]),
+            "refresh": difference(told["refresh"], told["read"]),
+            "write": spread(told["write"]),
+        }
+    return found
+
+
+def fill_redis(url: str, already: int, count: int) -> None:
+    """Bring a Redis up to so many sessions, in batches."""
+    client, payload = Redis.from_url(url), msgspec.msgpack.encode({"a": 1, "name": "A. Visitor"})
+    for start in range(already, count, 10_000):
+        batch = client.pipeline(transaction=False)
+        for number in range(start, min(start + 10_000, count)):
+            batch.set(f"session:filler-{number}", payload, ex=ONE_DAY)
+        batch.execute()
+
+
+def fill_sql(url: str, backend: Any, already: int, count: int, *, expired: bool = False) -> None:
+    """Bring a table up to so many sessions."""
+    payload = msgspec.msgpack.encode({"a": 1, "name": "A. Visitor"})
+    expiry = utc_now() + timedelta(seconds=-60 if expired else ONE_DAY)
+    kind = "expired" if expired else "filler"
+    engine = create_engine(url)  # the backend's own commits each row
+    with engine.begin() as connection:
+        for start in range(already, count, 50_000):
+            rows = [
+                {"session_id": f"session:{kind}-{number}", "data": payload, "expiry": expiry}
+                for number in range(start, min(start + 50_000, count))
+            ]
+            connection.execute(insert(backend._table), rows)
+    engine.dispose()
+
+
+def read_by_sessions(redis_url: str, sqlite_url: str, counts: Iterable[int], rounds: int) -> dict[str, Any]:
+    """Answer the seconds of a read, of one with a refresh, and of a purge of as many expired ones, by sessions."""
+    never, due = ({"LAZYSESSION_REFRESH_THROTTLE": seconds} for seconds in (3600, 0))
+    found: dict[str, Any] = {"redis": {}, "sqlite": {}}
+    already = 0
+    for count in counts:
+        fill_redis(redis_url, already, count)
+        for store, url in (("redis", redis_url), ("sqlite", sqlite_url)):
+            apps = {
+                name: make_app(LAZY, {**settings_of(url), **more}) for name, more in (("read", never), ("due", due))
+            }
+            if store == "sqlite":
+                fill_sql(url, backend_of(apps["read"]), already, count)
+            callers = {name: Caller(app, "/read", log_in(app)) for name, app in apps.items()}
+            blocks = {name: timed(lambda caller=caller: caller.send(20), 20) for name, caller in callers.items()}  # type: ignore[misc]
+            found[store][count] = {name: spread(told) for name, told in interleave(blocks, rounds).items()}
+            if store == "sqlite":
+                backend = backend_of(apps["read"])
+                fill_sql(url, backend, 0, count, expired=True)
+                started = time.perf_counter()
+                purged: int = backend.purge()
+                found[store][count]["purge seconds"] = time.perf_counter() - started
+                if purged != count:
+                    raise RuntimeError(f"{purged} of {count} expired sessions were purged")
+        already = count
+    return found
+
+
+def reads_by_threads(url: str, seconds_each: float) -> dict[int, dict[str, Spread]]:
+    """Answer reads a second, by threads in one process and contender."""
+    apps = {each.name: make_app(each, settings_of(url)) for each in (FLASK_SESSION, LAZY)}
+    cookies = {name: log_in(app) for name, app in apps.items()}
+    found = {}
+    for threads in THREADS:
+        with ThreadPoolExecutor(threads) as pool:
+
+            def read(name: str, pool: ThreadPoolExecutor = pool, threads: int = threads) -> float:
+                until = time.perf_counter() + seconds_each / ROUNDS
+
+                def work(_: int) -> int:
+                    caller, sent = Caller(apps[name], "/read", cookies[name]), 0
+                    while time.perf_counter() < until:
+                        caller.send(1)
+                        sent += 1
+                    return sent
+
+                return sum(pool.map(work, range(threads))) / seconds_each * ROUNDS
+
+            blocks = {name: partial(read, name) for name in apps}
+            found[threads] = {name: spread(rates) for name, rates in interleave(blocks, ROUNDS, warm_up=1).items()}
+    return found

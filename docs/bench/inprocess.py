@@ -1,0 +1,166 @@
+"""Requests in process, on a real Redis: each kind of request, each contender, with and without Flask-Login."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from calling import BOGUS, Caller, log_in
+from contenders import EVERYONE, FLASK_SESSION, LAZY, NULL, SHARED_NULL, Contender, make_app
+from flask import Flask
+from redis import Redis
+from rounds import Block, interleave, timed
+from spread import Spread, ratio, spread
+from storage import settings_of
+
+#: Kinds of requests that are one path with one cookie.
+PATHS = {
+    "untouched": "/untouched",
+    "static file": "/static/site.css",
+    "read": "/read",
+    "refresh due": "/read",
+    "change": "/change",
+    "same value": "/same",
+    "bogus cookie, read": "/read",
+}
+#: What a visitor without an earlier session does.
+VISITS = ("login", "logout")
+KINDS = (*PATHS, *VISITS)
+NEEDS_STATE = {"change", "same value", *VISITS}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: rounds of all contenders, requests in a block, and rounds for the ratios with a goal."""
+
+    rounds: int
+    block: int
+    fine_rounds: int
+    fine_block: int
+
+
+def kinds_of(contender: Contender) -> Iterable[str]:
+    """Answer the kinds of requests that a contender can serve."""
+    return [kind for kind in KINDS if contender.stateful or kind not in NEEDS_STATE]
+
+
+def measure_kinds(url: str, effort: Effort, *, flask_login: bool) -> dict[str, dict[str, Spread]]:
+    """Answer the seconds of each kind of request, by kind and contender."""
+    apps = {each.name: make_app(each, settings_of(url), flask_login=flask_login) for each in EVERYONE}
+    due = make_app(LAZY, {**settings_of(url), "LAZYSESSION_REFRESH_THROTTLE": 0}, flask_login=flask_login)
+    cookies = {each.name: log_in(apps[each.name]) if each.stateful else BOGUS for each in EVERYONE}
+    found: dict[str, dict[str, Spread]] = {}
+    for kind, path in PATHS.items():
+        blocks: dict[str, Block] = {}
+        for each in EVERYONE:
+            if kind in kinds_of(each):
+                app = due if kind == "refresh due" and each is LAZY else apps[each.name]
+                cookie = BOGUS if kind.startswith("bogus") else cookies[each.name]
+                blocks[each.name] = requests(app, path, cookie, effort.block)
+        found[kind] = {name: spread(seconds) for name, seconds in interleave(blocks, effort.rounds).items()}
+    found.update(_measure_visits({each.name: apps[each.name] for each in EVERYONE if each.stateful}, effort))
+    return found
+
+
+def requests(app: Flask, path: str, cookie: str | None, times: int) -> Block:
+    """Make a block of the same request."""
+    caller = Caller(app, path, cookie)
+    return timed(lambda: caller.send(times), times)
+
+
+def _measure_visits(apps: dict[str, Flask], effort: Effort) -> dict[str, dict[str, Spread]]:
+    """Measure logins without a cookie, and then the logouts of those sessions."""
+    logouts: dict[str, list[float]] = {name: [] for name in apps}
+
+    def visit(name: str, app: Flask) -> Block:
+        enter, leave = Caller(app, "/login"), Caller(app, "/logout")
+
+        def block() -> float:
+            cookies = []
+            started = time.perf_counter()
+            for _ in range(effort.block):
+                enter.send(1)
+                cookies.append(enter.new_cookie())
+            entered = time.perf_counter()
+            for cookie in cookies:
+                leave.once(cookie)
+                leave.check()
+            logouts[name].append((time.perf_counter() - entered) / effort.block)
+            return (entered - started) / effort.block
+
+        return block
+
+    logins = interleave({name: visit(name, app) for name, app in apps.items()}, effort.rounds)
+    return {
+        "login": {name: spread(seconds) for name, seconds in logins.items()},
+        "logout": {name: spread(seconds[-effort.rounds :]) for name, seconds in logouts.items()},
+    }
+
+
+def measure_untouched(url: str, effort: Effort) -> dict[str, Spread]:
+    """Answer the time of an untouched request in LazySession over that of both null sessions, and over itself.
+
+    The last, two apps that are the same, tells how much of a ratio is noise.
+    """
+    apps = {each.name: make_app(each, settings_of(url)) for each in (NULL, SHARED_NULL, LAZY)}
+    apps["null again"] = make_app(NULL, {})
+    blocks = {name: requests(app, "/untouched", BOGUS, effort.fine_block) for name, app in apps.items()}
+    told = interleave(blocks, effort.fine_rounds, warm_up=10)
+    return {
+        "over null": ratio(told["lazy"], told["null"]),
+        "over shared null": ratio(told["lazy"], told["shared-null"]),
+        "null over null": ratio(told["null again"], told["null"]),
+        "seconds": spread(told["lazy"]),
+    }
+
+
+def measure_against_floor(url: str, effort: Effort) -> dict[str, Spread]:
+    """Compare a read with the least it can be, and a change with Flask-Session's."""
+    lazy, flask_session = make_app(LAZY, settings_of(url)), make_app(FLASK_SESSION, settings_of(url))
+    cookie = log_in(lazy)
+    floor = make_app(NULL, {})
+    floor.add_url_rule("/raw", view_func=raw_read(url, cookie))
+    few = max(effort.fine_block // 4, 1)
+    blocks = {
+        "floor": requests(floor, "/raw", cookie, few),
+        "read": requests(lazy, "/read", cookie, few),
+        "lazy": requests(lazy, "/change", cookie, few),
+        "flask-session": requests(flask_session, "/change", log_in(flask_session), few),
+    }
+    told = interleave(blocks, effort.fine_rounds // 2, warm_up=10)
+    return {
+        "read over floor": ratio(told["read"], told["floor"]),
+        "change over flask-session": ratio(told["lazy"], told["flask-session"]),
+        "floor seconds": spread(told["floor"]),
+        "read seconds": spread(told["read"]),
+    }
+
+
+def raw_read(url: str, cookie: str) -> Callable[[], str]:
+    """Make a view that reads a session by hand: one GET and one decoding."""
+    client: Any = Redis.from_url(url)
+    key = f"session:{cookie.partition('=')[2]}"
+    decode = msgspec.msgpack.Decoder().decode
+
+    def raw() -> str:
+        decode(client.get(key)).get("a")
+        return "read"
+
+    return raw
+
+
+def measure_rules(url: str, effort: Effort, counts: Iterable[int] = (1, 10, 100, 1000)) -> dict[str, dict[str, Spread]]:
+    """Answer, by path and number of rules, the time over that with one rule."""
+    found = {}
+    for path in ("/untouched", "/read"):
+        blocks = {}
+        for count in counts:
+            rules = [(f"/area-{number}/**", "readonly") for number in range(count)]
+            app = make_app(LAZY, {**settings_of(url), "LAZYSESSION_RULES": rules})
+            blocks[str(count)] = requests(app, path, log_in(app), effort.fine_block // 2)
+        told = interleave(blocks, effort.fine_rounds // 4, warm_up=5)
+        found[path] = {name: ratio(seconds, told["1"]) for name, seconds in told.items()}
+    return found

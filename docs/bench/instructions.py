@@ -1,0 +1,84 @@
+"""Instructions of a request, counted by callgrind: they repeat where times drown in noise.
+
+Run as a script it is the program under callgrind: it sends the same number of requests to each contender in turn, and
+has callgrind write down in between what it has counted. What the kernel does for a request is not among it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+WARM_UP = 30
+
+
+def count_instructions(url: str, requests: int) -> dict[str, float] | None:
+    """Answer instructions per request by case; None where valgrind is not installed."""
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        command = [valgrind, "--tool=callgrind", f"--callgrind-out-file={folder}/out"]
+        command += [sys.executable, __file__, url, str(requests)]
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode:
+            raise RuntimeError(f"callgrind ended with {done.returncode}: {done.stderr[-1500:]}")
+        names: list[str] = json.loads(done.stdout)
+        totals = [total(Path(folder, f"out.{number}")) for number in range(2, 2 * len(names) + 2)]
+        return {name: (totals[2 * place + 1] - totals[2 * place]) / requests for place, name in enumerate(names)}
+
+
+def total(dump: Path) -> int:
+    """Answer the instructions of one of callgrind's files."""
+    found = re.search(r"^(?:totals|summary): (\d+)", dump.read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise ValueError("a file of callgrind's has no total")
+    return int(found[1])
+
+
+def run_cases(url: str, requests: int) -> None:
+    """Send the requests of each case between two marks, and print the names of the cases."""
+    import places  # noqa: F401 - the paths of what follows
+    from calling import BOGUS, Caller, log_in
+    from contenders import COOKIE, LAZY, NAIVE, NULL, SHARED_NULL, STATIC_AWARE, make_app
+    from inprocess import raw_read
+    from storage import settings_of
+
+    def untouched(contender: object, **more: object) -> Caller:
+        app = make_app(contender, {**settings_of(url), **more})  # type: ignore[arg-type]
+        return Caller(app, "/untouched", BOGUS)
+
+    rules = [(f"/area-{number}/**", "readonly") for number in range(1000)]
+    cases = {each.name: untouched(each) for each in (NULL, SHARED_NULL, COOKIE, STATIC_AWARE, NAIVE, LAZY)}
+    cases["lazy, 1,000 rules"] = untouched(LAZY, LAZYSESSION_RULES=rules)
+    lazy, floor = make_app(LAZY, settings_of(url)), make_app(NULL, {})
+    cookie = log_in(lazy)
+    floor.add_url_rule("/raw", view_func=raw_read(url, cookie))
+    cases["read floor"], cases["lazy read"] = Caller(floor, "/raw", cookie), Caller(lazy, "/read", cookie)
+    for caller in cases.values():
+        caller.send(WARM_UP)
+    gc.collect()
+    gc.disable()
+    _dump()
+    for caller in cases.values():
+        for times in (1, 2):  # what the second has more is the requests, without what a dump costs
+            caller.send(times * requests)
+            _dump()
+    sys.stdout.write(json.dumps(list(cases)))
+
+
+def _dump() -> None:
+    subprocess.run(["callgrind_control", "--dump", str(os.getpid())], stdout=subprocess.DEVNULL, check=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))  # nox sets PYTHONSAFEPATH, which leaves this folder out
+    run_cases(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,32 @@
+"""Settings of Flask-Session for each store, which LazySession reads as well: both get the same client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask_sqlalchemy import SQLAlchemy
+from pymemcache.client.base import PooledClient
+from pymongo import MongoClient
+from redis import Redis
+
+#: Stores that the page view is measured on, and how people call them.
+TITLES = {
+    "redis": "Redis",
+    "postgresql": "PostgreSQL",
+    "mongodb": "MongoDB",
+    "memcached": "memcached",
+    "sqlite": "SQLite",
+}
+
+
+def settings_of(url: str) -> dict[str, Any]:
+    """Answer the settings of an app on the store of this URL."""
+    scheme, _, rest = url.partition("://")
+    if scheme == "redis":
+        return {"SESSION_TYPE": "redis", "SESSION_REDIS": Redis.from_url(url)}
+    if scheme == "memcached":
+        host, _, port = rest.partition(":")
+        return {"SESSION_TYPE": "memcached", "SESSION_MEMCACHED": PooledClient((host, int(port)), no_delay=True)}
+    if scheme == "mongodb":
+        return {"SESSION_TYPE": "mongodb", "SESSION_MONGODB": MongoClient(url)}
+    return {"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": SQLAlchemy(), "SQLALCHEMY_DATABASE_URI": url}
