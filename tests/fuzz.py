@@ -83,7 +83,10 @@ def codec(data: bytes) -> None:
             continue
         demand(isinstance(items, dict), "a session is a dict")
         walk(items)
-        payload = each.encode(items)
+        if each is codecs[1]:
+            items = each.decode(each.encode(items))  # in msgpack 1 and "1" are two keys, and one when JSON wrote them
+            demand(items is not None, "what was encoded can be read")
+        payload = each.encode(items or {})
         again = each.decode(payload)
         demand(again is not None and each.encode(again) == payload, "what was encoded once is stable")
         demand(again is not None and each.same(items, again), "what was encoded is the same as what was decoded")
