@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from contextvars import copy_context
+from typing import Any, TypeVar
 
 import msgspec
 from markupsafe import Markup
 
 from .backend import from_extension, plain_value, to_extension
 
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
 FORMATS = ("msgpack", "json")
-_UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)  # what msgspec raises
+_UNDECODABLE = (TypeError, ValueError, OverflowError)  # what msgspec raises of hostile bytes
 #: Texts that are made when they are shown: Flask-Babel's, speaklater's, Babel's.
 _LAZY_TEXTS = ("LazyString", "_LazyString", "LazyProxy")
 
@@ -45,14 +50,20 @@ class Codec:
         :raises TypeError: when a value has no form in the format; the message names its key and type.
         """
         try:
-            return self._encoder.encode(dict(data))  # a copy: a lazy text may change the session while it is made
+            return self._encode(dict(data))  # a copy: a lazy text may change the session while it is made
         except Exception as error:  # what msgspec raises, and a lazy text that cannot be made
             raise TypeError(self._explain(data, error)) from error
+
+    def _encode(self, value: object) -> bytes:
+        try:
+            return self._encoder.encode(value)
+        except RecursionError:
+            return _on_a_new_stack(self._encoder.encode, value)
 
     def same(self, one: Any, other: Any) -> bool:
         """Tell whether two values are stored as the same bytes (1 and True are not); any, as sessions hold anything."""
         try:
-            return self._encoder.encode(one) == self._encoder.encode(other)
+            return self._encode(one) == self._encode(other)
         except Exception:  # from an old pickle, or a lazy text that cannot be made
             with suppress(Exception):  # whatever the values make of it
                 return bool(one == other)
@@ -81,23 +92,26 @@ class Codec:
 
     def decode(self, payload: bytes) -> dict[str, Any] | None:
         """Answer the session's items, or None when the payload is no session: damaged, foreign, not a dict."""
-        own, other = self._decoders
+        data: object = None
         try:
-            data = own.decode(payload)
-        except _UNENCODABLE:  # hostile bytes raise the same
-            data = self._decode_other(other, payload)
+            data = self._decode(payload)
+        except RecursionError:
+            with suppress(RecursionError):
+                data = _on_a_new_stack(self._decode, payload)
         if isinstance(data, dict):
             return data
         return self._unpickle(payload) if self._allow_pickle else None
 
-    def _decode_other(self, decoder: Any, payload: bytes) -> object:
-        """Decode the other format, unless that holds what this one cannot: it could not be saved."""
-        try:
-            data: object = decoder.decode(payload)
-            self._encoder.encode(data)
-        except _UNENCODABLE:
-            return None
-        return data
+    def _decode(self, payload: bytes) -> object:
+        """Decode either format; the other one only where it holds nothing that this one cannot save."""
+        own, other = self._decoders
+        for decoder in (own, other):
+            with suppress(*_UNDECODABLE):
+                data: object = decoder.decode(payload)
+                if decoder is other:
+                    self._encoder.encode(data)
+                return data
+        return None
 
     def _unpickle(self, payload: bytes) -> dict[str, Any] | None:
         try:
@@ -105,6 +119,12 @@ class Codec:
         except Exception:  # a pickle may raise whatever it names
             return None
         return data if isinstance(data, dict) else None
+
+
+def _on_a_new_stack(act: Callable[[Argument], Result], argument: Argument) -> Result:
+    """Do it again in a thread: the frames of the view that asks count too, and one may be deep where another is not."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(copy_context().run, act, argument).result()
 
 
 def _to_msgpack(value: Any) -> Any:

@@ -7,6 +7,7 @@ import datetime
 import decimal
 import enum
 import pickle
+import sys
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -189,6 +190,44 @@ def test_a_list_within_itself() -> None:
     endless.append(endless)
     with pytest.raises(TypeError, match=r"session\['a'\] cannot be stored \(list: "):
         Codec("msgpack").encode({"a": endless})
+
+
+def at_depth(frames: int, act: Callable[[], Any]) -> Any:
+    """Do something that many frames deep."""
+    return act() if frames == 0 else at_depth(frames - 1, act)
+
+
+@pytest.mark.parametrize("format", ["msgpack", "json"])
+def test_a_session_that_is_read_deep_in_the_stack(memory_app: MakeApp, format: str) -> None:
+    """msgspec counts the frames of whoever asks; a session that a flat view stored is read there too, not replaced."""
+    app = memory_app(SESSION_SERIALIZATION_FORMAT=format)
+    tree: list[Any] = []
+    for _ in range(300):
+        tree = [tree]
+    app.add_url_rule("/put", "put", lambda: session.update(cart=[1], tree=tree) or "")
+    free = sys.getrecursionlimit() - 250
+    app.add_url_rule("/add", "add", lambda: at_depth(free - depth(), lambda: session.update(last="add")) or "")
+    app.add_url_rule("/see", "see", lambda: " ".join(sorted(session)))
+    client = app.test_client()
+    client.get("/put")
+    assert client.get("/add").status_code == 200
+    assert client.get("/see").text == "_permanent cart last tree"
+
+
+def depth() -> int:
+    """Answer how many frames there are."""
+    frame, frames = sys._getframe(), 0
+    while frame.f_back is not None:
+        frame, frames = frame.f_back, frames + 1
+    return frames
+
+
+@pytest.mark.parametrize(
+    "payload", [b"\x91" * 100_000, b"[" * 100_000, b'{"a":' * 100_000], ids=["msgpack", "json", "dict"]
+)
+def test_a_payload_without_an_end(payload: bytes) -> None:
+    """What no stack can hold is no session."""
+    assert [Codec(format).decode(payload) for format in ("msgpack", "json")] == [None, None]
 
 
 def test_markup_of_hostile_bytes() -> None:
