@@ -46,8 +46,9 @@ class Opened:
     :param late: its id was rotated away a moment ago (:mod:`lazysession.forwarding`).
     :param since: when it was opened, in seconds since the epoch.
     :param saves: False when nothing of this session may reach the store (``skip``; a read that failed).
-    :param missing: it is empty because the store failed; what is stored, nobody knows.
+    :param missing: it is empty because the store failed, or was not asked; what is stored, nobody knows.
     :param brought: keys that a login brought, also where they had the same values before.
+    :param dropped: keys that a logout removed, also where a login brought them back.
     """
 
     session: SessionMixin
@@ -65,6 +66,7 @@ class Opened:
     saves: bool = True
     missing: bool = False
     brought: frozenset[str] = frozenset()
+    dropped: frozenset[str] = frozenset()
 
 
 class Store(Enum):

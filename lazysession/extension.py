@@ -22,7 +22,7 @@ from .wrapped import Wrapped
 
 logger = logging.getLogger("lazysession")
 
-#: What Flask-Login writes into the session at a login, before it says so.
+#: What Flask-Login writes into the session at a login, before it says so, and removes at a logout.
 _LOGIN_KEYS = frozenset({"_user_id", "_fresh", "_id"})
 
 
@@ -196,6 +196,8 @@ def _note_logout(app: Flask, **_: object) -> None:
     current = _deferred_session()
     if current is not None:
         current.lazy_note_removal()
+        if current.lazy_opened is not None:
+            current.lazy_opened.dropped = _LOGIN_KEYS
 
 
 def _deferred_session() -> DeferredSession | None:

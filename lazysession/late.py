@@ -68,7 +68,7 @@ class LateChanges:
     def remove(self, app: Flask, opened: Opened, mine: bytes, note: Note) -> None:
         """Take away from the rotated session what the request took away: a logout ends what it saw."""
         base, items = self._merging.items(opened.payload), self._merging.items(mine)
-        kept = {key: value for key, value in base.items() if key in items}
+        kept = {key: value for key, value in base.items() if key in items and key not in opened.dropped}
         if len(kept) < len(base):
             with suppress(RecordGone):
                 self.change(app, opened, self._codec.encode(kept), note)

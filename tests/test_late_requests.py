@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from flask import Flask, session
 from flask.testing import FlaskClient
-from flask_login import LoginManager, UserMixin, login_user
+from flask_login import LoginManager, UserMixin, login_user, logout_user
 from stores import LIVE, Store
 
 from lazysession import session_conflict, session_write_dropped
@@ -285,6 +285,31 @@ def test_two_logins_of_somebody_logged_in(store: Store, make_app: MakeApp, opene
     seen.pop("_id")
     assert seen == {"_user_id": "ada", "_fresh": True}
     assert house.seen_by(house.user)["cart"] == ["book"]
+
+
+@pytest.mark.parametrize("opened", ["before", "after"])
+@pytest.mark.parametrize("next_user", ["ada", "bob"])
+def test_a_late_logout_before_a_login(store: Store, make_app: MakeApp, next_user: str, opened: str) -> None:
+    """Flask-Login's logout ends the login of the rotated session, also where a login puts the same keys back."""
+    app = make_app()
+    users = {name: UserMixin() for name in ("ada", "bob")}
+    for name, user in users.items():
+        user.id = name
+    LoginManager(app).user_loader(users.get)
+    house = House(store, app, _user_id="ada", _fresh=True, cart=["book"])
+
+    def switch() -> None:
+        len(session)
+        if opened == "before":
+            house.rotate()
+        logout_user()
+        login_user(users[next_user])
+
+    if opened == "after":
+        house.rotate()
+    assert "Set-Cookie" in house.request(house.other, switch).headers
+    assert house.seen_by(house.other)["_user_id"] == next_user
+    assert house.seen_by(house.user) == {"cart": ["book"]}
 
 
 @pytest.mark.parametrize("opened", ["before", "after"])
