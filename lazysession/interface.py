@@ -168,7 +168,7 @@ class LazySessionInterface(SessionInterface):
             return
         vary_by_cookie(response)
         if session.lazy_origin:
-            response.headers.set("Server-Timing", server_timing(f"{session.lazy_origin} {opened.mode}"))
+            response.headers.add("Server-Timing", server_timing(f"{session.lazy_origin} {opened.mode}"))
         if session.lazy_failed:  # Flask saves again for the error's response; a failed write is tried once
             return
         attributes = session.__dict__  # the quickest way past __setattr__
@@ -228,7 +228,9 @@ class LazySessionInterface(SessionInterface):
 
     def _open_in(self, decision: Decision, app: Flask, request: Request, *, cleared: bool) -> Opened:
         if decision.mode is Mode.SKIP:
-            return self.keeper.new(app, request, decision)
+            opened = self.keeper.new(app, request, decision)
+            opened.missing = True
+            return opened
         if not cleared:
             return self.keeper.open(app, request, decision)
         if decision.mode is Mode.READONLY:
@@ -258,7 +260,8 @@ class LazySessionInterface(SessionInterface):
         )
 
     def _drop(self, opened: Opened, request: Request) -> None:
-        if opened.session and request.endpoint not in self._dropped_at:
+        changed = opened.session or opened.session.modified  # what is not there may have been removed
+        if changed and request.endpoint not in self._dropped_at:
             self._dropped_at.add(request.endpoint)
             logger.warning(
                 "A change of the session was dropped: requests to %s skip it (%s); a rule in LAZYSESSION_RULES with "

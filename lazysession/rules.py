@@ -204,6 +204,8 @@ class RuleTable:
 def view_mode(view: Callable[..., Any] | None, method: str) -> Mode | None:
     """Answer the mode that ``@session_mode`` gave to a view function, or to a class-based view or its method."""
     view_class = getattr(view, "view_class", None)
+    if method == "HEAD" and not hasattr(view_class, "head"):
+        method = "GET"  # as Flask answers it
     places = (view,) if view_class is None else (getattr(view_class, method.lower(), None), view, view_class)
     for marked in places:
         mode = getattr(marked, _VIEW_MODE, None)

@@ -66,7 +66,7 @@ class DeferredSession(SessionMixin):
     lazy_opening = False
     lazy_failure: SessionUnavailable | None = None
     lazy_closed = False  # saved
-    lazy_failed = False  # saving failed
+    lazy_failed = False  # saving has begun, or failed
     lazy_passed = False  # Flask was told that there is nothing to save
     lazy_origin = ""
     accessed = False
@@ -97,7 +97,7 @@ class DeferredSession(SessionMixin):
         opened = self.lazy_opened or self.lazy_open()
         if not self._lazy_may_write(opened.mode):
             raise SessionReadOnly(f"The session may not be changed here: its mode is {opened.mode} ({opened.rule}).")
-        if self.lazy_closed or self.lazy_passed:
+        if self.lazy_closed or self.lazy_passed or self.lazy_failed:
             self.lazy_opener.note_late_write(self)
         return opened.session
 
@@ -132,7 +132,7 @@ class DeferredSession(SessionMixin):
             opened.session.permanent = self.lazy_permanent
 
     def lazy_note_removal(self) -> None:
-        """Count the removal of what is not there as a change where nobody knows what is there: the store failed."""
+        """Count the removal of what is not there as a change where nobody knows what is there."""
         if self.lazy_opened is not None and self.lazy_opened.missing:
             self.lazy_write().modified = True
 
@@ -219,7 +219,7 @@ class DeferredSession(SessionMixin):
     def pop(self, key: str, default: Any = _REQUIRED) -> Any:
         """As of the wrapped session class; popping what is not there changes nothing, so every mode allows it.
 
-        Where the store did not give the session, nobody knows what is there: it is a change then.
+        Where the store failed, or is not asked (``skip``), nobody knows what is there: it is a change then.
         """
         if key not in self:
             if key not in self.lazy_opener.transient_keys:

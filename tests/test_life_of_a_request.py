@@ -788,6 +788,15 @@ def test_the_trace_header_is_ascii(memory_app: MakeApp) -> None:
     assert header.count('"') == 2
 
 
+def test_the_trace_header_leaves_others(memory_app: MakeApp) -> None:
+    """What the app measures itself is told beside it."""
+    app = memory_app(LAZYSESSION_TRACE=True)
+    app.add_url_rule("/", view_func=lambda: (str(session.get("a")), {"Server-Timing": "db;dur=53"}))
+    told = app.test_client().get("/").headers.getlist("Server-Timing")
+    assert told[0] == "db;dur=53"
+    assert [each.partition(";")[0] for each in told] == ["db", "session"]
+
+
 def test_a_stream_that_opens_late_does_not_refresh(store: Any, make_app: MakeApp) -> None:
     """Store and cookie stay together: when no cookie can follow any more, the expiry is not moved."""
     app = make_app(PERMANENT_SESSION_LIFETIME=1000)
@@ -871,6 +880,10 @@ def test_whatever_makes_a_response_public(memory_app: MakeApp, said: list[str], 
         ({"Cache-Control": "max-age=60"}, "max-age=60, private"),
         ({"Cache-Control": 'max-age=60, private="X-Foo"'}, "max-age=60, private"),
         ({"Cache-Control": 'max-age=60, no-cache="X-Foo"'}, 'max-age=60, no-cache="X-Foo", private'),
+        ({"Cache-Control": "max-age=0, stale-while-revalidate=600"}, "max-age=0, stale-while-revalidate=600, private"),
+        ({"Cache-Control": "max-age=0, Stale-If-Error=600"}, "max-age=0, Stale-If-Error=600, private"),
+        ({"Cache-Control": "max-age=60, max-age=0"}, "max-age=60, max-age=0, private"),
+        ({"Cache-Control": "max-age=0, max-age=60"}, "max-age=0, max-age=60, private"),
         ({"Expires": "Fri, 01 Jan 2100 00:00:00 GMT"}, "private"),
         ({"Expires": "Fri, 01 Jan 2100 00:00:00 GMT", "Cache-Control": "must-revalidate"}, "must-revalidate, private"),
     ],
@@ -890,6 +903,45 @@ def test_whatever_lets_a_response_be_shared(memory_app: MakeApp, said: dict[str,
         response = client.get("/")
         assert "Set-Cookie" in response.headers
         assert response.headers.getlist("Cache-Control") == [left]
+
+
+@pytest.mark.parametrize("name", ["CDN-Cache-Control", "Surrogate-Control", "Cloudflare-CDN-Cache-Control"])
+@pytest.mark.parametrize("said", ["max-age=60", "public", 'max-age=60, content="ESI/1.0"'])
+@pytest.mark.parametrize("beside", ["", "private, max-age=0"])
+def test_what_is_said_to_a_network_alone(memory_app: MakeApp, name: str, said: str, beside: str) -> None:
+    """Networks of caches obey such headers before Cache-Control: a renewal is left off; beside a cookie they go."""
+    app = memory_app(LAZYSESSION_REFRESH_THROTTLE=0)
+
+    @app.route("/")
+    def view() -> Any:
+        session.setdefault("a", 1)
+        return "", {name: said, **({"Cache-Control": beside} if beside else {})}
+
+    client = app.test_client()
+    response = client.get("/")
+    assert "Set-Cookie" in response.headers
+    assert name not in response.headers
+    assert "private" in response.headers["Cache-Control"]
+    response = client.get("/")
+    assert "Set-Cookie" not in response.headers
+    assert (response.headers[name], response.headers.get("Cache-Control", "")) == (said, beside)
+
+
+@pytest.mark.parametrize("said", ["no-store", "private", "no-cache", "max-age=0", ""])
+def test_what_forbids_a_network_to_keep(memory_app: MakeApp, said: str) -> None:
+    """Such a response is nobody else's: the renewal goes out, and the header stays."""
+    app = memory_app(LAZYSESSION_REFRESH_THROTTLE=0)
+
+    @app.route("/")
+    def view() -> Any:
+        session.setdefault("a", 1)
+        return "", {"CDN-Cache-Control": said}
+
+    client = app.test_client()
+    for _ in range(2):
+        response = client.get("/")
+        assert "Set-Cookie" in response.headers
+        assert response.headers["CDN-Cache-Control"] == said
 
 
 @pytest.mark.parametrize(

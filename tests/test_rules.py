@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, request, session
+from flask import Blueprint, Flask, get_flashed_messages, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask.views import MethodView
+from flask_login import LoginManager, logout_user
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import LIVE
@@ -206,6 +207,30 @@ def test_session_mode_at_a_method(store: Any, make_app: MakeApp) -> None:
     assert (client.get("/mixed").text, client.post("/mixed").text) == ("None", "1")
 
 
+class HeadView(MixedView):
+    @session_mode("skip")
+    def get(self) -> str:
+        return str(session.get("a"))
+
+    @session_mode("passive")
+    def head(self) -> str:
+        return str(session.get("a"))
+
+
+def test_session_mode_at_get_counts_for_head(store: Any, make_app: MakeApp) -> None:
+    """Flask answers HEAD with ``get``, unless the class has a ``head`` of its own."""
+    app = make_app()
+    app.add_url_rule("/mixed", view_func=MixedView.as_view("mixed"))
+    app.add_url_rule("/head", view_func=HeadView.as_view("head"))
+    client = client_with_session(store, app)
+    with store.counted() as trips:
+        client.head("/mixed")
+    assert trips == []
+    with store.counted() as trips:
+        client.head("/head")
+    assert len(trips) == 1
+
+
 def test_session_mode_refuses_other_modes() -> None:
     """A mode that is none is refused where it is written."""
     with pytest.raises(ConfigurationError, match="@session_mode: 'lazy' is not a session mode"):
@@ -314,9 +339,30 @@ def test_skip_drops_writes(store: Any, in_mode: Callable[..., Any], caplog: pyte
     assert "Vary" not in response.headers
     assert "Set-Cookie" not in response.headers
     assert [record.getMessage() for record in caplog.records if record.name == "lazysession"] == [
-        "A change of the session was dropped: requests to write skip it (@session_mode); a rule in "
+        f"A change of the session was dropped: requests to {endpoint} skip it (@session_mode); a rule in "
         "LAZYSESSION_RULES with mode 'normal' takes them back. Said once for each endpoint."
+        for endpoint in ("write", "clear")
     ]
+
+
+@pytest.mark.parametrize("path", ["/pop", "/logout"])
+def test_skip_tells_of_a_dropped_logout(
+    in_mode: Callable[..., Any], caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """What a skipped request removes may be stored, and stays there: whoever logs out so is told."""
+    client = in_mode("skip")
+    LoginManager(client.application).user_loader(lambda user_id: None)
+    client.application.add_url_rule("/logout", "logout", session_mode("skip")(lambda: str(logout_user())))
+    assert client.get(path).status_code == 200
+    assert f"A change of the session was dropped: requests to {path[1:]} skip it" in caplog.text
+
+
+def test_skip_is_silent_without_a_change(in_mode: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a read nor the removal of what one request leaves for the next is worth a line."""
+    client = in_mode("skip")
+    client.application.add_url_rule("/flashes", "flashes", session_mode("skip")(lambda: str(get_flashed_messages())))
+    assert (client.get("/read").text, client.get("/flashes").text) == ("None", "[]")
+    assert "lazysession" not in {record.name for record in caplog.records}
 
 
 def test_skip_rotates_nothing() -> None:
