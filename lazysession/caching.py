@@ -66,9 +66,8 @@ def _may_keep(said: list[str]) -> bool:
 
 
 def _forbids(said: list[str]) -> bool:
-    return any(
-        _name(each) in {"private", "no-store", "no-cache"} and not _value(each) for each in said
-    )  # not of fields
+    # With a value they are about single fields.
+    return any(_name(each) in {"private", "no-store", "no-cache"} and not _value(each) for each in said)
 
 
 def _gives_an_age(said: list[str]) -> bool:

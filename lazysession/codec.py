@@ -105,13 +105,15 @@ class Codec:
     def _decode(self, payload: bytes) -> object:
         """Decode either format; the other one only where it holds nothing that this one cannot save."""
         own, other = self._decoders
-        for decoder in (own, other):
-            with suppress(*_UNDECODABLE):
-                data: object = decoder.decode(payload)
-                if decoder is other:
-                    self._encoder.encode(data)
-                return data
-        return None
+        try:
+            data: object = own.decode(payload)
+        except _UNDECODABLE:
+            try:
+                data = other.decode(payload)
+                self._encoder.encode(data)
+            except _UNDECODABLE:
+                return None
+        return data
 
     def _unpickle(self, payload: bytes) -> dict[str, Any] | None:
         try:

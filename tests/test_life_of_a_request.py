@@ -840,6 +840,13 @@ def test_shared_caches_by_age_alone(memory_app: MakeApp) -> None:
     assert "s-maxage=60" in response.headers["Cache-Control"]
 
 
+def client_of_cached_view(memory_app: MakeApp, headers: Any) -> Any:
+    """Answer a client of a view that sends these headers, writes the session once, and renews it from then on."""
+    app = memory_app(LAZYSESSION_REFRESH_THROTTLE=0)
+    app.add_url_rule("/", "view", lambda: (str(session.setdefault("a", 1)), headers))
+    return app.test_client()
+
+
 @pytest.mark.parametrize(
     ("said", "left"),
     [
@@ -858,14 +865,7 @@ def test_shared_caches_by_age_alone(memory_app: MakeApp) -> None:
 )
 def test_whatever_makes_a_response_public(memory_app: MakeApp, said: list[str], left: str) -> None:
     """In any case and in several headers: a renewal is left off, and a cookie that has to be sent turns it private."""
-    app = memory_app(LAZYSESSION_REFRESH_THROTTLE=0)
-
-    @app.route("/")
-    def view() -> Any:
-        session.setdefault("a", 1)
-        return "", [("Cache-Control", each) for each in said]
-
-    client = app.test_client()
+    client = client_of_cached_view(memory_app, [("Cache-Control", each) for each in said])
     response = client.get("/")
     assert "Set-Cookie" in response.headers
     assert response.headers.getlist("Cache-Control") == [left]
@@ -891,14 +891,7 @@ def test_whatever_makes_a_response_public(memory_app: MakeApp, said: list[str], 
 )
 def test_whatever_lets_a_response_be_shared(memory_app: MakeApp, said: dict[str, str], left: str) -> None:
     """An age alone lets shared caches keep a response: one with a cookie turns private, a renewal as well."""
-    app = memory_app(LAZYSESSION_REFRESH_THROTTLE=0)
-
-    @app.route("/")
-    def view() -> Any:
-        session.setdefault("a", 1)
-        return "", said
-
-    client = app.test_client()
+    client = client_of_cached_view(memory_app, said)
     for _ in range(2):
         response = client.get("/")
         assert "Set-Cookie" in response.headers
@@ -910,14 +903,7 @@ def test_whatever_lets_a_response_be_shared(memory_app: MakeApp, said: dict[str,
 @pytest.mark.parametrize("beside", ["", "private, max-age=0"])
 def test_what_is_said_to_a_network_alone(memory_app: MakeApp, name: str, said: str, beside: str) -> None:
     """Networks of caches obey such headers before Cache-Control: a renewal is left off; beside a cookie they go."""
-    app = memory_app(LAZYSESSION_REFRESH_THROTTLE=0)
-
-    @app.route("/")
-    def view() -> Any:
-        session.setdefault("a", 1)
-        return "", {name: said, **({"Cache-Control": beside} if beside else {})}
-
-    client = app.test_client()
+    client = client_of_cached_view(memory_app, {name: said, **({"Cache-Control": beside} if beside else {})})
     response = client.get("/")
     assert "Set-Cookie" in response.headers
     assert name not in response.headers
@@ -927,37 +913,14 @@ def test_what_is_said_to_a_network_alone(memory_app: MakeApp, name: str, said: s
     assert (response.headers[name], response.headers.get("Cache-Control", "")) == (said, beside)
 
 
-@pytest.mark.parametrize("said", ["no-store", "private", "no-cache", "max-age=0", ""])
-def test_what_forbids_a_network_to_keep(memory_app: MakeApp, said: str) -> None:
-    """Such a response is nobody else's: the renewal goes out, and the header stays."""
-    app = memory_app(LAZYSESSION_REFRESH_THROTTLE=0)
-
-    @app.route("/")
-    def view() -> Any:
-        session.setdefault("a", 1)
-        return "", {"CDN-Cache-Control": said}
-
-    client = app.test_client()
-    for _ in range(2):
-        response = client.get("/")
-        assert "Set-Cookie" in response.headers
-        assert response.headers["CDN-Cache-Control"] == said
-
-
+@pytest.mark.parametrize("header", ["Cache-Control", "CDN-Cache-Control"])
 @pytest.mark.parametrize(
     "said", ["private", "no-store", "max-age=0", "no-cache", "private, max-age=60", "", 'ext="public, max-age=9"']
 )
-def test_whatever_keeps_a_response_private(memory_app: MakeApp, said: str) -> None:
+def test_whatever_keeps_a_response_private(memory_app: MakeApp, header: str, said: str) -> None:
     """A renewal goes out with it, and the header stays as the view wrote it."""
-    app = memory_app(LAZYSESSION_REFRESH_THROTTLE=0)
-
-    @app.route("/")
-    def view() -> Any:
-        session.setdefault("a", 1)
-        return "", {"Cache-Control": said}
-
-    client = app.test_client()
+    client = client_of_cached_view(memory_app, {header: said})
     for _ in range(2):
         response = client.get("/")
         assert "Set-Cookie" in response.headers
-        assert response.headers["Cache-Control"] == said
+        assert response.headers[header] == said
