@@ -1,14 +1,14 @@
-"""What a request owes when it ends: a pure decision, and the three-way merge. No I/O happens here."""
+"""What a request owes when it ends: a pure decision. No I/O happens here."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
 from flask.sessions import SessionMixin
+
+from .records.merging import KeyUse
 
 
 class Mode(str, Enum):
@@ -49,6 +49,8 @@ class Opened:
     :param missing: it is empty because the store failed, or was not asked; what is stored, nobody knows.
     :param brought: keys that a login brought, also where they had the same values before.
     :param dropped: keys that a logout removed, also where a login brought them back.
+    :param keys: which keys the request has read and changed since it was opened, or saved.
+    :param items: what ``payload`` holds, decoded when it is first asked for; nothing of it is ever changed.
     """
 
     session: SessionMixin
@@ -67,6 +69,8 @@ class Opened:
     missing: bool = False
     brought: frozenset[str] = frozenset()
     dropped: frozenset[str] = frozenset()
+    keys: KeyUse = field(default_factory=KeyUse)
+    items: dict[str, Any] | None = None
 
 
 class Store(Enum):
@@ -137,50 +141,3 @@ def decide(
     if changed:
         return Owed(Store.REPLACE, Cookie.KEEP if mode is Mode.PASSIVE else Cookie.SET)
     return Owed(Store.NOTHING, Cookie.RENEW) if permanent and refreshed else _NOTHING
-
-
-class Merged(NamedTuple):
-    """A merge's outcome: the data, and the names that both sides had changed to different values (mine won)."""
-
-    data: dict[str, Any]
-    contested: tuple[str, ...]
-
-
-def changed_keys(
-    base: Mapping[str, Any], mine: Mapping[str, Any], same: Callable[[Any, Any], bool] = operator.eq
-) -> tuple[str, ...]:
-    """Answer the top-level keys that I set, changed or deleted since ``base``."""
-    return tuple(key for key in {**base, **mine} if not _equal(key, mine, base, same))
-
-
-def merge(
-    base: Mapping[str, Any],
-    mine: Mapping[str, Any],
-    theirs: Mapping[str, Any],
-    same: Callable[[Any, Any], bool] = operator.eq,
-    keys: Iterable[str] | None = None,
-) -> Merged:
-    """Merge by top-level key: mine where I changed it since ``base``, theirs elsewhere; deleting is a change.
-
-    >>> merge({"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 1, "c": 3})
-    Merged(data={'a': 2, 'c': 3}, contested=())
-
-    :param same: tells whether two values are the same; any, as sessions hold anything.
-    :param keys: what :func:`changed_keys` says, where it is known already.
-    """
-    data = dict(theirs)
-    contested: list[str] = []
-    for key in changed_keys(base, mine, same) if keys is None else keys:
-        if not _equal(key, theirs, base, same) and not _equal(key, theirs, mine, same):
-            contested.append(key)
-        if key in mine:
-            data[key] = mine[key]
-        else:
-            data.pop(key, None)
-    return Merged(data, tuple(contested))
-
-
-def _equal(key: str, one: Mapping[str, Any], other: Mapping[str, Any], same: Callable[[Any, Any], bool]) -> bool:
-    if key not in one or key not in other:
-        return (key in one) == (key in other)
-    return one[key] is other[key] or same(one[key], other[key])

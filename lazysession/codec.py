@@ -69,14 +69,17 @@ class Codec:
                 return bool(one == other)
             return False
 
-    def refuse_unreadable(self, payload: bytes, data: Mapping[str, Any]) -> None:
-        """Refuse what is encoded and cannot be decoded, such as a dict whose keys are dataclasses.
+    def read_back(self, payload: bytes, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the items of a payload that is about to be stored.
 
-        :param payload: what is about to be stored, and ``data``, what it was made of.
-        :raises TypeError: as :meth:`encode`.
+        :param data: what the payload was made of.
+        :raises TypeError: when it was encoded and cannot be decoded, such as a dict whose keys are dataclasses; the
+            message is that of :meth:`encode`.
         """
-        if self.decode(payload) is None:
+        items = self.decode(payload)
+        if items is None:
             raise TypeError(self._explain(data, ValueError("it could not be read back")))
+        return items
 
     def _explain(self, data: Mapping[str, Any], error: Exception) -> str:
         for key, value in data.items():

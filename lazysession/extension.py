@@ -147,6 +147,7 @@ def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, set
         backend,
         codec,
         conflict=settings.conflict,
+        exempt=settings.conflict_exempt_keys | settings.transient_keys,
         on_read_error=settings.on_read_error,
         throttle=settings.refresh_throttle,
         absolute_lifetime=settings.absolute_lifetime,

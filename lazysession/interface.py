@@ -23,7 +23,7 @@ from .closing import Decision, Mode, Opened
 from .errors import SessionReadOnly
 from .rules import RuleTable
 from .session import DeferredSession, assign
-from .signals import session_opened
+from .signals import send, session_opened
 from .trace import caller, place_of, server_timing
 
 logger = logging.getLogger("lazysession")
@@ -214,7 +214,7 @@ class LazySessionInterface(SessionInterface):
     def tell_opened(self, session: DeferredSession, opened: Opened) -> None:
         """Send the signal; the session may be used by whoever hears it."""
         if session_opened.receivers:
-            session_opened.send(self.app, session=session, mode=opened.mode, rule=opened.rule)
+            send(session_opened, self.app, session=session, mode=opened.mode, rule=opened.rule)
 
     def _open(self, app: Flask, session: DeferredSession, *, cleared: bool) -> Opened:
         request = session.lazy_request

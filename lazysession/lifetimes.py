@@ -12,9 +12,7 @@ from flask import Flask
 
 from .backend import Renew
 from .closing import Mode, Opened
-
-#: The item that says when a session began, in seconds since the epoch. It is stored, and the app does not see it.
-CREATED = "_lazysession_created"
+from .records.merging import CREATED
 
 
 class Lifetimes:

@@ -11,15 +11,17 @@ from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 
 from .backend import Backend
-from .closing import Cookie, Decision, Mode, Opened, Owed, Store, changed_keys, decide
+from .closing import Cookie, Decision, Mode, Opened, Owed, Store, decide
 from .codec import Codec
 from .cookies import SessionCookies, SessionIds
 from .errors import SessionReadOnly, SessionUnavailable
 from .forwarding import Forwarding
-from .lifetimes import CREATED, Lifetimes
-from .merging import Settled
+from .lifetimes import Lifetimes
 from .reading import Reading
-from .saving import Saving
+from .records.merging import CREATED, KeyUse, Merging, different_keys
+from .records.saving import Payload, Saved, Saving
+from .signals import send, session_conflict, session_write_dropped
+from .trace import Once, names, this_place
 
 logger = logging.getLogger("lazysession")
 
@@ -40,6 +42,7 @@ class ServerSide:
 
     :param interface: Flask-Session's ready interface, for its prefix, ids, session class and cookie attributes.
     :param conflict: ``"merge"``, ``"overwrite"`` or ``"raise"``.
+    :param exempt: keys that nothing else depends on (CONFLICT_EXEMPT_KEYS).
     :param on_read_error: ``"unavailable"``, ``"raise"`` or ``"empty"``.
     :param throttle: least seconds between two refreshes; None for a tenth of the lifetime, at most an hour.
     :param absolute_lifetime: seconds; None for no limit.
@@ -53,6 +56,7 @@ class ServerSide:
         codec: Codec,
         *,
         conflict: str = "merge",
+        exempt: frozenset[str] = frozenset(),
         on_read_error: str = "unavailable",
         throttle: float | None = None,
         absolute_lifetime: float | None = None,
@@ -71,7 +75,9 @@ class ServerSide:
         self.lifetimes = Lifetimes(throttle, absolute_lifetime, clock=self._now)
         forwarding = Forwarding(backend, codec, self.ids, self._now)
         self._reading = Reading(backend, codec, self.ids, self.lifetimes, forwarding)
-        self._saving = Saving(backend, codec, self.ids, forwarding, conflict)
+        merging = Merging(codec.same, conflict, exempt)
+        self._saving = Saving(backend, codec, self.ids, forwarding, merging)
+        self._dropped = Once()
 
     def unavailable(self, app: Flask) -> bool:
         """Tell that there is always a session to be had."""
@@ -160,14 +166,36 @@ class ServerSide:
             if opened.mode is Mode.READONLY:
                 raise SessionReadOnly(f"The session was changed in mode readonly ({opened.rule}).")
             keep = opened.mode is Mode.PASSIVE and not self.lifetimes.needs_mark(opened)
-            payload = self._mark(opened, payload)
-            self.codec.refuse_unreadable(payload, opened.session)
-            lifetime = self.lifetimes.of_write(app, opened)
-            settled = self._saving.settle(app, opened, owed.store, payload, lifetime, keep)
-            owed = self._take_over(opened, payload, settled, owed)
-        elif owed.cookie is Cookie.RENEW and not self._still_stands(opened):
-            return
-        self._settle_cookie(app, opened, response, owed)
+            self._save(app, opened, response, owed, self._mark(opened, payload), keep=keep)
+        elif owed.cookie is not Cookie.RENEW or self._still_stands(opened):
+            self._settle_cookie(app, opened, response, owed)
+
+    def _save(self, app: Flask, opened: Opened, response: Response, owed: Owed, payload: bytes, *, keep: bool) -> None:
+        mine = Payload(payload, self.codec.read_back(payload, opened.session))
+        lifetime = self.lifetimes.of_write(app, opened)
+        saved = self._saving.save(opened, owed.store, mine, self._items_as_read(opened), lifetime, keep=keep)
+        self._settle_cookie(app, opened, response, self._take_over(opened, payload, saved, owed))
+        self._tell(app, saved)
+
+    def _tell(self, app: Flask, saved: Saved) -> None:
+        """Log and signal what became of a change beside those of other requests, now that everything is stored."""
+        if saved.ended:
+            self._log_dropped(saved.lost, "the session has ended meanwhile")
+            send(session_write_dropped, app)
+        elif saved.lost:
+            self._log_dropped(saved.lost, "another request has changed them, and given the session a new id")
+        if saved.contested:
+            send(session_conflict, app, keys=saved.contested)
+
+    def _log_dropped(self, keys: tuple[str, ...], reason: str) -> None:
+        place = this_place()
+        if self._dropped.first(place):
+            logger.warning(
+                "A change of the session by %s was dropped (%s): %s. Logged once per endpoint.",
+                place,
+                names(keys),
+                reason,
+            )
 
     def _refuse_lost_change(self, opened: Opened, response: Response) -> None:
         """Let no response claim success that changed a session which the store did not give."""
@@ -196,26 +224,28 @@ class ServerSide:
         # Bytes that another format or version wrote differ without a change; ours of the same data are the measure.
         before = self._items_as_read(opened)
         if before is not None and opened.created is not None:
-            before[CREATED] = opened.created  # at the end, where encoding puts it
+            before = {**before, CREATED: opened.created}  # at the end, where encoding puts it
         return before is None or self.codec.encode(before) != payload
 
     def _items_as_read(self, opened: Opened) -> dict[str, Any] | None:
-        """Answer what was read, None when that is nothing or cannot be decoded.
+        """Return what was read, None when that is nothing or cannot be decoded.
 
         Without the mark: one that is unsound, or ahead of this machine's clock, is no change of the app's.
         """
-        before = None if opened.payload is None else self.codec.decode(opened.payload)
-        if before is not None:
-            before.pop(CREATED, None)
-        return before
+        if opened.items is None and opened.payload is not None:
+            opened.items = self.codec.decode(opened.payload)
+            if opened.items is not None:
+                opened.items.pop(CREATED, None)
+        return opened.items
 
-    def _take_over(self, opened: Opened, payload: bytes, settled: Settled, owed: Owed) -> Owed:
-        """Make the stored session the one that was read, in case that it is saved again; answer what is still owed."""
+    def _take_over(self, opened: Opened, payload: bytes, saved: Saved, owed: Owed) -> Owed:
+        """Make the stored session the one that was read, in case that it is saved again; return what is still to do."""
         opened.refreshed = opened.cleared = opened.ended = False
-        if not settled.here:
+        opened.keys, opened.items = KeyUse(), None
+        if not saved.here:
             opened.payload = payload
             return Owed(owed.store, Cookie.KEEP)
-        opened.late, stored = False, settled.payload
+        opened.late, stored = False, saved.payload
         if stored is not None and stored != payload:
             replace_items(opened.session, self.codec.decode(stored) or {})
             opened.session.pop(CREATED, None)
@@ -259,7 +289,7 @@ class ServerSide:
         except (TypeError, ValueError):
             # What was stored by other means (a pickle, another format) and is unchanged needs no encoding.
             before = self._items_as_read(opened)
-            if opened.payload is None or before is None or changed_keys(before, opened.session, self.codec.same):
+            if opened.payload is None or before is None or different_keys(before, opened.session, self.codec.same):
                 raise
             return opened.payload
 

@@ -41,9 +41,9 @@ class Opener(Protocol):
         """Hear of a write after the response was saved."""
 
 
-def _forward(name: str, enter: Callable[[Any], SessionMixin]) -> Callable[..., Any]:
+def _forward(name: str) -> Callable[..., Any]:
     def method(self: DeferredSession, *args: Any, **kwargs: Any) -> Any:
-        return getattr(enter(self), name)(*args, **kwargs)
+        return getattr(self.lazy_read_all(), name)(*args, **kwargs)
 
     method.__name__ = name
     return method
@@ -88,9 +88,23 @@ class DeferredSession(SessionMixin):
 
     # Opening
 
+    def _lazy_use(self) -> Opened:
+        return self.lazy_opened or self.lazy_open()
+
     def _lazy_read(self) -> SessionMixin:
-        opened = self.lazy_opened
-        return (self.lazy_open() if opened is None else opened).session
+        """Return the opened session, for what depends on none of its keys."""
+        return self._lazy_use().session
+
+    def _lazy_read_key(self, key: object) -> SessionMixin:
+        opened = self._lazy_use()
+        opened.keys.note_read(key)
+        return opened.session
+
+    def lazy_read_all(self) -> SessionMixin:
+        """Return the opened session, for what may depend on every key."""
+        opened = self._lazy_use()
+        opened.keys.note_read_all()
+        return opened.session
 
     def lazy_write(self) -> SessionMixin:
         """Answer the opened session for a change; raises where the mode forbids one."""
@@ -144,7 +158,10 @@ class DeferredSession(SessionMixin):
     def __getattr__(self, name: str) -> Any:
         if self.lazy_opened is None and name.startswith("__") and not hasattr(self.lazy_opener.session_class, name):
             raise AttributeError(name)  # template engines and debuggers probe for such names
-        return getattr(self._lazy_read(), name)
+        session = self._lazy_read()
+        if _belongs_to_class(session, name):
+            session = self.lazy_read_all()
+        return getattr(session, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "accessed":  # Flask sets it before anyone knows what will be done with the session
@@ -155,10 +172,14 @@ class DeferredSession(SessionMixin):
             if value or self.lazy_opened is not None:
                 setattr(self._lazy_read(), name, value)
         else:
-            setattr(self.lazy_write(), name, value)
+            setattr(self._lazy_write_by_class(name), name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self.lazy_write(), name)
+        delattr(self._lazy_write_by_class(name), name)
+
+    def _lazy_write_by_class(self, name: str) -> SessionMixin:
+        session = self.lazy_write()
+        return self.lazy_read_all() if _belongs_to_class(session, name) else session
 
     def _lazy_set_permanent(self, value: bool) -> None:
         if self.lazy_opened is None:
@@ -188,24 +209,28 @@ class DeferredSession(SessionMixin):
     def __getitem__(self, key: str) -> Any:
         if self._lazy_is_transient(key):
             raise KeyError(key)
-        return self._lazy_read()[key]
+        return self._lazy_read_key(key)[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.lazy_write()[key] = value
+        self._lazy_use().keys.changed.add(key)
 
     def __delitem__(self, key: str) -> None:
         if self._lazy_is_transient(key):
             raise KeyError(key)
-        del self.lazy_write()[key]
+        session = self.lazy_write()
+        self._lazy_read_key(key)  # a KeyError tells the view that it is absent
+        del session[key]
+        self._lazy_use().keys.changed.add(key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._lazy_read())
+        return iter(self.lazy_read_all())
 
     def __len__(self) -> int:
-        return len(self._lazy_read())
+        return len(self.lazy_read_all())
 
     def __contains__(self, key: object) -> bool:
-        return not self._lazy_is_transient(key) and key in self._lazy_read()
+        return not self._lazy_is_transient(key) and key in self._lazy_read_key(key)
 
     def get(self, key: str, default: Any = None) -> Any:
         """As of the wrapped session class; a transient key is absent while the session is not opened."""
@@ -214,6 +239,9 @@ class DeferredSession(SessionMixin):
             if key in self.lazy_opener.transient_keys:
                 return default
             opened = self.lazy_open()
+        keys = opened.keys
+        if key not in keys.changed:
+            keys.read.add(key)
         return opened.session.get(key, default)
 
     def pop(self, key: str, default: Any = _REQUIRED) -> Any:
@@ -221,18 +249,40 @@ class DeferredSession(SessionMixin):
 
         Where the store failed, or is not asked (``skip``), nobody knows what is there: it is a change then.
         """
-        if key not in self:
-            if key not in self.lazy_opener.transient_keys:
-                self.lazy_note_removal()
-            if default is _REQUIRED:
-                raise KeyError(key)
-            return default
-        return self.lazy_write().pop(key)
+        value = default
+        if key in self:
+            value = self.lazy_write().pop(key)
+        elif key not in self.lazy_opener.transient_keys:
+            self.lazy_note_removal()
+        if self.lazy_opened is not None:
+            self.lazy_opened.keys.changed.add(key)
+        if value is _REQUIRED:
+            raise KeyError(key)
+        return value
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """As of the wrapped session class; a key that is there changes nothing, so every mode allows it."""
-        session = self._lazy_read() if key in self._lazy_read() else self.lazy_write()
-        return session.setdefault(key, default)
+        session = self._lazy_read_key(key)
+        if key in session:
+            return session[key]
+        value = self.lazy_write().setdefault(key, default)
+        self._lazy_use().keys.changed.add(key)
+        return value
+
+    def popitem(self) -> tuple[str, Any]:
+        """As of the wrapped session class; which item it is depends on all of them."""
+        session = self.lazy_write()
+        self.lazy_read_all()
+        key, value = session.popitem()
+        self._lazy_use().keys.changed.add(key)
+        return key, value
+
+    def update(self, arg: Any = None, /, **kwargs: Any) -> None:
+        """As of the wrapped session class: a mapping or pairs, and keywords."""
+        session = self.lazy_write()
+        items = dict(() if arg is None else arg, **kwargs)
+        session.update(items)
+        self._lazy_use().keys.changed.update(items)
 
     def clear(self) -> None:
         """As of the wrapped session class; first thing in a request, it does not read what it clears.
@@ -244,11 +294,11 @@ class DeferredSession(SessionMixin):
         self.lazy_opener.end_now(opened)
 
     def __ior__(self, other: Any) -> DeferredSession:
-        self.lazy_write().update(other)
+        self.update(other)
         return self
 
     def __eq__(self, other: object) -> bool:
-        return self._lazy_read() == other
+        return self.lazy_read_all() == other
 
     __hash__ = None  # type: ignore[assignment]  # as dict
 
@@ -258,30 +308,35 @@ class DeferredSession(SessionMixin):
         return repr(self.lazy_opened.session)
 
     def __bool__(self) -> bool:
-        return bool(self._lazy_read())
+        opened = self._lazy_use()
+        opened.keys.note_emptiness(opened.session)
+        return bool(opened.session)
 
     if not TYPE_CHECKING:  # type checkers know these from MutableMapping
-        __or__ = _forward("__or__", _lazy_read)
-        __ror__ = _forward("__ror__", _lazy_read)
-        __reversed__ = _forward("__reversed__", _lazy_read)
-        keys = _forward("keys", _lazy_read)
-        values = _forward("values", _lazy_read)
-        items = _forward("items", _lazy_read)
-        copy = _forward("copy", _lazy_read)
-        popitem = _forward("popitem", lazy_write)
-        update = _forward("update", lazy_write)
+        __or__ = _forward("__or__")
+        __ror__ = _forward("__ror__")
+        __reversed__ = _forward("__reversed__")
+        keys = _forward("keys")
+        values = _forward("values")
+        items = _forward("items")
+        copy = _forward("copy")
 
     def __copy__(self) -> Any:
-        return copy.copy(self._lazy_read())
+        return copy.copy(self.lazy_read_all())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(self._lazy_read(), memo)
+        return copy.deepcopy(self.lazy_read_all(), memo)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self._lazy_read().__reduce_ex__(protocol)
+        return self.lazy_read_all().__reduce_ex__(protocol)
 
 
 assign = object.__setattr__  # past DeferredSession.__setattr__
+
+
+def _belongs_to_class(session: SessionMixin, name: str) -> bool:
+    """Return whether an attribute is a method or property of the session class, which may read and change any key."""
+    return name not in vars(session) and hasattr(type(session), name)
 
 
 def says_permanent(session: SessionMixin, value: bool) -> bool:

@@ -23,6 +23,7 @@ NAMES = (
     "SKIPPED_WRITE",
     "TRANSIENT_KEYS",
     "CONFLICT",
+    "CONFLICT_EXEMPT_KEYS",
     "ON_READ_ERROR",
     "ABSOLUTE_LIFETIME",
     "ROTATE_ON_LOGIN",
@@ -47,6 +48,7 @@ class Settings:
     skipped_write: str
     transient_keys: frozenset[str]
     conflict: str
+    conflict_exempt_keys: frozenset[str]
     on_read_error: str
     absolute_lifetime: float | None
     rotate_on_login: bool
@@ -75,6 +77,7 @@ class Settings:
             skipped_write=read.choice("SKIPPED_WRITE", "drop", "raise"),
             transient_keys=frozenset(read.texts("TRANSIENT_KEYS", ("_remember",))),
             conflict=read.choice("CONFLICT", "merge", "overwrite", "raise"),
+            conflict_exempt_keys=frozenset(read.texts("CONFLICT_EXEMPT_KEYS", ("_flashes", "page_history"))),
             on_read_error=read.choice("ON_READ_ERROR", "unavailable", "raise", "empty"),
             absolute_lifetime=_absolute_lifetime(read),
             rotate_on_login=read.flag("ROTATE_ON_LOGIN", True),

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from blinker import Namespace
+import logging
+from typing import Any
+
+from blinker import NamedSignal, Namespace
+from flask import Flask
+
+logger = logging.getLogger("lazysession")
 
 _signals = Namespace()
 
@@ -14,3 +20,12 @@ session_write_dropped = _signals.signal("session-write-dropped")
 
 #: The stored session had been changed by someone else. Extra argument: ``keys``, the names changed on both sides.
 session_conflict = _signals.signal("session-conflict")
+
+
+def send(signal: NamedSignal, app: Flask, **arguments: Any) -> None:
+    """Send a signal to each of its receivers; what one of them raises is logged, and harms nothing."""
+    for receiver in signal.receivers_for(app):
+        try:
+            receiver(app, **arguments)
+        except Exception:  # whatever an app's receiver raises
+            logger.exception("A receiver of the signal %r failed.", signal.name)

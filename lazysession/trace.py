@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from types import FrameType
 
 from flask import Request, has_request_context, request
@@ -28,6 +29,26 @@ def place_of(request: Request) -> str:
 def this_place() -> str:
     """Answer the endpoint of the current request."""
     return place_of(request) if has_request_context() else "no request"
+
+
+def names(keys: Iterable[object]) -> str:
+    """Return the names of keys for a log line, the first five of them."""
+    sorted_names = sorted(map(repr, keys))
+    return ", ".join(sorted_names[:5]) + (", ..." if len(sorted_names) > 5 else "")
+
+
+class Once:
+    """Says what has to be logged once per endpoint."""
+
+    def __init__(self) -> None:
+        self._places: set[str] = set()
+
+    def first(self, place: str) -> bool:
+        """Return whether this is the first time for an endpoint."""
+        if place in self._places:
+            return False
+        self._places.add(place)
+        return True
 
 
 def server_timing(description: str) -> str:

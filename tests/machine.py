@@ -94,7 +94,7 @@ class Sessions(Views, RuleBasedStateMachine):
         """One session that has something of everything, in two browsers; each begins a request."""
         self.finish(self.begin("ann", [("put", key) for key in KEYS]))
         self.take_cookie("anns phone", "ann")
-        return multiple(*(self.begin(client, [("read", "")]) for client in CLIENTS[:2]))
+        return multiple(*(self.begin(client, [("load", "")]) for client in CLIENTS[:2]))
 
     @rule(target=requests, client=CLIENT, steps=st.lists(STEP, max_size=2))
     def begin(self, client: str, steps: list[tuple[str, str]]) -> OpenRequest:
@@ -160,7 +160,7 @@ class Sessions(Views, RuleBasedStateMachine):
         assert hit or effects in (len(owed.writes), len(owed.writes) - owed.may_skip)
         for write in owed.writes[:effects]:
             write()
-        if owed.writes and work.moved and work.sid and effects == len(owed.writes):
+        if owed.writes and work.moved and work.sid and effects == len(owed.writes) and not owed.refused:
             self.ledger.rotated(work.sid)
         self.count(work, owed, hit)
         self.settle(work.mine if work.ended else work.patch(), ends=work.ended)
@@ -180,11 +180,15 @@ class Sessions(Views, RuleBasedStateMachine):
         self.counts["without a store"] += work.lost and work.opened
         self.counts["logouts"] += owed.cookie == ""
         self.counts["failures"] += hit
+        self.counts["refused"] += owed.refused
 
     def check_response(self, request: OpenRequest, response: Response, owed: Owed, hit: bool) -> None:
         """Compare what the client gets with what it is owed."""
         cookies = response.headers.getlist("Set-Cookie")
         assert ("Cookie" in response.vary) is request.work.opened
+        if owed.refused and not hit:
+            assert (response.status_code >= 400, cookies) == (True, [])
+            return
         refused = request.work.lost and request.work.opened and request.work.touched
         if request.failed is not None or hit or refused:
             assert response.status_code == (500 if request.failed is None else 503)

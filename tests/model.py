@@ -1,7 +1,8 @@
 """A model of sessions in plain Python: what requests see, what they owe at their end, and who may know it.
 
-It says in its own words what :mod:`lazysession.closing` and :mod:`lazysession.saving` do: a request's change is a patch
-(the top-level keys that it set or removed), and a patch is put on whatever is stored when the request ends.
+It says in its own words what :mod:`lazysession.closing` and :mod:`lazysession.records` do: a request's change is a
+patch (the top-level keys that it set or removed), and a patch is put on whatever is stored when the request ends,
+unless it depends on what is not so any more.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class Model:
             return Owed(ends, "")
         live = old in self.notes and self.notes[old].until > self.clock
         until = self.notes[old].until if live else None  # which no note prolongs
-        last = [self._note(old, "", {}, until)] if led_to is not None or live or (known and not work.cleared) else []
+        last = [self._note(old, "", {}, until)] if led_to is not None or live else []
         return self._told(work.mine, sid, [self._put(sid, work.mine), *ends, *last])
 
     def _owed_for_change(self, work: Work, empty: bool) -> Owed:
@@ -159,6 +160,8 @@ class Model:
         record = self.records.get(sid)
         if record is None:
             return Owed(dropped=True)
+        if work.is_refused(record.data):
+            return Owed(refused=True)
         merged, contested = merged_with(work, record.data)
         if not has_content(merged):
             return Owed([self._remove(sid)], "", contested=contested, merged=True)
@@ -168,19 +171,27 @@ class Model:
         return owed
 
     def _owed_for_late_change(self, work: Work, patch: Data) -> Owed:
-        """What the rotation or anyone after it changed stands; the rest of a late change reaches the session."""
-        note, led_to = self.notes[work.sid or ""], self.follow(work.sid)
+        """What the rotation or a request after it changed stands: the rest reaches the session whole, or not at all."""
+        led_to = self.follow(work.sid)
         if led_to is None:
             return Owed(dropped=True)
-        record, contested = self.records[led_to], []
+        record = self.records[led_to]
+        others = work.others(record.data, self._hidden(work))
+        changed_too = others | ({MARK} if at(record.data, MARK) != at(work.base or {}, MARK) else set())
+        contested = tuple(key for key in patch if key in changed_too and at(record.data, key) != at(work.mine, key))
+        mine = set(patch) - {MARK}
+        if mine - others and (set(contested) - {MARK} or any(map(work.depends_on, others))):
+            return Owed(refused=True)
         data = dict(record.data)
         for key, value in patch.items():
-            if at(record.data, key) == at(note.before, key):
+            if key not in changed_too:
                 set_or_remove(data, key, value)
-            elif at(record.data, key) != at(work.mine, key) != at(note.before, key):
-                contested.append(key)
         write = self._put(led_to, data, record.ends) if has_content(data) else self._remove(led_to)
-        return Owed([write], contested=tuple(contested), merged=True, may_skip=data == record.data)
+        return Owed([write], contested=contested, merged=True, may_skip=data == record.data)
+
+    def _hidden(self, work: Work) -> set[str]:
+        """Return the keys that the old record held and a late request was not shown."""
+        return self.notes[work.sid or ""].before.keys() - (work.base or {}).keys()
 
     def _owed_for_rotation(self, work: Work, sid: str) -> Owed:
         create, old, led_to = self._put(sid, work.mine), work.sid or "", self.follow(work.sid)
@@ -189,6 +200,8 @@ class Model:
         if led_to is None:
             return Owed([create, self._remove(sid)], dropped=True)
         record = self.records[led_to]
+        if work.is_refused(record.data):
+            return Owed([create, self._remove(sid)], refused=True)
         merged, contested = merged_with(work, record.data)
         if not has_content(merged):
             return Owed([create, self._remove(old), self._remove(sid)], "", contested=contested)
@@ -199,17 +212,33 @@ class Model:
 
     def _owed_for_late_rotation(self, work: Work, sid: str) -> Owed:
         """What it brings begins a session of its own, and nothing else; what it took away goes from the rotated one."""
-        own, create = work.patch(), self._put(sid, work.mine)
+        own, create = work.differences(), self._put(sid, work.mine)
+        led_to = self.follow(work.sid)
+        if led_to is not None:
+            others, mine = work.others(self.records[led_to].data, self._hidden(work)), work.patch().keys() - {MARK}
+            if mine and any(map(work.depends_on, others - mine)):
+                return Owed([create, self._remove(sid)], refused=True)
         held = {key: value for key, value in work.mine.items() if key in own or key == MARK}
         if not has_content(held):
-            owed = self._owed_for_late_change(work, own)
-            owed.writes = [create, self._remove(sid), *owed.writes]
+            owed = self._owed_for_late_change(work, work.patch())
+            owed.writes = [create, *([] if owed.may_skip else owed.writes), self._remove(sid)]
+            owed.may_skip = False
             return owed
         owed = self._told(held, sid, [create, *([] if same(held, work.mine) else [self._put(sid, held)])])
-        removed = self._owed_for_late_change(work, {key: value for key, value in own.items() if key not in work.mine})
-        owed.own, owed.contested = True, removed.contested
-        owed.writes += [] if removed.may_skip else removed.writes
+        owed.own = True
+        owed.writes += self._remove_from_rotated(work, led_to)
         return owed
+
+    def _remove_from_rotated(self, work: Work, led_to: str | None) -> list[Step]:
+        """Remove what a late rotation removed, unless it was changed since."""
+        if led_to is None:
+            return []
+        record, base = self.records[led_to], work.base or {}
+        gone = {key for key in base.keys() - work.mine.keys() if at(record.data, key) == at(base, key)}
+        data = {key: value for key, value in record.data.items() if key not in gone}
+        if data == record.data:
+            return []
+        return [self._put(led_to, data, record.ends) if has_content(data) else self._remove(led_to)]
 
     def _told(self, data: Data, sid: str, writes: list[Step]) -> Owed:
         return Owed(writes, sid, bool(data.get(MARK)))

