@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import servers as real_servers
 from flask import Flask
 from servers import NotInstalled, Servers
 from stores import EVERY_STORE, FakeRedisStore, Store, prepare
@@ -40,12 +42,19 @@ def server_fixture(name: str) -> Any:
 
     @pytest.fixture(scope="session", name=f"{name}_url")
     def url(request: pytest.FixtureRequest, servers: Servers) -> str:
-        try:
+        with unless_missing(request):
             return servers.url(name)
-        except NotInstalled as reason:
-            (pytest.fail if request.config.getoption("--require-servers") else pytest.skip)(str(reason))
 
     return url
+
+
+@contextmanager
+def unless_missing(request: pytest.FixtureRequest) -> Generator[None]:
+    """Skip the test where a server is not installed; fail it when servers are required."""
+    try:
+        yield
+    except NotInstalled as reason:
+        (pytest.fail if request.config.getoption("--require-servers") else pytest.skip)(str(reason))
 
 
 redis_url = server_fixture("redis")
@@ -58,6 +67,18 @@ mongodb_url = server_fixture("mongodb")
 mongodb_set_url = server_fixture("mongodb_set")
 dynalite_url = server_fixture("dynalite")
 moto_url = server_fixture("moto")
+
+
+@pytest.fixture
+def nginx(request: pytest.FixtureRequest) -> Generator[Callable[[str], str]]:
+    """A function that starts an nginx with a cache in front of ``host:port``, and returns its URL."""
+    with ExitStack() as running:
+
+        def start(upstream: str) -> str:
+            with unless_missing(request):
+                return running.enter_context(real_servers.nginx(upstream))
+
+        yield start
 
 
 def open_store(request: pytest.FixtureRequest, folder: Path) -> Generator[Store]:

@@ -314,6 +314,38 @@ def moto() -> Generator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+@contextmanager
+def nginx(upstream: str) -> Generator[str]:
+    """Run an nginx that caches what an upstream returns, unless the response forbids it.
+
+    :param upstream: ``host:port`` of the server behind it.
+    """
+    program, port = need("nginx", "apt-get install nginx-light"), free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "nginx.conf")
+        config.write_text(
+            f"""
+            daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr;
+            events {{ }}
+            http {{
+                access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+                proxy_cache_path {folder}/cache keys_zone=pages:1m;
+                server {{
+                    listen 127.0.0.1:{port};
+                    location / {{
+                        proxy_pass http://{upstream};
+                        proxy_cache pages;
+                        proxy_cache_valid 200 1h;
+                        add_header X-Cache-Status $upstream_cache_status;
+                    }}
+                }}
+            }}
+            """
+        )
+        with child([program, "-p", folder, "-c", str(config), "-e", "stderr"], port):
+            yield f"http://127.0.0.1:{port}"
+
+
 class Servers:
     """The servers of one test run, each started once, side by side, and all stopped at the end."""
 
