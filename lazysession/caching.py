@@ -6,6 +6,7 @@ import re
 import time
 
 from flask import Response
+from werkzeug.datastructures import Headers
 
 _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
 _FOR_NETWORKS = ("cdn-cache-control", "surrogate-control")
@@ -19,6 +20,12 @@ def vary_by_cookie(response: Response) -> None:
         response.vary.add("Cookie")
     else:  # what most requests pay for, without the set that parses and writes the header
         response.headers.add("Vary", "Cookie")
+
+
+def varies_by_cookie(headers: Headers) -> bool:
+    """Return whether caches are told that a response depends on the client's cookies, or on anything (``*``)."""
+    names = ",".join(headers.getlist("Vary")).split(",")
+    return any(name.strip().lower() in {"cookie", "*"} for name in names)
 
 
 def is_public(response: Response) -> bool:

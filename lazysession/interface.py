@@ -1,7 +1,7 @@
 """The two doors that Flask knocks on: ``open_session`` before it routes, ``save_session`` when the response is there.
 
 The life of a request: :meth:`LazySessionInterface.open_session` answers a deferred session and does nothing else. If
-nobody uses it, :meth:`~LazySessionInterface.is_null_session` tells Flask that there is nothing to save. The first use
+nobody uses it, :meth:`~LazySessionInterface.save_session` only remembers the response's headers. The first use
 comes back through :meth:`~LazySessionInterface.open_now`, which asks the rules for the mode and the keeper for the
 data. At the end :meth:`~LazySessionInterface.save_session` lets the keeper settle what the request owes.
 """
@@ -24,6 +24,7 @@ from .errors import SessionReadOnly
 from .rules import RuleTable
 from .session import DeferredSession, assign
 from .signals import send, session_opened
+from .streams import LateUses, may_use_session_later
 from .trace import caller, place_of, server_timing
 
 logger = logging.getLogger("lazysession")
@@ -116,6 +117,7 @@ class LazySessionInterface(SessionInterface):
         self.raises_on_skipped_write = raises_on_skipped_write
         self.trace = trace
         self._dropped_at: set[str | None] = set()
+        self._late_uses = LateUses()
         for name in _ANSWERED_BY_WRAPPED:
             if hasattr(self.wrapped, name):  # get_cookie_partitioned came with Flask 3.1
                 setattr(self, name, getattr(self.wrapped, name))
@@ -147,13 +149,8 @@ class LazySessionInterface(SessionInterface):
         return DeferredSession(self, request)
 
     def is_null_session(self, obj: object) -> bool:
-        """Tell Flask that there is nothing to save: true for a deferred session that nobody opened."""
-        if type(obj) is DeferredSession:
-            if obj.lazy_opened is not None:
-                return False
-            obj.__dict__["lazy_passed"] = True  # a write that comes after this is too late
-            return True
-        return self.wrapped.is_null_session(obj)
+        """Return False for every deferred session: Flask passes each response to :meth:`save_session`."""
+        return type(obj) is not DeferredSession and self.wrapped.is_null_session(obj)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Settle what an opened session owes, once; sessions that someone else made go to the wrapped interface."""
@@ -162,6 +159,10 @@ class LazySessionInterface(SessionInterface):
             return
         opened = session.lazy_opened
         if opened is None:
+            # The headers alone: a response may refer to the session, and the request would wait for the collector.
+            session.__dict__["lazy_passed"] = response.headers
+            if type(response.response) is not list and may_use_session_later(response):  # nearly all are lists
+                self._vary_stream(app, session, response)
             return
         if opened.mode is Mode.SKIP:
             self._drop(opened, session.lazy_request)
@@ -193,6 +194,13 @@ class LazySessionInterface(SessionInterface):
         if opened.saves:
             self.keeper.rotate(changed)
 
+    def _vary_stream(self, app: Flask, session: DeferredSession, response: Response) -> None:
+        """Add ``Vary: Cookie``, as the body may use the session when it is too late for headers."""
+        decision = self.rules.mode_of(app, session.lazy_request)
+        session.__dict__["lazy_decision"] = decision  # for that use, which may come without a request context
+        if decision.mode is not Mode.SKIP:
+            vary_by_cookie(response)
+
     # The first use
 
     def open_now(self, session: DeferredSession, *, cleared: bool) -> Opened:
@@ -202,6 +210,8 @@ class LazySessionInterface(SessionInterface):
         started = time.perf_counter() if traced else 0.0
         opened = self._open(app, session, cleared=cleared)
         opened.session.accessed = True
+        if session.lazy_passed is not None and not opened.missing:
+            self._late_uses.note(session.lazy_request, session.lazy_passed)
         if traced:
             duration = (time.perf_counter() - started) * 1000
             assign(session, "lazy_origin", f"opened by {caller()} in {duration:.1f} ms")
@@ -220,8 +230,8 @@ class LazySessionInterface(SessionInterface):
         request = session.lazy_request
         if session.lazy_failure is not None:  # told already; the store is not asked again by the same request
             return self.keeper.open_nothing(app, request)
-        decision = self._mode_of(app, session)
-        if decision is not _OUTSIDE or has_app_context():
+        decision = session.lazy_decision or self._mode_of(app, session)
+        if (decision is not _OUTSIDE and session.lazy_passed is None) or has_app_context():
             return self._open_in(decision, app, request, cleared=cleared)
         with app.app_context():
             return self._open_in(decision, app, request, cleared=cleared)
@@ -245,10 +255,7 @@ class LazySessionInterface(SessionInterface):
             inside = False
         if not inside:
             return _OUTSIDE  # the test client's session_transaction
-        decision = self.rules.mode_of(app, request)
-        if session.lazy_passed and decision.mode is Mode.NORMAL:  # no cookie can follow a refresh of the store
-            return Decision(Mode.PASSIVE, "after the response")
-        return decision
+        return self.rules.mode_of(app, request)
 
     # What nobody may miss
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Request
 from flask.sessions import SessionMixin
+from werkzeug.datastructures import Headers
 
-from .closing import Mode, Opened
+from .closing import Decision, Mode, Opened
 from .errors import SessionReadOnly, SessionUnavailable
 
 _REQUIRED = object()
@@ -67,7 +68,8 @@ class DeferredSession(SessionMixin):
     lazy_failure: SessionUnavailable | None = None
     lazy_closed = False  # saved
     lazy_failed = False  # saving has begun, or failed
-    lazy_passed = False  # Flask was told that there is nothing to save
+    lazy_passed: Headers | None = None  # of the response that was made while the session was not used
+    lazy_decision: Decision | None = None  # decided when a streamed response was made
     lazy_origin = ""
     accessed = False
 
@@ -111,7 +113,7 @@ class DeferredSession(SessionMixin):
         opened = self.lazy_opened or self.lazy_open()
         if not self._lazy_may_write(opened.mode):
             raise SessionReadOnly(f"The session may not be changed here: its mode is {opened.mode} ({opened.rule}).")
-        if self.lazy_closed or self.lazy_passed or self.lazy_failed:
+        if self.lazy_closed or self.lazy_passed is not None or self.lazy_failed:
             self.lazy_opener.note_late_write(self)
         return opened.session
 

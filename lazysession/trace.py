@@ -21,6 +21,14 @@ def caller() -> str:
     return f"{frame.f_globals.get('__name__', '?')}:{frame.f_code.co_name}:{frame.f_lineno}"
 
 
+def in_teardown() -> bool:
+    """Return whether Flask is calling a teardown hook now."""
+    frame: FrameType | None = inspect.currentframe()
+    while frame is not None and frame.f_code.co_name != "do_teardown_request":
+        frame = frame.f_back
+    return frame is not None
+
+
 def place_of(request: Request) -> str:
     """Answer a request's endpoint: its path is the client's, and may hold a secret or the end of a line."""
     return request.endpoint or "unrouted paths"

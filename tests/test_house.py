@@ -25,6 +25,7 @@ ORDER = [
         "cookiechecks",
         "settings",
         "interface",
+        "streams",
         "session",
         "rules",
         "serverside",

@@ -11,7 +11,7 @@ from typing import Any
 import fakeredis
 import msgspec
 import pytest
-from flask import Flask, Response, get_flashed_messages, make_response, session, stream_with_context
+from flask import Flask, Response, get_flashed_messages, make_response, session
 from flask.testing import FlaskClient
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_session.redis import RedisSessionInterface
@@ -795,20 +795,6 @@ def test_the_trace_header_leaves_others(memory_app: MakeApp) -> None:
     told = app.test_client().get("/").headers.getlist("Server-Timing")
     assert told[0] == "db;dur=53"
     assert [each.partition(";")[0] for each in told] == ["db", "session"]
-
-
-def test_a_stream_that_opens_late_does_not_refresh(store: Any, make_app: MakeApp) -> None:
-    """Store and cookie stay together: when no cookie can follow any more, the expiry is not moved."""
-    app = make_app(PERMANENT_SESSION_LIFETIME=1000)
-
-    @app.route("/")
-    def view() -> Any:
-        return stream_with_context(str(session.get("a")) for _ in range(1))
-
-    client = put(store, app, a=1)
-    store.pass_time(app, 31 * 86400 - 400)
-    assert client.get("/").text == "1"
-    assert 395 < store.remaining(app, KEY) <= 400
 
 
 def test_a_lifetime_that_shrank_below_the_throttle(store: Any, make_app: MakeApp) -> None:

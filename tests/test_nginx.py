@@ -84,7 +84,6 @@ def cookie_of(app: Flask, name: str) -> str:
     return f"session={client.get_cookie('session').value}"  # type: ignore[union-attr]
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 3")
 @pytest.mark.parametrize("stream", STREAMS)
 def test_a_streamed_page_is_not_shared(app: Flask, fetch: Fetch, stream: str) -> None:
     """Bob is not served the page that was streamed to Ada, whoever made its generator."""
@@ -114,7 +113,6 @@ def test_what_does_not_use_the_session_is_cached(app: Flask, fetch: Fetch, path:
     assert not any(page.cookie for page in pages)
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 3")
 def test_a_stream_that_does_not_use_the_session(app: Flask, fetch: Fetch) -> None:
     """It is cached for each cookie: whether it would use the session was not known when its headers were sent."""
     ada, bob = cookie_of(app, "Ada"), cookie_of(app, "Bob")

@@ -41,7 +41,6 @@ def logged_in(app: Flask) -> FlaskClient:
 class TestVary:
     """Which responses tell caches that they depend on the cookie."""
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 3")
     @pytest.mark.parametrize("stream", STREAMS)
     def test_every_stream_varies(self, memory_app: MakeApp, stream: str) -> None:
         """Whoever made its generator: its use of the session comes when the headers are sent."""
@@ -52,7 +51,6 @@ class TestVary:
         assert response.headers.getlist("Vary") == ["Cookie"]
         assert "Set-Cookie" not in response.headers
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 3")
     def test_a_stream_that_does_not_use_the_session(self, store: Any, make_app: MakeApp) -> None:
         """It varies all the same, and makes no round trip."""
         app = make_app()
@@ -93,7 +91,6 @@ class TestVary:
         assert response.status_code in {404, 410, 308}
         assert "Vary" not in response.headers
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 3")
     def test_a_wsgi_app_in_a_view_varies(self, memory_app: MakeApp) -> None:
         """What it returns is a stream, unless its length is known."""
         app = memory_app()
@@ -106,7 +103,6 @@ class TestVary:
         assert response.text == "Hello Ada"
         assert response.headers["Vary"] == "Cookie"
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 3")
     def test_the_mode_is_decided_once(self, memory_app: MakeApp) -> None:
         """A rule is asked when a streamed response is made, and not again when its generator uses the session."""
         asked: list[str] = []
@@ -127,14 +123,7 @@ class TestVary:
 class TestRefresh:
     """A use in the middle of a stream is a use, and keeps the session alive."""
 
-    @pytest.mark.parametrize(
-        "path",
-        [
-            pytest.param("generated", marks=pytest.mark.xfail(strict=True, reason="FAULTS 3")),
-            "captured",
-            pytest.param("passthrough", marks=pytest.mark.xfail(strict=True, reason="FAULTS 3")),
-        ],
-    )
+    @pytest.mark.parametrize("path", ["generated", "captured", "passthrough"])
     def test_a_use_in_mid_stream_refreshes(self, store: Any, make_app: MakeApp, path: str) -> None:
         """The expiry in the store moves, by the same round trips as in a view; the cookie keeps its date."""
         app = make_app(PERMANENT_SESSION_LIFETIME=1000)
@@ -149,7 +138,6 @@ class TestRefresh:
         assert "Set-Cookie" not in response.headers
         assert 995 < store.remaining(app, KEY) <= 1000
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 3")
     def test_a_visitor_of_streams_alone_stays_logged_in(self, store: Any, make_app: MakeApp) -> None:
         """Someone who sees a streamed page every three seconds is not logged out after a hundred."""
         app = make_app(PERMANENT_SESSION_LIFETIME=100, LAZYSESSION_REFRESH_THROTTLE=0)
@@ -160,9 +148,7 @@ class TestRefresh:
             assert client.get("/generated").text == "Hello Ada"
             assert 99 < store.remaining(app, KEY) <= 100
 
-    @pytest.mark.parametrize(
-        "stream", ["generated", pytest.param("captured", marks=pytest.mark.xfail(strict=True, reason="FAULTS 3"))]
-    )
+    @pytest.mark.parametrize("stream", ["generated", "captured"])
     def test_a_poll_that_streams_does_not_refresh(self, store: Any, make_app: MakeApp, stream: str) -> None:
         """Its mode holds in mid-stream, also where the generator runs without a request context."""
         app = make_app(PERMANENT_SESSION_LIFETIME=1000, LAZYSESSION_RULES=[("/**", "passive")])
@@ -188,7 +174,6 @@ class TestRefresh:
         client.get("/captured").get_data()
         assert inside == [True]
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 3")
     def test_the_mode_is_that_of_the_page(self, memory_app: MakeApp) -> None:
         """The signal names the mode and the rule that hold for the page."""
         app = memory_app()
@@ -257,7 +242,6 @@ def late_uses(caplog: pytest.LogCaptureFixture) -> list[str]:
 class TestUsesWithoutVary:
     """A first use after a response that does not vary is logged: caches may share what it shows."""
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 3")
     @pytest.mark.parametrize("view", [use_by_passthrough, use_on_close, use_by_own_length])
     def test_logged_once_per_endpoint(
         self, memory_app: MakeApp, caplog: pytest.LogCaptureFixture, view: Callable[[], Response]
@@ -276,7 +260,6 @@ class TestUsesWithoutVary:
         assert "token" not in caplog.text
         assert len(told[0]) < 200
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 3")
     def test_a_thread_that_outlives_the_response(self, memory_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
         """It may feed a page that was sent already."""
         app, started = memory_app(), []
@@ -330,7 +313,6 @@ class TestUsesWithoutVary:
 class TestWhatFlaskIsTold:
     """Flask calls ``save_session`` for every session of ours, and an unused one costs nothing there."""
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 3")
     def test_no_session_is_null(self, memory_app: MakeApp) -> None:
         """A null session is one that cannot be written to."""
         app = memory_app()
