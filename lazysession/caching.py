@@ -58,6 +58,13 @@ def make_private(response: Response) -> None:
         del response.headers[header]
 
 
+def forbid_storing(response: Response) -> None:
+    """Tell every cache to keep no copy of a response."""
+    for header in ["Expires", "Age", "Pragma", "X-Accel-Expires", *_headers_for_networks(response)]:
+        response.headers.pop(header, None)
+    response.headers["Cache-Control"] = "no-store"
+
+
 def _headers_for_networks(response: Response) -> list[str]:
     """Answer the names of headers that networks of caches obey before Cache-Control."""
     return [name for name, _ in response.headers if name.lower().endswith(_FOR_NETWORKS)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from werkzeug.exceptions import ServiceUnavailable
+from collections.abc import Iterable
+
+from werkzeug.exceptions import Conflict, ServiceUnavailable
 
 
 class ConfigurationError(ValueError):
@@ -14,14 +16,32 @@ class SessionReadOnly(RuntimeError):
 
 
 class SessionUnavailable(ServiceUnavailable):
-    """The store failed while the session was opened: 503, and ``__cause__`` is the client's own error.
+    """The store failed while the session was loaded or saved: 503, and ``__cause__`` is the client's own error.
 
-    Raised again, without a cause, when a request that went on all the same changed the session: Flask answers errors
-    that come so late with 500.
+    While it is loaded, it is raised at the first use of the session, in the view. While it is saved, which Flask does
+    after the view, the app's error handlers are called all the same.
     """
 
     description = "The session store is not available."
 
 
-class SessionConflict(RuntimeError):
-    """A change could not be stored beside those of others: too many of them, or CONFLICT forbids to merge."""
+class SessionConflict(Conflict):
+    """A change was refused because another request changed the stored session meanwhile: 409.
+
+    ``str(error)`` is for logs and developers. ``description``, which Flask's default page shows to visitors, names
+    neither keys nor settings.
+
+    :param detail: what could not be stored, why, and what to do.
+    :param keys: the names of the keys that it is about.
+    """
+
+    description = "The session was changed by another request at the same time. Please try again."
+
+    def __init__(self, detail: str, keys: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.detail = detail
+        self.keys = tuple(keys)
+        self.args = (detail, self.keys)  # what a copy or a pickle is made of
+
+    def __str__(self) -> str:
+        return self.detail

@@ -13,6 +13,7 @@ from . import flasksession, registry
 from .backend import Adapter, Backend, Purges
 from .cli import lazysession_commands
 from .errors import ConfigurationError
+from .handling import follow_error_handling
 from .interface import Keeper, LazySessionInterface
 from .rules import RuleTable
 from .serverside import ServerSide
@@ -64,6 +65,7 @@ class LazySession:
         )
         app.session_interface = interface
         app.extensions["lazysession"] = self
+        follow_error_handling(app)
         app.cli.add_command(lazysession_commands)
         _follow_flask_login(app, rotate=settings.rotate_on_login)
 

@@ -14,13 +14,14 @@ import weakref
 from typing import Any, Protocol
 
 from flask import Flask, Request, Response, has_app_context
-from flask import request as current_request
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.local import LocalProxy
 
-from .caching import vary_by_cookie
+from .caching import forbid_storing, vary_by_cookie
 from .closing import Decision, Mode, Opened
 from .errors import SessionReadOnly
+from .failures import is_current
+from .finishing import Finishing
 from .rules import RuleTable
 from .session import DeferredSession, assign
 from .signals import send, session_opened
@@ -108,6 +109,7 @@ class LazySessionInterface(SessionInterface):
         raises_on_skipped_write: bool = False,
         trace: bool | None = None,
     ) -> None:
+        self._finishing = Finishing(keeper)
         self._app = weakref.ref(app)  # the app has the interface; a circle would keep dropped apps until a collection
         self.keeper = keeper
         self.wrapped = keeper.wrapped
@@ -150,19 +152,31 @@ class LazySessionInterface(SessionInterface):
 
     def is_null_session(self, obj: object) -> bool:
         """Return False for every deferred session: Flask passes each response to :meth:`save_session`."""
-        return type(obj) is not DeferredSession and self.wrapped.is_null_session(obj)
+        if type(obj) is DeferredSession:
+            if obj.lazy_opened is not None or obj.lazy_failure is not None:
+                obj.__dict__["lazy_by_flask"] = is_current(obj.lazy_request)
+            return False
+        if isinstance(obj, LocalProxy):  # flask.session itself
+            return self.is_null_session(obj._get_current_object())  # pyright: ignore[reportPrivateUsage]
+        return self.wrapped.is_null_session(obj)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Settle what an opened session owes, once; sessions that someone else made go to the wrapped interface."""
+        if isinstance(session, LocalProxy):  # flask.session itself
+            session = session._get_current_object()  # pyright: ignore[reportPrivateUsage]  # documented by Werkzeug
         if type(session) is not DeferredSession:
             self.wrapped.save_session(app, session, response)
             return
         opened = session.lazy_opened
-        if opened is None:
+        if opened is None and session.lazy_failure is None:
             # The headers alone: a response may refer to the session, and the request would wait for the collector.
             session.__dict__["lazy_passed"] = response.headers
             if type(response.response) is not list and may_use_session_later(response):  # nearly all are lists
                 self._vary_stream(app, session, response)
+            return
+        by_flask = session.__dict__.pop("lazy_by_flask", False)
+        if opened is None or session.lazy_failure is not None:
+            self._finishing.after_failed_load(app, session, response, by_flask)
             return
         if opened.mode is Mode.SKIP:
             self._drop(opened, session.lazy_request)
@@ -170,12 +184,9 @@ class LazySessionInterface(SessionInterface):
         vary_by_cookie(response)
         if session.lazy_origin:
             response.headers.add("Server-Timing", server_timing(f"{session.lazy_origin} {opened.mode}"))
-        if session.lazy_failed:  # Flask saves again for the error's response; a failed write is tried once
-            return
-        attributes = session.__dict__  # the quickest way past __setattr__
-        attributes["lazy_failed"] = True
-        self.keeper.close(app, opened, response)
-        attributes["lazy_failed"], attributes["lazy_closed"] = False, True
+        if opened.missing:
+            forbid_storing(response)
+        self._finishing.save(app, session, opened, response, by_flask)
 
     def regenerate(self, session: SessionMixin) -> None:
         """Give the session a new id, as Flask-Session's method of this name; an empty session gets one too.
@@ -228,7 +239,9 @@ class LazySessionInterface(SessionInterface):
 
     def _open(self, app: Flask, session: DeferredSession, *, cleared: bool) -> Opened:
         request = session.lazy_request
-        if session.lazy_failure is not None:  # told already; the store is not asked again by the same request
+        if session.lazy_failure is not None:  # the store is not asked again by the same request
+            if not session.lazy_handled:
+                raise session.lazy_failure.again()
             return self.keeper.open_nothing(app, request)
         decision = session.lazy_decision or self._mode_of(app, session)
         if (decision is not _OUTSIDE and session.lazy_passed is None) or has_app_context():
@@ -249,11 +262,7 @@ class LazySessionInterface(SessionInterface):
 
     def _mode_of(self, app: Flask, session: DeferredSession) -> Decision:
         request = session.lazy_request
-        try:
-            inside = current_request._get_current_object() is request  # type: ignore[attr-defined]
-        except RuntimeError:
-            inside = False
-        if not inside:
+        if not is_current(request):
             return _OUTSIDE  # the test client's session_transaction
         return self.rules.mode_of(app, request)
 

@@ -14,7 +14,7 @@ from .backend import Backend
 from .closing import Cookie, Decision, Mode, Opened, Owed, Store, decide
 from .codec import Codec
 from .cookies import SessionCookies, SessionIds
-from .errors import SessionReadOnly, SessionUnavailable
+from .errors import SessionConflict, SessionReadOnly, SessionUnavailable
 from .forwarding import Forwarding
 from .lifetimes import Lifetimes
 from .reading import Reading
@@ -152,7 +152,7 @@ class ServerSide:
         """Take the steps that :func:`lazysession.closing.decide` names: first the store, and then the cookie.
 
         :raises SessionReadOnly: for a nested change in mode ``readonly``.
-        :raises SessionConflict: when the change could not be stored beside those of others.
+        :raises SessionConflict, SessionUnavailable: when the change is refused, and when the store fails.
         """
         if not opened.saves:
             self._refuse_lost_change(opened, response)
@@ -173,7 +173,13 @@ class ServerSide:
     def _save(self, app: Flask, opened: Opened, response: Response, owed: Owed, payload: bytes, *, keep: bool) -> None:
         mine = Payload(payload, self.codec.read_back(payload, opened.session))
         lifetime = self.lifetimes.of_write(app, opened)
-        saved = self._saving.save(opened, owed.store, mine, self._items_as_read(opened), lifetime, keep=keep)
+        try:
+            saved = self._saving.save(opened, owed.store, mine, self._items_as_read(opened), lifetime, keep=keep)
+        except SessionConflict:
+            raise
+        except Exception as error:  # whatever the client raises: the contract leaves it the choice
+            logger.error("The session store failed while a session was saved: %s", type(error).__name__)
+            raise SessionUnavailable() from error
         self._settle_cookie(app, opened, response, self._take_over(opened, payload, saved, owed))
         self._tell(app, saved)
 

@@ -12,7 +12,8 @@ from flask.sessions import SessionMixin
 from werkzeug.datastructures import Headers
 
 from .closing import Decision, Mode, Opened
-from .errors import SessionReadOnly, SessionUnavailable
+from .errors import SessionReadOnly
+from .failures import Failures, goes_on_empty
 
 _REQUIRED = object()
 
@@ -50,7 +51,7 @@ def _forward(name: str) -> Callable[..., Any]:
     return method
 
 
-class DeferredSession(SessionMixin):
+class DeferredSession(Failures, SessionMixin):
     """Stands for the session of one request, and opens it at first use.
 
     Everything that depends on the stored data opens it: mapping operations, comparison, ``sid``, ``new``, reading
@@ -65,9 +66,7 @@ class DeferredSession(SessionMixin):
     lazy_opened: Opened | None = None
     lazy_permanent: bool | None = None
     lazy_opening = False
-    lazy_failure: SessionUnavailable | None = None
     lazy_closed = False  # saved
-    lazy_failed = False  # saving has begun, or failed
     lazy_passed: Headers | None = None  # of the response that was made while the session was not used
     lazy_decision: Decision | None = None  # decided when a streamed response was made
     lazy_origin = ""
@@ -80,7 +79,6 @@ class DeferredSession(SessionMixin):
 
     if TYPE_CHECKING:
         lazy_opener: Opener
-        lazy_request: Request
     else:
 
         @property
@@ -131,9 +129,12 @@ class DeferredSession(SessionMixin):
             attributes["lazy_opening"] = True
             try:
                 opened = self.lazy_opener.open_now(self, cleared=cleared)
-            except SessionUnavailable as failure:
-                attributes["lazy_failure"] = failure
+            except SessionReadOnly:  # clear() where the mode forbids it; reading may follow
                 raise
+            except Exception as error:
+                if not goes_on_empty(self, error):
+                    raise
+                opened = self.lazy_opener.open_now(self, cleared=False)
             finally:
                 attributes["lazy_opening"] = False
             self._lazy_apply_permanent(opened)

@@ -62,7 +62,7 @@ class Model:
     def open(self, work: Work) -> None:
         """Read the session that the cookie names, or begin an empty one."""
         work.opened, work.since, cookie = True, self.clock, work.cookie or ""
-        found, note = (None, None) if work.lost else (self.follow(cookie), self.notes.get(cookie))
+        found, note = self.follow(cookie), self.notes.get(cookie)
         if note is not None and note.until > self.clock:
             now = self.records[found].data if found else {}
             held = {key: value for key, value in note.before.items() if at(now, key) == at(note.before, key)}
@@ -77,7 +77,7 @@ class Model:
             work.refreshed = self.refresh(work)
         if note is not None:
             self.keep_short(cookie, refreshed=self.refresh_note(cookie))
-        if work.permanent is not None and not work.lost:
+        if work.permanent is not None:
             work.set_permanent(work.permanent)
 
     def refresh(self, work: Work) -> bool:
@@ -107,9 +107,7 @@ class Model:
 
     def clear(self, work: Work) -> None:
         """Empty the session; first thing in a request, without reading it."""
-        if not work.opened and work.lost:
-            self.open(work)
-        elif not work.opened:
+        if not work.opened:
             work.opened, work.cleared = True, bool(work.cookie)
             work.sid = work.id_sent
             work.moved = True
@@ -124,7 +122,7 @@ class Model:
         :param sid: the id that its session has now.
         """
         empty, unchanged = not has_content(work.mine), same(work.base, work.mine)
-        if not work.opened or work.lost or (work.late and not work.ended and empty and unchanged):
+        if not work.opened or (work.late and not work.ended and empty and unchanged):
             return Owed()
         if work.sid is None and not work.cleared:
             return Owed() if empty else self._told(work.mine, sid, [self._put(sid, work.mine)])

@@ -53,7 +53,7 @@ class Note:
 class Work:
     """One request: what it read, what it has made of that, and what it asked for beside.
 
-    :param lost: the store gave no session, and the view went on without; ``touched`` tells that it wrote to it then.
+    :param lost: the session could not be loaded.
     """
 
     cookie: str | None

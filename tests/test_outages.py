@@ -31,14 +31,14 @@ TABLE: dict[str, tuple[str, ...]] = {
     "Changed": ("503", "503", "503", "503", "200"),
     "Nested value changed": ("503", "503", "503", "503", "200"),
     "New id": ("503", "503", "503", "503", "200"),
-    "First write, no cookie": ("500", "500", "500", "500", "200"),
-    "Cleared, first thing": ("500", "500", "500", "500", "200"),
+    "First write, no cookie": ("503", "503", "503", "503", "200"),
+    "Cleared, first thing": ("503", "503", "503", "503", "200"),
     "Read before the fault": ("200", "200", "200", "200", "200"),
     "Read before the fault, refresh during it": ("200", "200", "200", "200", "200"),
-    "Read before the fault, changed": ("500", "500", "500", "500", "200"),
-    "Read before the fault, nested value changed": ("500", "500", "500", "500", "200"),
-    "Read before the fault, new id": ("500", "500", "500", "500", "200"),
-    "Read before the fault, cleared": ("500", "500", "500", "500", "200"),
+    "Read before the fault, changed": ("503", "503", "503", "503", "200"),
+    "Read before the fault, nested value changed": ("503", "503", "503", "503", "200"),
+    "Read before the fault, new id": ("503", "503", "503", "503", "200"),
+    "Read before the fault, cleared": ("503", "503", "503", "503", "200"),
 }
 #: The requests above that fail while the session is opened, by the value of LAZYSESSION_ON_READ_ERROR.
 READ_ERRORS: dict[str, tuple[str, ...]] = {

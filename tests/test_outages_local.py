@@ -28,9 +28,9 @@ KINDS = {
 }
 #: What the client gets, by store and fault, for each of these kinds.
 TABLE = {
-    ("sqlite", "locked"): ("200", "200", "200", "500", "500"),
-    ("sqlite", "no table"): ("200", "503", "503", "503", "500"),
-    ("files", "no directory"): ("200", "503", "503", "503", "500"),
+    ("sqlite", "locked"): ("200", "200", "200", "503", "503"),
+    ("sqlite", "no table"): ("200", "503", "503", "503", "503"),
+    ("files", "no directory"): ("200", "503", "503", "503", "503"),
 }
 OLD = {"a": 1}
 

@@ -177,7 +177,7 @@ def test_a_write_while_the_app_holds_the_lock(shop: Shop, caplog: pytest.LogCapt
     started = time.monotonic()
     response = client.get("/")
     assert time.monotonic() - started < 3 * SQLITE_BUSY_TIMEOUT / 1000  # SQLAlchemy's own default is 5 s
-    assert response.status_code == 500
+    assert response.status_code == 503
     assert "Set-Cookie" not in response.headers
     assert "a file of their own" in caplog.text
     assert shop.items() == ["first"]
@@ -223,7 +223,7 @@ def test_a_read_transaction_of_the_app(tmp_path: Path, caplog: pytest.LogCapture
         return ""
 
     client = shop.view(view)
-    assert client.get("/").status_code == 500
+    assert client.get("/").status_code == 503
     assert "an open read without WAL" in caplog.text
     with engine.connect() as connection:
         connection.exec_driver_sql("COMMIT")

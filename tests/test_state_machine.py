@@ -165,7 +165,7 @@ def test_a_session_stored_over_a_note(sessions: Sessions, beside: bool) -> None:
 
 @pytest.mark.parametrize("step", ["read", "put", "remove", "rotate", "clear"])
 def test_a_view_goes_on_without_a_store(sessions: Sessions, step: str) -> None:
-    """What it writes then is refused: no answer claims that it was kept."""
+    """Every use raises again, and the response is the 503: no swallowed error is a success."""
     request = sessions.begin("ann", [])
     sessions.fail_to_read(request, done=False, caught=True)
     sessions.use(request, [(step, "b")])

@@ -1,0 +1,146 @@
+"""The end of a request whose session could not be loaded or saved: its response never reports success."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Protocol
+
+from flask import Flask, Response
+from flask import session as current_session
+
+from .caching import forbid_storing, vary_by_cookie
+from .closing import Opened
+from .errors import SessionConflict, SessionUnavailable
+from .failures import Failure
+from .rendering import render
+from .session import DeferredSession
+from .trace import place_of
+
+logger = logging.getLogger("lazysession")
+
+
+class Closes(Protocol):
+    """What is needed of the keeper."""
+
+    def close(self, app: Flask, opened: Opened, response: Response) -> None:
+        """Bring store and response up to date with the session."""
+        ...
+
+
+class Finishing:
+    """Saves sessions; where that fails, or the load had failed, the response becomes an error.
+
+    Only where Flask itself saves (``by_flask``) is the response the one that goes out. The error is raised to all
+    other callers: code of the app that saves by hand, and the test client's ``session_transaction``.
+
+    :param keeper: saves sessions.
+    """
+
+    def __init__(self, keeper: Closes) -> None:
+        self._keeper = keeper
+        self._logged: set[tuple[str | None, str]] = set()
+
+    def save(self, app: Flask, session: DeferredSession, opened: Opened, response: Response, by_flask: bool) -> None:
+        """Save a session, or finish the response of a request that failed to: a failed write is not tried again.
+
+        :raises SessionConflict: when the change was refused and ``by_flask`` is False.
+        :raises SessionUnavailable: when the store failed and ``by_flask`` is False.
+        """
+        if session.lazy_failed:
+            self._after_failed_save(app, session, response, by_flask)
+            return
+        attributes = session.__dict__  # the quickest way past __setattr__
+        attributes["lazy_failed"] = True
+        try:
+            self._keeper.close(app, opened, response)
+        except (SessionConflict, SessionUnavailable) as error:
+            attributes["lazy_save_failure"] = failure = Failure.of(error)
+            if not by_flask:
+                raise
+            if response.status_code < 500:
+                self._replace(app, session, failure, response)
+            self._log_failed_save(session, error, response)
+        except BaseException as error:
+            attributes["lazy_save_failure"] = Failure.of(error)
+            raise
+        else:
+            attributes["lazy_failed"], attributes["lazy_closed"] = False, True
+
+    def _after_failed_save(self, app: Flask, session: DeferredSession, response: Response, by_flask: bool) -> None:
+        failure = session.lazy_save_failure
+        if failure is None:  # it is being saved, and somebody who hears of that saves it again
+            return
+        if not by_flask:
+            raise failure.again()
+        if self._reports_success(session, response):
+            self._replace(app, session, failure, response)
+            self._log_failed_save(session, failure.error, response)
+
+    def after_failed_load(self, app: Flask, session: DeferredSession, response: Response, by_flask: bool) -> None:
+        """Finish the response of a request whose session could not be loaded.
+
+        :raises Exception: the error of the load, when ``by_flask`` is False and Flask has not handled one.
+        """
+        failure = session.lazy_failure
+        if failure is None or not (by_flask or session.lazy_handled):
+            raise AssertionError if failure is None else failure.again()
+        vary_by_cookie(response)
+        forbid_storing(response)
+        if by_flask and self._reports_success(session, response):
+            self._replace(app, session, failure, response)
+            self._log(
+                session,
+                "caught",
+                "The response of %s was replaced by a %d, as its session could not be loaded (%s) and the error was "
+                "caught. Let it pass, or register an error handler.",
+                response.status_code,
+                _client_error(failure.error),
+            )
+        if session.lazy_opened is not None and session.lazy_opened.session.modified:
+            self._log(
+                session,
+                "lost",
+                "A change of the session by %s was not saved: the session could not be loaded. Do not write to it in "
+                "error handlers and functions for after_request.",
+            )
+
+    def _reports_success(self, session: DeferredSession, response: Response) -> bool:
+        """Return whether a response is under 400 and not what the app's own error handler made of the failure."""
+        return response.status_code < 400 and not session.lazy_answered
+
+    def _replace(self, app: Flask, session: DeferredSession, failure: Failure, response: Response) -> None:
+        session.__dict__["lazy_handled"] = session.__dict__["lazy_answered"] = True
+        render(app, failure.again(), response)
+
+    def _log_failed_save(self, session: DeferredSession, error: Exception, response: Response) -> None:
+        if isinstance(error, SessionConflict):
+            text, what = "A change of the session by %s was refused with a %d. %s", error.detail
+        else:
+            text, what = "A change of the session by %s was not saved, which is a %d: %s.", _client_error(error)
+        self._log(session, type(error).__name__, text, response.status_code, what)
+
+    def _log(self, session: DeferredSession, kind: str, text: str, *values: object) -> None:
+        endpoint = session.lazy_request.endpoint
+        if (endpoint, kind) not in self._logged:
+            self._logged.add((endpoint, kind))
+            logger.warning(f"{text} Logged once per endpoint.", place_of(session.lazy_request), *values)
+
+
+def _client_error(error: Exception) -> str:
+    return type(error.__cause__ or error).__name__
+
+
+def note_handled(error: object) -> None:
+    """Note that Flask handles an exception of the current request; its session then is empty if its load has failed."""
+    try:
+        current: Any = current_session._get_current_object()  # type: ignore[attr-defined]  # documented by Werkzeug
+    except Exception:  # no request, or one that failed before it had a session
+        return
+    if type(current) is not DeferredSession:
+        return
+    attributes = current.__dict__
+    attributes["lazy_handled"] = True
+    if any(
+        failure is not None and failure.error is error for failure in (current.lazy_failure, current.lazy_save_failure)
+    ):
+        attributes["lazy_answered"] = True

@@ -1,0 +1,39 @@
+"""Hearing of the exceptions that Flask handles: the methods that do it are wrapped on the app."""
+
+from __future__ import annotations
+
+import weakref
+from functools import wraps
+from typing import Any
+
+from flask import Flask
+
+from .finishing import note_handled
+
+#: Flask calls the first for what a view or a function before it raises, the second for what nobody handles.
+_METHODS = ("handle_user_exception", "handle_exception")
+
+
+def follow_error_handling(app: Flask) -> None:
+    """Note in each request that Flask handles an exception of it, before it does."""
+    for name in _METHODS:
+        setattr(app, name, _noting(app, name))
+
+
+def _noting(app: Flask, name: str) -> Any:
+    """Return a method that notes its call; any, as Flask's main branch has one more parameter.
+
+    The app has it, so it holds no reference to the app: one that is dropped shall go without a collection.
+    """
+    on_class: Any = getattr(type(app), name)
+    on_app: Any = app.__dict__.get(name)  # set by another extension, which may hold what it likes
+    reference = weakref.ref(app)
+
+    @wraps(on_class)
+    def handle(*arguments: Any, **named: Any) -> Any:
+        note_handled((*arguments, *named.values())[-1] if arguments or named else None)
+        if on_app is not None:
+            return on_app(*arguments, **named)
+        return getattr(type(reference()), name)(reference(), *arguments, **named)
+
+    return handle
