@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -186,13 +186,7 @@ def examples(counts: Counter[str]) -> list[str]:
     return [f"{number} {name}" for name, number in counts.most_common() if name.startswith("torn: ")]
 
 
-def red(names: Iterable[str]) -> list[Any]:
-    """Return all programs, with a mark at those that are torn today."""
-    mark = pytest.mark.xfail(strict=True, reason="FAULTS 1")
-    return [pytest.param(name, marks=mark) if name in names else name for name in PROGRAMS]
-
-
-@pytest.mark.parametrize("program", red([name for name in PROGRAMS if name != "Flask-Principal"]))
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_merge(server: Child, shared: tuple[str, str], program: str, tries: int) -> None:
     """With default settings no try is torn; a request whose change cannot be merged gets a 409."""
     counts = race_on(server, shared, program, tries)
@@ -200,7 +194,7 @@ def test_merge(server: Child, shared: tuple[str, str], program: str, tries: int)
     assert counts["other status"] == 0
 
 
-@pytest.mark.parametrize("program", red(["forgot, code rotates", "second factor", "one-time code, otp rotates"]))
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_overwrite(server: Child, shared: tuple[str, str], program: str, tries: int) -> None:
     """With CONFLICT "overwrite" no try is torn, and no request is refused."""
     counts = race_on(server, shared, program, max(tries // 10, LEAST), LAZYSESSION_CONFLICT="overwrite")
