@@ -453,8 +453,8 @@ class TestOutages:
         assert "Set-Cookie" not in response.headers
         assert attempts == ["read"]
 
-    def test_no_success_is_claimed(self, memory_app: MakeApp) -> None:
-        """A view that catches the failure is not answered with 200, whether it goes on to change the session or not."""
+    def test_no_success_is_claimed_for_a_lost_change(self, memory_app: MakeApp) -> None:
+        """A view that swallows the failure is not answered with 200, whether it then changes the session or not."""
         app = memory_app()
         app.testing = False
         client = app.test_client()
