@@ -157,8 +157,9 @@ class TestTheErrors:
         assert raised == [TypeError, SessionReadOnly]
 
     @pytest.mark.parametrize("changes", ["beside a change", "after the end", "in a rotation"])
-    def test_a_receiver_that_raises(self, app: Flask, changes: str, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_receiver_that_raises(self, memory_app: MakeApp, changes: str, caplog: pytest.LogCaptureFixture) -> None:
         """What it raises is logged, and the session is stored, or its end stands, as without it."""
+        app = memory_app()
         heard: list[str] = []
 
         def receiver(_app: Flask, **_: Any) -> None:
