@@ -12,6 +12,7 @@ from .backend import Problem
 from .cookiechecks import find_cookie_problems
 from .errors import ConfigurationError
 from .interface import LazySessionInterface
+from .rules import NOT_SKIPPED, RuleTable
 from .serverside import ServerSide
 from .settings import PREFIX, Settings
 from .wrapped import Wrapped
@@ -56,6 +57,7 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
         yield from _problems_of_choices(settings)
     elif isinstance(interface.keeper, Wrapped):
         yield from _problems_of_idle_settings(app, interface.keeper.wrapped)
+    yield from _problems_of_static_files(app, interface.rules)
     if settings.trace and not app.debug:
         yield Problem(
             "note",
@@ -182,6 +184,23 @@ def _problems_of_choices(settings: Settings) -> Iterator[Problem]:
             f"Leave {PREFIX}CONFLICT out: changes of different keys are then merged.",
             "conflict-overwrite",
         )
+
+
+def _problems_of_static_files(app: Flask, rules: RuleTable) -> Iterator[Problem]:
+    """Name the static routes that are not skipped, except those of which a rule of the app's own says so."""
+    for route in sorted(app.url_map.iter_rules(), key=lambda route: route.endpoint):
+        try:
+            reason = rules.mode_of_route(app, route, "GET").reason
+        except Exception:  # noqa: S112 - a callable rule may ask for what only a real request has
+            continue
+        if reason.startswith(NOT_SKIPPED):
+            yield Problem(
+                "note",
+                f"Requests to {route.endpoint} do not skip the session: {reason.removeprefix(NOT_SKIPPED)}.",
+                f"Nothing, where that guards the files; otherwise put ('endpoint:{route.endpoint}', 'skip') in "
+                f"{PREFIX}RULES.",
+                "static-not-skipped",
+            )
 
 
 def _problems_of_idle_settings(app: Flask, wrapped: SessionInterface) -> Iterator[Problem]:

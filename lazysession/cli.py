@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import click
-from flask import Flask, Request, current_app
+from flask import Flask, current_app
 from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
@@ -160,22 +160,17 @@ def _route_rows(app: Flask, rules: RuleTable) -> Iterable[tuple[str, ...]]:
 
 
 def _decide_route(app: Flask, rules: RuleTable, route: Rule, method: str) -> Decision:
-    """Decide for a route, with its variable parts taken as they are written (``/item/<id>``)."""
-    path = route.rule if route.rule.startswith("/") else "/"
-    with app.test_request_context(path, method=method) as context:
-        context.request.url_rule = route
-        context.request.routing_exception = None
-        return _mode_of(app, rules, context.request)
+    return _decision_of(lambda: rules.mode_of_route(app, route, method))
 
 
 def _decide_path(app: Flask, rules: RuleTable, path: str, method: str) -> tuple[str | None, Decision]:
     with app.test_request_context(path, method=method) as context:  # which matches the route
-        return context.request.endpoint, _mode_of(app, rules, context.request)
+        return context.request.endpoint, _decision_of(lambda: rules.mode_of(app, context.request))
 
 
-def _mode_of(app: Flask, rules: RuleTable, request: Request) -> Decision:
+def _decision_of(decide: Callable[[], Decision]) -> Decision:
     try:
-        return rules.mode_of(app, request)
+        return decide()
     except Exception as error:  # a callable rule may ask for what only a real request has
         return Decision(Mode.NORMAL, f"a rule cannot tell without a real request ({type(error).__name__})")
 

@@ -25,6 +25,7 @@ from .finishing import Finishing
 from .rules import RuleTable
 from .session import DeferredSession, assign
 from .signals import send, session_opened
+from .skipping import Skipping
 from .streams import LateUses, may_use_session_later
 from .trace import caller, place_of, server_timing
 
@@ -118,8 +119,8 @@ class LazySessionInterface(SessionInterface):
         self.transient_keys = transient_keys
         self.raises_on_skipped_write = raises_on_skipped_write
         self.trace = trace
-        self._dropped_at: set[str | None] = set()
         self._late_uses = LateUses()
+        self._skipping = Skipping(rules)
         for name in _ANSWERED_BY_WRAPPED:
             if hasattr(self.wrapped, name):  # get_cookie_partitioned came with Flask 3.1
                 setattr(self, name, getattr(self.wrapped, name))
@@ -178,12 +179,12 @@ class LazySessionInterface(SessionInterface):
         if opened is None or session.lazy_failure is not None:
             self._finishing.after_failed_load(app, session, response, by_flask)
             return
-        if opened.mode is Mode.SKIP:
-            self._drop(opened, session.lazy_request)
-            return
-        vary_by_cookie(response)
         if session.lazy_origin:
             response.headers.add("Server-Timing", server_timing(f"{session.lazy_origin} {opened.mode}"))
+        if opened.mode is Mode.SKIP:
+            self._skipping.finish(session.lazy_request, opened, response, self.get_cookie_name(app))
+            return
+        vary_by_cookie(response)
         if opened.missing:
             forbid_storing(response)
         self._finishing.save(app, session, opened, response, by_flask)
@@ -274,14 +275,3 @@ class LazySessionInterface(SessionInterface):
             "The session is changed after the response of %s was made; the change is lost.",
             place_of(session.lazy_request),
         )
-
-    def _drop(self, opened: Opened, request: Request) -> None:
-        changed = opened.session or opened.session.modified  # what is not there may have been removed
-        if changed and request.endpoint not in self._dropped_at:
-            self._dropped_at.add(request.endpoint)
-            logger.warning(
-                "A change of the session was dropped: requests to %s skip it (%s); a rule in LAZYSESSION_RULES with "
-                "mode 'normal' takes them back. Said once for each endpoint.",
-                place_of(request),
-                opened.rule,
-            )

@@ -11,9 +11,11 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar, Union
 
 from flask import Flask, Request
+from werkzeug.routing import Rule as Route
 
 from .closing import Decision, Mode
 from .errors import ConfigurationError
+from .staticfiles import is_static_route, reason_against_request, reason_against_route
 
 #: A path glob, ``endpoint:``/``blueprint:``/``method:`` and a name, a compiled regex, or a callable of the request.
 Pattern = Union[str, "re.Pattern[str]", Callable[[Request], bool]]
@@ -21,7 +23,12 @@ Matcher = Callable[[Request], bool]
 View = TypeVar("View", bound=Callable[..., Any])
 
 _VIEW_MODE = "_lazysession_mode"
-_STATIC = Decision(Mode.SKIP, "static files")
+#: The reason of a mode that ``@session_mode`` gave.
+AT_THE_VIEW = "@session_mode"
+#: What static files get where nothing speaks against it.
+STATIC = Decision(Mode.SKIP, "static files")
+#: How the reasons begin that speak against it.
+NOT_SKIPPED = f"{STATIC.reason}, but "
 _DEFAULT = Decision(Mode.NORMAL, "default")
 #: Of how many places a table remembers what its rules say, and how long they may be: clients choose the paths.
 PLACES = 1_000
@@ -151,24 +158,52 @@ class RuleTable:
     """The ordered table of one app.
 
     :param rules: the first that matches decides.
-    :param skip_static: after the rules, the static routes of the app and of its blueprints get mode ``skip``.
+    :param skip_static: after the rules, the static routes of the app and of its blueprints get mode ``skip``, where
+        that is safe (:mod:`lazysession.staticfiles`).
     """
 
     def __init__(self, rules: Iterable[Rule], *, skip_static: bool) -> None:
         self.rules = tuple(rules)
         self.skip_static = skip_static
         self._known: dict[tuple[str, str | None, str], tuple[Rule, ...]] = {}
+        self._taken_back: set[str] = set()
 
-    def mode_of(self, app: Flask, request: Request) -> Decision:
-        """Answer the mode of a request as far as it is known: before routing only path and method rules can match."""
+    def mode_of_route(self, app: Flask, route: Route, method: str) -> Decision:
+        """Return the mode of a route, with its variable parts taken as they are written (``/item/<id>``).
+
+        A single request may get another one: because of what stands in their place, or of a file that does not exist.
+        """
+        with app.test_request_context(route.rule if route.rule.startswith("/") else "/", method=method) as context:
+            context.request.url_rule = route
+            context.request.routing_exception = None
+            return self.mode_of(app, context.request, of_route=True)
+
+    def mode_of(self, app: Flask, request: Request, *, of_route: bool = False) -> Decision:
+        """Answer the mode of a request as far as it is known: before routing only path and method rules can match.
+
+        :param of_route: the request stands for all those to its route: whether its file exists does not count.
+        """
         endpoint = request.endpoint
         mode = view_mode(app.view_functions.get(endpoint) if endpoint else None, request.method)
         if mode is not None:
-            return Decision(mode, "@session_mode")
+            return Decision(mode, AT_THE_VIEW)
         for rule in self._candidates(request, endpoint) if self.rules else ():
             if not rule.asks or rule.matches(request):
                 return Decision(rule.mode, rule.source)
-        return _STATIC if self.skip_static and is_static(app, endpoint) else _DEFAULT
+        if endpoint is None or not self.skip_static or not is_static_route(app, endpoint):
+            return _DEFAULT
+        reason = self._reason_against_skipping(app, request, endpoint, of_route=of_route)
+        return STATIC if reason is None else Decision(Mode.NORMAL, NOT_SKIPPED + reason)
+
+    def take_back(self, endpoint: str) -> None:
+        """Skip the static files of an endpoint no more, in this process."""
+        self._taken_back.add(endpoint)
+
+    def _reason_against_skipping(self, app: Flask, request: Request, endpoint: str, *, of_route: bool) -> str | None:
+        reason = reason_against_route(app, endpoint)
+        if reason is None and endpoint in self._taken_back:
+            return "a visitor was turned away"
+        return reason if reason is not None or of_route else reason_against_request(app, request)
 
     def _candidates(self, request: Request, endpoint: str | None) -> tuple[Rule, ...]:
         """Answer the rules that may decide: the first that matches, and the callables in front of it."""
@@ -212,15 +247,6 @@ def view_mode(view: Callable[..., Any] | None, method: str) -> Mode | None:
         if isinstance(mode, Mode):
             return mode
     return None
-
-
-def is_static(app: Flask, endpoint: str | None) -> bool:
-    """Tell whether an endpoint serves the static files of the app or of one of its blueprints."""
-    if endpoint is None or not endpoint.endswith("static"):
-        return False
-    owner, _, name = endpoint.rpartition(".")
-    scaffold = app.blueprints.get(owner) if owner else app
-    return name == "static" and scaffold is not None and scaffold.has_static_folder
 
 
 def _matches_everything(rule: Rule) -> bool:

@@ -24,6 +24,7 @@ from lazysession.backend import Problem
 @pytest.fixture
 def app(tmp_path: Path) -> Flask:
     """An app with a route for each way to get a mode."""
+    (tmp_path / "site.css").touch()
     app = Flask("shop", static_folder=str(tmp_path), static_url_path="/static")
     app.config["SECRET_KEY"] = "key"
     app.config["LAZYSESSION_RULES"] = [("/static/private/**", "normal"), ("method:POST", "normal")]

@@ -1,0 +1,85 @@
+"""The end of a skipped request that used its session: what must not reach the browser, and what is logged."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Request, Response
+
+from .closing import Opened
+from .cookies import cookie_value
+from .rules import AT_THE_VIEW, STATIC, RuleTable
+from .trace import names, place_of
+
+logger = logging.getLogger("lazysession")
+
+#: What a guard answers to a visitor whom it does not know.
+_TURNED_AWAY = frozenset({301, 302, 303, 307, 308, 401, 403})
+
+
+class Skipping:
+    """Ends skipped requests that used their session, which is empty for them.
+
+    :param rules: the table of the app, which is told of static files that a guard needs the session for.
+    """
+
+    def __init__(self, rules: RuleTable) -> None:
+        self._rules = rules
+        self._logged: set[tuple[str, str | None]] = set()
+
+    def finish(self, request: Request, opened: Opened, response: Response, cookie_name: str) -> None:
+        """Remove the cookies of the response, and log what the empty session may have led to.
+
+        :param cookie_name: the name of the session cookie.
+        """
+        if opened.session or opened.session.modified:  # what is not there may have been removed
+            keys = names(opened.keys.changed)
+            self._log(
+                "A change of the session was dropped: requests to %s skip it (%s). Keys: %s.", request, opened, keys
+            )
+        self._remove_cookies(request, opened, response)
+        if response.status_code in _TURNED_AWAY and cookie_value(request, cookie_name):
+            self._note_turned_away(request, opened, response.status_code)
+
+    def _remove_cookies(self, request: Request, opened: Opened, response: Response) -> None:
+        """Remove every cookie, as it may have been made of what is in the session.
+
+        A page sends the cookie csrf=1 and stores 1 in the session. A stylesheet's hook sees an empty session and sends
+        csrf=2: the browser would send csrf=2 with the next form, and the app would refuse it.
+        """
+        cookies = response.headers.getlist("Set-Cookie")
+        if cookies:
+            response.headers.remove("Set-Cookie")
+            sent = ", ".join(dict.fromkeys(cookie.partition("=")[0].strip() for cookie in cookies))
+            self._log("Cookies were not sent: requests to %s skip the session (%s). Names: %s.", request, opened, sent)
+
+    def _note_turned_away(self, request: Request, opened: Opened, status: int) -> None:
+        """Skip static files no more where a guard may have missed the session; a rule of the app's own stands."""
+        skip = "skip the session"
+        if opened.rule == STATIC.reason and request.endpoint is not None:
+            self._rules.take_back(request.endpoint)
+            skip = "no longer skip the session in this process"
+        self._log(f"Requests to %s {skip} (%s): one with a session cookie got %s.", request, opened, str(status))
+
+    def _log(self, message: str, request: Request, opened: Opened, *details: str) -> None:
+        """Log a message once per endpoint, with the way out."""
+        if (message, request.endpoint) not in self._logged:
+            self._logged.add((message, request.endpoint))
+            logger.warning(
+                f"{message} %s Logged once per endpoint.",
+                place_of(request),
+                opened.rule,
+                *details,
+                way_out(opened.rule, request.endpoint),
+            )
+
+
+def way_out(rule: str, endpoint: str | None) -> str:
+    """Return what makes requests to an endpoint use their session, for logs.
+
+    :param rule: what decided that they skip it.
+    """
+    if rule == AT_THE_VIEW:
+        return "To use it, take @session_mode off the view."
+    taking_back = "a rule with mode 'normal'" if endpoint is None else f"('endpoint:{endpoint}', 'normal')"
+    return f"To use it, put {taking_back} first in LAZYSESSION_RULES."
