@@ -33,10 +33,8 @@ class Skipping:
         :param cookie_name: the name of the session cookie.
         """
         if opened.session or opened.session.modified:  # what is not there may have been removed
-            keys = names(opened.keys.changed)
-            self._log(
-                "A change of the session was dropped: requests to %s skip it (%s). Keys: %s.", request, opened, keys
-            )
+            message = "A change of the session was dropped: requests to %s skip it (%s). Keys: %s."
+            self._log(message, request, opened, names(opened.keys.changed) or "unknown")
         self._remove_cookies(request, opened, response)
         if response.status_code in _TURNED_AWAY and cookie_value(request, cookie_name):
             self._note_turned_away(request, opened, response.status_code)

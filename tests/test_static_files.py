@@ -809,7 +809,7 @@ def test_dropped_changes_are_logged_with_the_way_out(
     client = app.test_client()
     assert [status(client), status(client, "/static/shop.css")] == [200, 200]
     assert logged(caplog) == [
-        "A change of the session was dropped: requests to static skip it (static files). To use it, put "
+        "A change of the session was dropped: requests to static skip it (static files). Keys: 'count'. To use it, put "
         "('endpoint:static', 'normal') first in LAZYSESSION_RULES. Logged once per endpoint."
     ]
 
