@@ -32,17 +32,17 @@ class Finishing:
 
     Only where Flask itself saves (``by_flask``) is the response the one that goes out. The error is raised to all
     other callers: code of the app that saves by hand, and the test client's ``session_transaction``.
-
-    :param keeper: saves sessions.
     """
 
-    def __init__(self, keeper: Closes) -> None:
-        self._keeper = keeper
+    def __init__(self) -> None:
         self._logged: set[tuple[str | None, str]] = set()
 
-    def save(self, app: Flask, session: DeferredSession, opened: Opened, response: Response, by_flask: bool) -> None:
+    def save(
+        self, keeper: Closes, app: Flask, session: DeferredSession, opened: Opened, response: Response, by_flask: bool
+    ) -> None:
         """Save a session, or finish the response of a request that failed to: a failed write is not tried again.
 
+        :param keeper: saves it.
         :raises SessionConflict: when the change was refused and ``by_flask`` is False.
         :raises SessionUnavailable: when the store failed and ``by_flask`` is False.
         """
@@ -52,13 +52,13 @@ class Finishing:
         attributes = session.__dict__  # the quickest way past __setattr__
         attributes["lazy_failed"] = True
         try:
-            self._keeper.close(app, opened, response)
+            keeper.close(app, opened, response)
         except (SessionConflict, SessionUnavailable) as error:
             attributes["lazy_save_failure"] = failure = Failure.of(error)
             if not by_flask:
                 raise
             if response.status_code < 500:
-                self._replace(app, session, failure, response)
+                render(app, failure.again(), response)
             self._log_failed_save(session, error, response)
         except BaseException as error:
             attributes["lazy_save_failure"] = Failure.of(error)
@@ -73,7 +73,7 @@ class Finishing:
         if not by_flask:
             raise failure.again()
         if self._reports_success(session, response):
-            self._replace(app, session, failure, response)
+            render(app, failure.again(), response)
             self._log_failed_save(session, failure.error, response)
 
     def after_failed_load(self, app: Flask, session: DeferredSession, response: Response, by_flask: bool) -> None:
@@ -87,7 +87,7 @@ class Finishing:
         vary_by_cookie(response)
         forbid_storing(response)
         if by_flask and self._reports_success(session, response):
-            self._replace(app, session, failure, response)
+            render(app, failure.again(), response)
             self._log(
                 session,
                 "caught",
@@ -107,10 +107,6 @@ class Finishing:
     def _reports_success(self, session: DeferredSession, response: Response) -> bool:
         """Return whether a response is under 400 and not what the app's own error handler made of the failure."""
         return response.status_code < 400 and not session.lazy_answered
-
-    def _replace(self, app: Flask, session: DeferredSession, failure: Failure, response: Response) -> None:
-        session.__dict__["lazy_handled"] = session.__dict__["lazy_answered"] = True
-        render(app, failure.again(), response)
 
     def _log_failed_save(self, session: DeferredSession, error: Exception, response: Response) -> None:
         if isinstance(error, SessionConflict):

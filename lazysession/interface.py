@@ -110,7 +110,7 @@ class LazySessionInterface(SessionInterface):
         raises_on_skipped_write: bool = False,
         trace: bool | None = None,
     ) -> None:
-        self._finishing = Finishing(keeper)
+        self._finishing = Finishing()
         self._app = weakref.ref(app)  # the app has the interface; a circle would keep dropped apps until a collection
         self.keeper = keeper
         self.wrapped = keeper.wrapped
@@ -187,7 +187,7 @@ class LazySessionInterface(SessionInterface):
         vary_by_cookie(response)
         if opened.missing:
             forbid_storing(response)
-        self._finishing.save(app, session, opened, response, by_flask)
+        self._finishing.save(self.keeper, app, session, opened, response, by_flask)
 
     def regenerate(self, session: SessionMixin) -> None:
         """Give the session a new id, as Flask-Session's method of this name; an empty session gets one too.

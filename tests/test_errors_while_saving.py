@@ -39,6 +39,7 @@ from lazysession import (
     session_mode,
     session_write_dropped,
 )
+from lazysession.rendering import render
 
 MakeApp = Callable[..., Flask]
 View = Callable[[], Any]
@@ -417,6 +418,14 @@ class TestTheResponseAtHand:
         add_refused(app)
         assert visitor(app).get("/", buffered=True).text == "busy"
         assert ends == ["end"]
+
+    def test_rendering_alone(self, app: Flask) -> None:
+        """Whoever calls it, what it makes is for one visitor."""
+        response = Response("secret")
+        with app.test_request_context():
+            render(app, SessionConflict("refused"), response)
+        assert response.status_code == 409
+        assert_is_for_nobody_else(response)
 
     def test_an_error_of_the_app_stays(self, app: Flask) -> None:
         """A 500 says already that the request failed, and is not hidden by a handler of the other error."""

@@ -540,6 +540,13 @@ class TestTheApp:
         assert app.test_client().get("/").text == "theirs"
         assert [type(error) for error in calls] == [ZeroDivisionError]
 
+    def test_an_extension_that_replaces_it(self, app: Flask) -> None:
+        """One that comes later and does not call what was there: its error page may use the session all the same."""
+        app.handle_user_exception = lambda e: (f"theirs {session.get('user')}", 503)  # type: ignore[method-assign]
+        app.add_url_rule("/", view_func=lambda: look() or "all is well")
+        response = down(app, user="Ada")[0].get("/")
+        assert (response.status_code, response.text) == (503, "theirs None")
+
     def test_a_class_of_the_app(self) -> None:
         """A method that a subclass overrides is called, also one that is changed later."""
 

@@ -339,8 +339,8 @@ def test_skip_drops_writes(store: Any, in_mode: Callable[..., Any], caplog: pyte
     assert "Vary" not in response.headers
     assert "Set-Cookie" not in response.headers
     assert [record.getMessage() for record in caplog.records if record.name == "lazysession"] == [
-        f"A change of the session was dropped: requests to {endpoint} skip it (@session_mode). Keys: {keys}. To use it, "
-        "take @session_mode off the view. Logged once per endpoint."
+        f"A change of the session was dropped: requests to {endpoint} skip it (@session_mode). Keys: {keys}. To use "
+        "it, take @session_mode off the view. Logged once per endpoint."
         for endpoint, keys in (("write", "'a'"), ("clear", "unknown"))
     ]
 
