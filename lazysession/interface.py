@@ -23,7 +23,7 @@ from .errors import SessionReadOnly
 from .failures import is_current
 from .finishing import Finishing
 from .rules import RuleTable
-from .session import DeferredSession, assign
+from .session import LOADED_UNDER, DeferredSession, assign
 from .signals import send, session_opened
 from .skipping import Skipping
 from .streams import LateUses, may_use_session_later
@@ -154,7 +154,7 @@ class LazySessionInterface(SessionInterface):
     def is_null_session(self, obj: object) -> bool:
         """Return False for every deferred session: Flask passes each response to :meth:`save_session`."""
         if type(obj) is DeferredSession:
-            if obj.lazy_opened is not None or obj.lazy_failure is not None:
+            if LOADED_UNDER in obj.__dict__:
                 obj.__dict__["lazy_by_flask"] = is_current(obj.lazy_request)
             return False
         if isinstance(obj, LocalProxy):  # flask.session itself
@@ -163,22 +163,34 @@ class LazySessionInterface(SessionInterface):
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Settle what an opened session owes, once; sessions that someone else made go to the wrapped interface."""
-        if isinstance(session, LocalProxy):  # flask.session itself
-            session = session._get_current_object()  # pyright: ignore[reportPrivateUsage]  # documented by Werkzeug
         if type(session) is not DeferredSession:
-            self.wrapped.save_session(app, session, response)
-            return
-        opened = session.lazy_opened
-        if opened is None and session.lazy_failure is None:
+            self._save_other(app, session, response)
+        elif LOADED_UNDER not in session.__dict__ or not self._finish_used(app, session, response):
             # The headers alone: a response may refer to the session, and the request would wait for the collector.
             session.__dict__["lazy_passed"] = response.headers
             if type(response.response) is not list and may_use_session_later(response):  # nearly all are lists
                 self._vary_stream(app, session, response)
-            return
-        by_flask = session.__dict__.pop("lazy_by_flask", False)
-        if opened is None or session.lazy_failure is not None:
+
+    def _save_other(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        if isinstance(session, LocalProxy):  # flask.session itself
+            self.save_session(app, session._get_current_object(), response)  # pyright: ignore[reportPrivateUsage]
+        else:
+            self.wrapped.save_session(app, session, response)
+
+    def _finish_used(self, app: Flask, session: DeferredSession, response: Response) -> bool:
+        """Save a session, and return whether there is one: a first use that its mode forbids loads nothing."""
+        opened, by_flask = session.lazy_opened, session.__dict__.pop("lazy_by_flask", False)
+        if session.lazy_failure is not None:
             self._finishing.after_failed_load(app, session, response, by_flask)
-            return
+        elif opened is None:
+            return False
+        else:
+            self._finish_loaded(app, session, opened, response, by_flask)
+        return True
+
+    def _finish_loaded(
+        self, app: Flask, session: DeferredSession, opened: Opened, response: Response, by_flask: bool
+    ) -> None:
         if session.lazy_origin:
             response.headers.add("Server-Timing", server_timing(f"{session.lazy_origin} {opened.mode}"))
         if opened.mode is Mode.SKIP:

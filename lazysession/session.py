@@ -16,6 +16,8 @@ from .errors import SessionReadOnly
 from .failures import Failures, goes_on_empty
 
 _REQUIRED = object()
+#: The attribute for the lock of the load: a session that has it was used.
+LOADED_UNDER = "lazy_lock"
 
 
 class Opener(Protocol):
@@ -121,7 +123,7 @@ class DeferredSession(Failures, SessionMixin):
     def lazy_open(self, *, cleared: bool = False) -> Opened:
         """Open the session, once; whoever comes second waits and shares it."""
         attributes = self.__dict__
-        with attributes.setdefault("lazy_lock", RLock()):  # setdefault is atomic: threads get the same lock
+        with attributes.setdefault(LOADED_UNDER, RLock()):  # setdefault is atomic: threads get the same lock
             if self.lazy_opened is not None:
                 return self.lazy_opened
             if self.lazy_opening:

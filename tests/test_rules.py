@@ -446,3 +446,20 @@ def test_unused_requests_ask_no_rule(memory_app: MakeApp) -> None:
     assert asked == []
     client.get("/read")
     assert asked == ["/read"]
+
+
+def test_a_clear_that_is_forbidden(make_app: MakeApp, store: Any) -> None:
+    """A view that catches the refusal of its first use goes on: nothing was loaded, and nothing is to be saved."""
+    app = make_app()
+
+    @app.get("/catch")
+    @session_mode("readonly")
+    def catch() -> str:
+        with pytest.raises(SessionReadOnly):
+            session.clear()
+        return "done"
+
+    client = client_with_session(store, app)
+    with store.counted() as trips:
+        response = client.get("/catch")
+    assert (response.status_code, response.text, trips) == (200, "done", [])
