@@ -155,7 +155,7 @@ class LazySessionInterface(SessionInterface):
         """Return False for every deferred session: Flask passes each response to :meth:`save_session`."""
         if type(obj) is DeferredSession:
             if LOADED_UNDER in obj.__dict__:
-                obj.__dict__["lazy_by_flask"] = is_current(obj.lazy_request)
+                obj.__dict__["lazy_by_flask"] = True
             return False
         if isinstance(obj, LocalProxy):  # flask.session itself
             return self.is_null_session(obj._get_current_object())  # pyright: ignore[reportPrivateUsage]
@@ -181,11 +181,11 @@ class LazySessionInterface(SessionInterface):
         """Save a session, and return whether there is one: a first use that its mode forbids loads nothing."""
         opened, by_flask = session.lazy_opened, session.__dict__.pop("lazy_by_flask", False)
         if session.lazy_failure is not None:
-            self._finishing.after_failed_load(app, session, response, by_flask)
+            self._finishing.after_failed_load(app, session, response, by_flask and is_current(session.lazy_request))
         elif opened is None:
             return False
         else:
-            self._finish_loaded(app, session, opened, response, by_flask)
+            self._finish_loaded(app, session, opened, response, by_flask and opened.rule != _OUTSIDE.reason)
         return True
 
     def _finish_loaded(

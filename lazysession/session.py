@@ -218,7 +218,9 @@ class DeferredSession(Failures, SessionMixin):
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.lazy_write()[key] = value
-        self._lazy_use().keys.changed.add(key)
+        opened = self.lazy_opened
+        if opened is not None:  # as after every write; without the call, for what most requests that write do
+            opened.keys.changed.add(key)
 
     def __delitem__(self, key: str) -> None:
         if self._lazy_is_transient(key):

@@ -184,12 +184,11 @@ class Saving:
 
     def _change(self, save: _Save, lifetime: float | None, *, empty: bool) -> Saved:
         """Replace the record, or delete it where the session is empty; change a rotated session where it is now."""
-        key, loaded = self._ids.key(save.opened.sid or ""), save.opened.payload or b""
-        merge = _Merge(self._codec, self._merging, save.change)
-        wanted_for = merge.unless(loaded, None if empty else save.mine.raw)
+        key = self._ids.key(save.opened.sid or "")
+        wanted = _Wanted(self._codec, self._merging, save, None if empty else save.mine.raw)
         try:
-            stored = self._swap(key, loaded, wanted_for, self._writer(key, lifetime))
-            return Saved(stored, contested=merge.contested)
+            stored = self._swap(key, save.opened.payload or b"", wanted, self._writer(key, lifetime))
+            return Saved(stored, contested=wanted.contested)
         except RotatedAway as away:
             note = away.note
         return self._change_rotated(save, note)
@@ -214,9 +213,8 @@ class Saving:
 
     def _retire(self, save: _Save, new: _NewRecord) -> Saved:
         opened: Any = save.opened
-        old, loaded = self._ids.key(opened.sid or ""), opened.payload or b""
-        merge = _Merge(self._codec, self._merging, save.change)
-        wanted_for = merge.unless(loaded, save.mine.raw)
+        old = self._ids.key(opened.sid or "")
+        wanted_for = _Wanted(self._codec, self._merging, save, save.mine.raw)
 
         def write(wanted: bytes | None, expected: bytes) -> Replaced:
             if wanted is None:
@@ -226,13 +224,13 @@ class Saving:
             return _unless_done(self._backend.replace(old, note, NOTE_LIFETIME, expected), note)
 
         try:
-            stored = self._swap(old, loaded, wanted_for, write)
+            stored = self._swap(old, opened.payload or b"", wanted_for, write)
         except RotatedAway as away:
             note = away.note
         else:
             if stored is None:
                 new.remove()
-            return Saved(stored, contested=merge.contested)
+            return Saved(stored, contested=wanted_for.contested)
         return self._rotate_late(save, note, new)
 
     def _end(self, opened: Opened) -> float | None:
@@ -269,10 +267,9 @@ class Saving:
 
     def _change_rotated(self, save: _Save, note: Note) -> Saved:
         """Make a late request's change to the session under its new id."""
-        change, strict = save.late_change(note), not save.opened.late
-        merge = _Merge(self._codec, self._merging, change, late=True, strict=strict)
-        self._swap_rotated(note, lambda stored: merge.into(stored, stored))
-        return Saved(save.mine.raw, here=False, contested=merge.contested, lost=merge.contested)
+        wanted = _Wanted(self._codec, self._merging, save, save.mine.raw, note)
+        self._swap_rotated(note, wanted)
+        return Saved(save.mine.raw, here=False, contested=wanted.contested, lost=wanted.contested)
 
     def _swap_rotated(self, note: Note, wanted_for: WantedFor) -> None:
         for _ in range(ROTATIONS):
@@ -337,39 +334,35 @@ class Saving:
         return rotated
 
 
-class _Merge:
-    """Merges one request's change with whatever another request has stored, and knows what came of it.
+class _Wanted:
+    """What a request wants stored in the place of a payload: its session, or that merged with what is stored.
 
-    :param late: as for :meth:`Merging.merge`.
-    :param strict: the same, for the first time; what is stored after that, the request has not loaded.
+    :param mine: what it wants while the payload is there that was loaded; None where the session is empty.
+    :param note: where the rotated session is, for a late request, which is always merged.
     """
 
     def __init__(
-        self, codec: Codec, merging: Merging, change: Change, *, late: bool = False, strict: bool = True
+        self, codec: Codec, merging: Merging, save: _Save, mine: bytes | None, note: Note | None = None
     ) -> None:
-        self._codec, self._merging, self._change = codec, merging, change
-        self._late, self._strict = late, strict
+        self._codec, self._merging, self._save, self._mine = codec, merging, save, mine
+        self._note = note
+        #: With CONFLICT ``raise``, a late request is not refused for what it has loaded, but for what comes after.
+        self._strict = note is None or not save.opened.late
         self.contested: tuple[str, ...] = ()
 
-    def unless(self, loaded: bytes, mine: bytes | None) -> WantedFor:
-        """Return what to store: the session as it is while the payload is there that was loaded, else both merged."""
-
-        def wanted_for(stored: bytes) -> bytes | None:
+    def __call__(self, stored: bytes) -> bytes | None:
+        if self._note is None and stored == self._save.opened.payload:
             self.contested = ()
-            return mine if stored == loaded else self.into(stored, mine)
+            return self._mine
+        items = self._codec.decode(stored)
+        if items is None:  # nothing to merge with
+            return self._mine if self._note is None else stored
+        return self._merged(stored, items)
 
-        return wanted_for
-
-    def into(self, stored: bytes, otherwise: bytes | None) -> bytes | None:
-        """Return what to store in the place of a payload; None for nothing.
-
-        :param otherwise: the same where the payload holds no session.
-        :raises SessionConflict: when the change is refused.
-        """
-        items, strict, self._strict = self._codec.decode(stored), self._strict, True
-        if items is None:
-            return otherwise
-        merged = self._merging.merge(self._change, items, late=self._late, strict=strict)
+    def _merged(self, stored: bytes, items: dict[str, Any]) -> bytes | None:
+        late, strict, self._strict = self._note is not None, self._strict, True
+        change = self._save.change if self._note is None else self._save.late_change(self._note)
+        merged = self._merging.merge(change, items, late=late, strict=strict)
         if isinstance(merged, Refused):
             raise SessionConflict(merged.explain(), merged.keys)
         self.contested = merged.contested
