@@ -5,14 +5,18 @@ After that, and in functions for after_request and teardown, the session is an e
 
 from __future__ import annotations
 
-import inspect
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flask import Flask, Request, Response, after_this_request
+from flask import Request, Response, after_this_request
 from flask import request as current_request
+from werkzeug.datastructures import Headers
 
 from .errors import SessionUnavailable
+from .trace import is_called_from
+
+#: What runs functions for after_request and teardown.
+_HOOKS = ("process_response", "do_teardown_request", "do_teardown_appcontext")
 
 
 class Failure(NamedTuple):
@@ -50,6 +54,8 @@ class Failures:
     lazy_handled = False
     #: The app's error handlers were asked for the response to the failure.
     lazy_answered = False
+    #: The headers of the response that was made the response to the failure.
+    lazy_rendered: Headers | None = None
     if TYPE_CHECKING:
         lazy_request: Request
 
@@ -61,7 +67,7 @@ def goes_on_empty(session: Failures, error: Exception) -> bool:
         attributes["lazy_failure"] = Failure.of(error)
         if is_current(session.lazy_request):
             after_this_request(_handled_by(attributes))
-    if not session.lazy_handled and _is_in_hook():
+    if not session.lazy_handled and is_called_from(*_HOOKS):
         attributes["lazy_handled"] = True
     return session.lazy_handled
 
@@ -83,20 +89,3 @@ def _handled_by(attributes: dict[str, Any]) -> Any:
         return response
 
     return mark
-
-
-_HOOKS = {
-    inspect.unwrap(method).__code__
-    for method in (Flask.process_response, Flask.do_teardown_request, Flask.do_teardown_appcontext)
-}
-_REQUEST = inspect.unwrap(Flask.wsgi_app).__code__
-
-
-def _is_in_hook() -> bool:
-    """Return whether a function for after_request or teardown is running; asked only where a load has failed."""
-    frame: FrameType | None = inspect.currentframe()
-    while frame is not None and frame.f_code is not _REQUEST:
-        if frame.f_code in _HOOKS:
-            return True
-        frame = frame.f_back
-    return False

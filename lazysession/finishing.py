@@ -58,13 +58,15 @@ class Finishing:
             if not by_flask:
                 raise
             if response.status_code < 500:
-                render(app, failure.again(), response)
+                self._render(app, session, failure, response)
+            else:
+                self._remove_cookies(session, response)
             self._log_failed_save(session, error, response)
         except BaseException as error:
             attributes["lazy_save_failure"] = Failure.of(error)
             raise
         else:
-            attributes["lazy_failed"], attributes["lazy_closed"] = False, True
+            attributes["lazy_failed"], attributes["lazy_closed"] = False, by_flask
 
     def _after_failed_save(self, app: Flask, session: DeferredSession, response: Response, by_flask: bool) -> None:
         failure = session.lazy_save_failure
@@ -73,7 +75,7 @@ class Finishing:
         if not by_flask:
             raise failure.again()
         if self._reports_success(session, response):
-            render(app, failure.again(), response)
+            self._render(app, session, failure, response)
             self._log_failed_save(session, failure.error, response)
 
     def after_failed_load(self, app: Flask, session: DeferredSession, response: Response, by_flask: bool) -> None:
@@ -86,8 +88,9 @@ class Finishing:
             raise AssertionError if failure is None else failure.again()
         vary_by_cookie(response)
         forbid_storing(response)
+        self._remove_cookies(session, response)
         if by_flask and self._reports_success(session, response):
-            render(app, failure.again(), response)
+            self._render(app, session, failure, response)
             self._log(
                 session,
                 "caught",
@@ -106,7 +109,22 @@ class Finishing:
 
     def _reports_success(self, session: DeferredSession, response: Response) -> bool:
         """Return whether a response is under 400 and not what the app's own error handler made of the failure."""
-        return response.status_code < 400 and not session.lazy_answered
+        is_rendered = response.headers is session.lazy_rendered
+        return response.status_code < 400 and not session.lazy_answered and not is_rendered
+
+    def _render(self, app: Flask, session: DeferredSession, failure: Failure, response: Response) -> None:
+        render(app, failure.again(), response)
+        attributes = session.__dict__
+        # An error handler may have returned a redirect: that stands for this response alone.
+        attributes["lazy_answered"], attributes["lazy_rendered"] = False, response.headers
+
+    def _remove_cookies(self, session: DeferredSession, response: Response) -> None:
+        """Remove the cookies of a response whose session was empty, or not saved: they may have been made of it."""
+        if response.headers is not session.lazy_rendered and response.headers.getlist("Set-Cookie"):
+            response.headers.remove("Set-Cookie")
+            self._log(
+                session, "cookies", "Cookies of the response of %s were not sent: its session was not loaded or saved."
+            )
 
     def _log_failed_save(self, session: DeferredSession, error: Exception, response: Response) -> None:
         if isinstance(error, SessionConflict):

@@ -6,7 +6,7 @@ import weakref
 from functools import wraps
 from typing import Any
 
-from flask import Flask
+from flask import Flask, got_request_exception
 
 from .finishing import note_handled
 
@@ -18,6 +18,12 @@ def follow_error_handling(app: Flask) -> None:
     """Note in each request that Flask handles an exception of it, before it does."""
     for name in _METHODS:
         setattr(app, name, _noting(app, name))
+    got_request_exception.connect(_note_signal, app)
+
+
+def _note_signal(_app: Flask, exception: object = None, **_: object) -> None:
+    """Note what an extension handles that has replaced these methods later, as Flask-RESTful does."""
+    note_handled(exception)
 
 
 def _noting(app: Flask, name: str) -> Any:

@@ -23,11 +23,11 @@ from .errors import SessionReadOnly
 from .failures import is_current
 from .finishing import Finishing
 from .rules import RuleTable
-from .session import LOADED_UNDER, DeferredSession, assign
+from .session import LOADED_UNDER, DeferredSession, assign, has_own_ways
 from .signals import send, session_opened
 from .skipping import Skipping
 from .streams import LateUses, may_use_session_later
-from .trace import caller, place_of, server_timing
+from .trace import caller, is_called_from, place_of, server_timing
 
 logger = logging.getLogger("lazysession")
 
@@ -119,6 +119,8 @@ class LazySessionInterface(SessionInterface):
         self.transient_keys = transient_keys
         self.raises_on_skipped_write = raises_on_skipped_write
         self.trace = trace
+        self._session_class: type[SessionMixin] | None = None
+        self._has_own_ways = False
         self._late_uses = LateUses()
         self._skipping = Skipping(rules)
         for name in _ANSWERED_BY_WRAPPED:
@@ -154,8 +156,6 @@ class LazySessionInterface(SessionInterface):
     def is_null_session(self, obj: object) -> bool:
         """Return False for every deferred session: Flask passes each response to :meth:`save_session`."""
         if type(obj) is DeferredSession:
-            if LOADED_UNDER in obj.__dict__:
-                obj.__dict__["lazy_by_flask"] = True
             return False
         if isinstance(obj, LocalProxy):  # flask.session itself
             return self.is_null_session(obj._get_current_object())  # pyright: ignore[reportPrivateUsage]
@@ -179,13 +179,13 @@ class LazySessionInterface(SessionInterface):
 
     def _finish_used(self, app: Flask, session: DeferredSession, response: Response) -> bool:
         """Save a session, and return whether there is one: a first use that its mode forbids loads nothing."""
-        opened, by_flask = session.lazy_opened, session.__dict__.pop("lazy_by_flask", False)
+        opened, by_flask = session.lazy_opened, is_called_from("process_response")
         if session.lazy_failure is not None:
-            self._finishing.after_failed_load(app, session, response, by_flask and is_current(session.lazy_request))
+            self._finishing.after_failed_load(app, session, response, by_flask)
         elif opened is None:
             return False
         else:
-            self._finish_loaded(app, session, opened, response, by_flask and opened.rule != _OUTSIDE.reason)
+            self._finish_loaded(app, session, opened, response, by_flask)
         return True
 
     def _finish_loaded(
@@ -234,6 +234,11 @@ class LazySessionInterface(SessionInterface):
         started = time.perf_counter() if traced else 0.0
         opened = self._open(app, session, cleared=cleared)
         opened.session.accessed = True
+        session_class = type(opened.session)
+        if session_class is not self._session_class:  # an app may set another one at any time
+            self._session_class, self._has_own_ways = session_class, has_own_ways(session_class)
+        if self._has_own_ways:
+            opened.keys.note_read_all()
         if session.lazy_passed is not None and not opened.missing:
             self._late_uses.note(session.lazy_request, session.lazy_passed)
         if traced:
@@ -283,6 +288,8 @@ class LazySessionInterface(SessionInterface):
 
     def note_late_write(self, session: DeferredSession) -> None:
         """Log a write that comes after the session was saved: it is lost, and Flask does not say so."""
+        if session.lazy_passed is not None and is_called_from("dispatch_request"):
+            return  # the view has called save_session by hand; Flask will save the session
         logger.warning(
             "The session is changed after the response of %s was made; the change is lost.",
             place_of(session.lazy_request),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import Any
 
 from flask import Flask, Response
@@ -10,6 +11,8 @@ from flask import request as current_request
 from flask.ctx import AppContext
 
 from .caching import forbid_storing, vary_by_cookie
+
+logger = logging.getLogger("lazysession")
 
 #: Headers that are about the body or the success of the old response, or let caches keep it.
 _GO_WITH_THE_BODY = frozenset(
@@ -84,7 +87,10 @@ def _context(app: Flask) -> AppContext:
 def _take_body(response: Response, rendered: Response) -> None:
     close = getattr(response.response, "close", None)
     if close is not None:
-        close()
+        try:
+            close()
+        except Exception:  # whatever the body of an app raises; the error that is shown is another one
+            logger.exception("The body of a response could not be closed.")
     response.status = rendered.status
     response.response = rendered.response
     response.direct_passthrough = rendered.direct_passthrough

@@ -18,7 +18,7 @@ from .errors import SessionConflict, SessionReadOnly, SessionUnavailable
 from .forwarding import Forwarding
 from .lifetimes import Lifetimes
 from .reading import Reading
-from .records.merging import CREATED, KeyUse, Merging, different_keys
+from .records.merging import CREATED, Merging, different_keys
 from .records.saving import Payload, Saved, Saving
 from .signals import send, session_conflict, session_write_dropped
 from .trace import Once, names, this_place
@@ -176,12 +176,22 @@ class ServerSide:
         try:
             saved = self._saving.save(opened, owed.store, mine, self._items_as_read(opened), lifetime, keep=keep)
         except SessionConflict:
+            self._show_as_loaded(opened)
             raise
         except Exception as error:  # whatever the client raises: the contract leaves it the choice
+            self._show_as_loaded(opened)
             logger.error("The session store failed while a session was saved: %s", type(error).__name__)
             raise SessionUnavailable() from error
         self._settle_cookie(app, opened, response, self._take_over(opened, payload, saved, owed))
         self._tell(app, saved)
+
+    def _show_as_loaded(self, opened: Opened) -> None:
+        """Make a session that was not saved what it was: an error page must not show a change that was refused."""
+        items = {} if opened.payload is None else self.codec.decode(opened.payload) or {}
+        items.pop(CREATED, None)
+        replace_items(opened.session, items, self.codec.same)
+        if opened.sid is not None:
+            opened.session.sid = opened.sid  # type: ignore[attr-defined]
 
     def _tell(self, app: Flask, saved: Saved) -> None:
         """Log and signal what became of a change beside those of other requests, now that everything is stored."""
@@ -195,7 +205,7 @@ class ServerSide:
 
     def _log_dropped(self, keys: tuple[str, ...], reason: str) -> None:
         place = this_place()
-        if self._dropped.first(place):
+        if self._dropped.first(f"{place}: {reason}"):
             logger.warning(
                 "A change of the session by %s was dropped (%s): %s. Logged once per endpoint.",
                 place,
@@ -247,14 +257,15 @@ class ServerSide:
     def _take_over(self, opened: Opened, payload: bytes, saved: Saved, owed: Owed) -> Owed:
         """Make the stored session the one that was read, in case that it is saved again; return what is still to do."""
         opened.refreshed = opened.cleared = opened.ended = False
-        opened.keys, opened.items = KeyUse(), None
+        opened.keys, opened.items = opened.keys.after_save(), None
         if not saved.here:
             opened.payload = payload
             return Owed(owed.store, Cookie.KEEP)
         opened.late, stored = False, saved.payload
         if stored is not None and stored != payload:
-            replace_items(opened.session, self.codec.decode(stored) or {})
-            opened.session.pop(CREATED, None)
+            items = self.codec.decode(stored) or {}
+            items.pop(CREATED, None)
+            replace_items(opened.session, items, self.codec.same)
         opened.sid, opened.payload = (None, None) if stored is None else (_id(opened.session), stored)
         if stored is None:
             self.rotate(opened.session)  # it has ended: what is written from now on is another session
@@ -314,11 +325,14 @@ class ServerSide:
         return self.clock()
 
 
-def replace_items(session: SessionMixin, data: Mapping[str, Any]) -> None:
-    """Give a session other items."""
-    for key in [key for key in session if key not in data]:
+def replace_items(session: SessionMixin, items: Mapping[str, Any], same: Callable[[Any, Any], bool]) -> None:
+    """Give a session other items, in their order; a value that is the same stays the object that a view may hold."""
+    values = {
+        key: session[key] if key in session and same(session[key], value) else value for key, value in items.items()
+    }
+    for key in list(session):
         del session[key]
-    session.update(data)
+    session.update(values)
 
 
 def _id(session: SessionMixin) -> str:

@@ -258,7 +258,7 @@ class DeferredSession(Failures, SessionMixin):
         """
         value = default
         if key in self:
-            value = self.lazy_write().pop(key)
+            value = self.lazy_write().pop(key, default)  # another thread may have been quicker
         elif key not in self.lazy_opener.transient_keys:
             self.lazy_note_removal()
         if self.lazy_opened is not None:
@@ -344,6 +344,27 @@ assign = object.__setattr__  # past DeferredSession.__setattr__
 def _belongs_to_class(session: SessionMixin, name: str) -> bool:
     """Return whether an attribute is a method or property of the session class, which may read and change any key."""
     return name not in vars(session) and hasattr(type(session), name)
+
+
+_KNOWN_PACKAGES = frozenset({"flask", "flask_session", "werkzeug", "collections", "builtins"})
+_WAYS = frozenset(
+    {
+        *("__init__", "__new__", "__getattr__", "__getattribute__", "__getitem__", "__setitem__", "__delitem__"),
+        *("__contains__", "__iter__", "__len__", "__bool__", "__eq__", "get", "pop", "popitem", "setdefault"),
+        *("update", "clear", "keys", "values", "items", "copy"),
+    }
+)
+
+
+def has_own_ways(session_class: type[SessionMixin]) -> bool:
+    """Return whether a session class of an app's own reads or changes its items in ways that only it knows.
+
+    The keys that it reads are then not known one by one: all of them count as read.
+    """
+    return any(
+        base.__module__.partition(".")[0] not in _KNOWN_PACKAGES and not _WAYS.isdisjoint(vars(base))
+        for base in session_class.__mro__
+    )
 
 
 def says_permanent(session: SessionMixin, value: bool) -> bool:

@@ -15,6 +15,8 @@ logger = logging.getLogger("lazysession")
 
 #: What a guard answers to a visitor whom it does not know.
 _TURNED_AWAY = frozenset({301, 302, 303, 307, 308, 401, 403})
+#: The same for static files, which are there: a guard may answer 404.
+_TURNED_AWAY_FROM_FILES = _TURNED_AWAY | {404, 410}
 
 
 class Skipping:
@@ -36,7 +38,8 @@ class Skipping:
             message = "A change of the session was dropped: requests to %s skip it (%s). Keys: %s."
             self._log(message, request, opened, names(opened.keys.changed) or "unknown")
         self._remove_cookies(request, opened, response)
-        if response.status_code in _TURNED_AWAY and cookie_value(request, cookie_name):
+        turned_away = _TURNED_AWAY_FROM_FILES if opened.rule == STATIC.reason else _TURNED_AWAY
+        if response.status_code in turned_away and cookie_value(request, cookie_name):
             self._note_turned_away(request, opened, response.status_code)
 
     def _remove_cookies(self, request: Request, opened: Opened, response: Response) -> None:

@@ -9,7 +9,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.wsgi import ClosingIterator
 
 from .caching import varies_by_cookie
-from .trace import in_teardown, place_of
+from .trace import is_called_from, place_of
 
 logger = logging.getLogger("lazysession")
 
@@ -40,7 +40,10 @@ class LateUses:
 
         :param headers: those of the response that was made before.
         """
-        if request.endpoint in self._told or varies_by_cookie(headers) or in_teardown():
+        if request.endpoint in self._told or varies_by_cookie(headers):
+            return
+        # In a view: it has called save_session by hand, and its response is still to be made.
+        if is_called_from("do_teardown_request", "dispatch_request"):
             return
         self._told.add(request.endpoint)
         logger.warning(

@@ -21,12 +21,18 @@ def caller() -> str:
     return f"{frame.f_globals.get('__name__', '?')}:{frame.f_code.co_name}:{frame.f_lineno}"
 
 
-def in_teardown() -> bool:
-    """Return whether Flask is calling a teardown hook now."""
+def is_called_from(*methods: str) -> bool:
+    """Return whether a method of Flask's that has one of these names is running, and has called what asks.
+
+    An app may override such a method. A function of the app's own that has its name counts as well; nothing depends on
+    that but the moment at which an error is shown.
+    """
     frame: FrameType | None = inspect.currentframe()
-    while frame is not None and frame.f_code.co_name != "do_teardown_request":
+    while frame is not None and frame.f_code.co_name != "wsgi_app":
+        if frame.f_code.co_name in methods:
+            return True
         frame = frame.f_back
-    return frame is not None
+    return False
 
 
 def place_of(request: Request) -> str:
@@ -52,7 +58,7 @@ class Once:
         self._places: set[str] = set()
 
     def first(self, place: str) -> bool:
-        """Return whether this is the first time for an endpoint."""
+        """Return whether this is the first time for an endpoint, or an endpoint and a reason."""
         if place in self._places:
             return False
         self._places.add(place)

@@ -177,7 +177,7 @@ class Model:
         others = work.others(record.data, self._hidden(work))
         changed_too = others | ({MARK} if at(record.data, MARK) != at(work.base or {}, MARK) else set())
         contested = tuple(key for key in patch if key in changed_too and at(record.data, key) != at(work.mine, key))
-        mine = set(patch) - {MARK}
+        mine = work.effective(others)
         if mine - others and (set(contested) - {MARK} or any(map(work.depends_on, others))):
             return Owed(refused=True)
         data = dict(record.data)
@@ -213,7 +213,8 @@ class Model:
         own, create = work.differences(), self._put(sid, work.mine)
         led_to = self.follow(work.sid)
         if led_to is not None:
-            others, mine = work.others(self.records[led_to].data, self._hidden(work)), work.patch().keys() - {MARK}
+            others = work.others(self.records[led_to].data, self._hidden(work))
+            mine = work.effective(others)
             if mine and any(map(work.depends_on, others - mine)):
                 return Owed([create, self._remove(sid)], refused=True)
         held = {key: value for key, value in work.mine.items() if key in own or key == MARK}

@@ -123,13 +123,18 @@ class Work:
         base = self.base or {}
         return {key for key in {**base, **now} if at(base, key) != at(now, key)}.union(hidden) - {MARK}
 
+    def effective(self, others: Iterable[str]) -> set[str]:
+        """Return the keys whose values this request changed, or put in the place of another request's."""
+        return (self.differences().keys() | (self.written & set(others))) - {MARK}
+
     def is_refused(self, now: Data) -> bool:
         """Return whether the request must not be saved beside what is stored now."""
-        mine, others = set(self.patch()) - {MARK}, self.others(now)
+        others = self.others(now)
+        mine = self.effective(others)
         known = {key for key in others if self.depends_on(key)}
         if not mine or not known:
             return False
-        return bool(known - mine) or not (len(mine) == 1 or others <= mine)
+        return bool(known - mine) or not (len(mine) == 1 or others <= mine)  # here a single key always adds up
 
 
 @dataclass

@@ -75,6 +75,36 @@ def test_a_counter_stands() -> None:
     assert merge({"n": 1}, {"n": 2}, {"n": 5, "x": 1}, used) == Merged({"n": 2, "x": 1}, ("n",))
 
 
+@pytest.mark.parametrize(
+    ("before", "mine", "theirs"), [("sent", "verified", "new"), (False, True, None), (1, True, 2), (1, "1", 2)]
+)
+def test_a_single_state_does_not_stand(before: Any, mine: Any, theirs: Any) -> None:
+    """Rule 3: a code that became "verified" is no counter: it is refused beside the account of a new code."""
+    used = keys(["otp"], ["otp"])
+    base, now = {"user": "mallory", "otp": before}, {"user": "bob", "otp": theirs}
+    assert merge(base, {**base, "otp": mine}, now, used) == Refused(("otp",))
+    assert merge(base, {**base, "otp": mine}, {**base, "otp": theirs}, used) == Merged({**base, "otp": mine}, ("otp",))
+    assert merge(base, {**base, "otp": theirs}, now, used) == Merged(now, ())
+
+
+@pytest.mark.parametrize(("before", "mine", "theirs"), [(1, 2, 2.5), ([1], [1, 2], [1, 3]), ({}, {"a": 1}, {"b": 1})])
+def test_a_single_sum_stands(before: Any, mine: Any, theirs: Any) -> None:
+    """Rule 3: numbers and collections, also where one side has none yet, and a removal."""
+    used = keys(["n"], ["n"])
+    assert merge({"n": before}, {"n": mine}, {"n": theirs, "x": 1}, used) == Merged({"n": mine, "x": 1}, ("n",))
+    assert merge({}, {"n": mine}, {"n": theirs, "x": 1}, used) == Merged({"n": mine, "x": 1}, ("n",))
+    assert merge({"n": before}, {}, {"n": theirs, "x": 1}, used) == Merged({"x": 1}, ("n",))
+
+
+def test_what_changes_nothing_is_no_change() -> None:
+    """Rule 1: an equal value that was assigned, and an absent key that was popped, where nothing else changed them."""
+    base = {"_flashes": ["hello"], "identity": "ada", "user": 1}
+    used = keys(["user", "next"], ["identity", "next", "_flashes"])
+    assert merge(base, {"identity": "ada", "user": 1}, {**base, "user": 2}, used) == Merged(
+        {"identity": "ada", "user": 2}, ()
+    )
+
+
 def test_nothing_changed_is_never_refused() -> None:
     """Rule 1: a page that shows messages stores their removal, whatever it read."""
     base = {"_flashes": ["hello"], "user": 1}
@@ -167,6 +197,9 @@ def test_overwrite() -> None:
     assert overwriting.merge(change, {"a": 1, "b": 3}) == Merged({"a": 2, "b": 1}, ())
     assert overwriting.merge(change, {"a": 1, "b": 3}, late=True) == Merged({"a": 1, "b": 3}, ("a",))
     assert overwriting.merge(change, {"a": 1, "b": 1}, late=True) == Merged({"a": 2, "b": 1}, ())
+    flash = Change({"a": 1}, {"a": 1, "_flashes": []}, keys((), ["_flashes"]))
+    late = Merging(SAME, "overwrite", frozenset({"_flashes"})).merge(flash, {"a": 2}, late=True)
+    assert late == Merged({"a": 2, "_flashes": []}, ())
 
 
 # Values
@@ -315,8 +348,8 @@ def test_a_method_of_the_session_class(memory_app: MakeApp) -> None:
     assert used_by(app, lambda: session.is_admin()).was_read("anything")  # type: ignore[attr-defined]
 
 
-def test_a_save_begins_anew(memory_app: MakeApp) -> None:
-    """After a save, what was read and changed before it says nothing of the next one."""
+def test_what_was_known_before_a_save(memory_app: MakeApp) -> None:
+    """What a request read and changed before a save by hand is what it knows: the next save may depend on it."""
     app = memory_app()
 
     def save() -> None:
@@ -324,4 +357,4 @@ def test_a_save_begins_anew(memory_app: MakeApp) -> None:
         app.session_interface.save_session(app, session._get_current_object(), app.response_class())  # type: ignore[attr-defined]
 
     used = used_by(app, save)
-    assert (used.read, used.changed) == (set(), set())
+    assert (used.read, used.changed) == ({"a", "c"}, set())

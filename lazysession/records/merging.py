@@ -12,11 +12,12 @@ So a session notes which keys were read and which were changed (:class:`KeyUse`)
 is not so any more is refused. With R for the keys that the request read before it changed them, W for those that it
 changed, and T for those that are stored otherwise than they were loaded:
 
-1. W is empty: there is nothing to refuse.
+1. W is empty: there is nothing to refuse. (An equal value that was assigned counts only beside another request's.)
 2. A key of R and T that is not in W: refused. Above, ``reset_for``.
-3. A key of R, T and W: the request's value stands where the key is all of W (a counter: one of two counts is lost), or
-   where T lies within W (the result is this request's whole session). Otherwise refused: a one-time code that was
-   popped must not verify the account that a new code belongs to.
+3. A key of R, T and W: the request's value stands where T lies within W (the result is this request's whole session),
+   or where the key is all of W and adds up (a counter, a cart, a removal: one of two counts is lost). Otherwise
+   refused: a one-time code that was popped, or is now ``"verified"``, must not verify the account that a new code is
+   for.
 4. Everything else is merged: W over T.
 
 A **late request** is one whose id was rotated away. It never overwrites what the rotated session holds otherwise: an
@@ -74,6 +75,14 @@ class KeyUse:
             self.emptiness = True
         elif self.changed.isdisjoint(session):
             self.note_read_all()
+
+    def after_save(self) -> KeyUse:
+        """Return what to go on with after a save: what was known before it may be out of date at the next one."""
+        later = KeyUse()
+        later.read = self.read | self.changed
+        if self._all_but:
+            later.note_read_all()
+        return later
 
     def was_read(self, key: object) -> bool:
         """Return whether a key was read before it was changed."""
@@ -150,12 +159,12 @@ class Merging(NamedTuple):
             after its rotation: that alone is no conflict.
         """
         sets = self._compare(change, stored)
-        if self.conflict == "overwrite":
-            whole = stored if late and sets.wanted and sets.others else change.after
+        if self.conflict == "overwrite" and (sets.wanted or not late):
+            whole = stored if late and sets.others else change.after
             return Merged(dict(whole), _sorted(sets.wanted) if whole is stored else ())
         if strict and self._is_refused_strictly(sets):
             return Refused(_sorted(sets.others), strictly=True)
-        refused = _refused_late(sets) if late else _refused(sets)
+        refused = _refused_late(sets) if late else _refused(sets, self._adds_up(change, stored, sets.wanted))
         if refused:
             return Refused(_sorted(refused))
         taken = sets.changed - sets.contested if late else sets.changed
@@ -183,13 +192,29 @@ class Merging(NamedTuple):
         return _sorted(changed - _OF_THE_SESSION)
 
     def _compare(self, change: Change, stored: Items) -> _Sets:
-        changed = different_keys(change.before, change.after, self.same) | change.keys.changed
         differs = different_keys(change.before, stored, self.same) | change.hidden
+        # An equal value that was assigned undoes what another request made of the key; without that it does nothing.
+        changed = different_keys(change.before, change.after, self.same) | (differs & change.keys.changed)
         contested = frozenset(key for key in changed & differs if not _equal(key, stored, change.after, self.same))
         uncounted = self.exempt | _OF_THE_SESSION
         others = differs - uncounted
         read = others if change.emptiness_differs(stored) else frozenset(filter(change.keys.was_read, others))
         return _Sets(changed, contested, changed - uncounted, others, read)
+
+    def _adds_up(self, change: Change, stored: Items, wanted: Keys) -> bool:
+        """Return whether all that was changed is a single key that was removed, or holds a number or a collection.
+
+        Text and booleans are states: ``session["code"] = "verified"`` must not stand beside another account's code.
+        """
+        if len(wanted) != 1:
+            return False
+        (key,) = wanted
+        if key not in change.after or _equal(key, stored, change.after, self.same):
+            return True
+        sides = [side[key] for side in (change.before, stored, change.after) if key in side]
+        return all(isinstance(side, (int, float)) and not isinstance(side, bool) for side in sides) or all(
+            isinstance(side, (list, dict)) for side in sides
+        )
 
     def _is_refused_strictly(self, sets: _Sets) -> bool:
         return self.conflict == "raise" and bool(sets.wanted and sets.others)
@@ -217,9 +242,9 @@ def _out_of_date(sets: _Sets) -> Keys:
     return sets.stale - sets.wanted if sets.wanted else frozenset()
 
 
-def _refused(sets: _Sets) -> Keys:
+def _refused(sets: _Sets, adds_up: bool) -> Keys:
     """Return the keys for which a change is refused, by rules 2 and 3."""
-    stands = len(sets.wanted) <= 1 or sets.others <= sets.wanted
+    stands = not sets.wanted or adds_up or sets.others <= sets.wanted
     return _out_of_date(sets) or (frozenset() if stands else sets.stale)
 
 
