@@ -134,6 +134,8 @@ class Work:
         known = {key for key in others if self.depends_on(key)}
         if not mine or not known:
             return False
+        if any(key in self.mine and key not in now for key in known):
+            return True  # it would bring back what another request has removed
         return bool(known - mine) or not (len(mine) == 1 or others <= mine)  # here a single key always adds up
 
 

@@ -96,6 +96,14 @@ def test_a_single_sum_stands(before: Any, mine: Any, theirs: Any) -> None:
     assert merge({"n": before}, {}, {"n": theirs, "x": 1}, used) == Merged({"x": 1}, ("n",))
 
 
+def test_a_removal_is_not_undone() -> None:
+    """Rule 3: another request popped the user, this one changed something inside what it had read."""
+    used = keys(["user"], [])
+    assert merge({"user": [1]}, {"user": [1, 2]}, {}, used) == Refused(("user",))
+    assert merge({"user": [1]}, {"user": [3]}, {}, keys((), ["user"])) == Merged({"user": [3]}, ("user",))
+    assert merge({"user": [1]}, {}, {}, keys(["user"], ["user"])) == Merged({}, ())
+
+
 def test_what_changes_nothing_is_no_change() -> None:
     """Rule 1: an equal value that was assigned, and an absent key that was popped, where nothing else changed them."""
     base = {"_flashes": ["hello"], "identity": "ada", "user": 1}

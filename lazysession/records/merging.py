@@ -17,7 +17,7 @@ changed, and T for those that are stored otherwise than they were loaded:
 3. A key of R, T and W: the request's value stands where T lies within W (the result is this request's whole session),
    or where the key is all of W and adds up (a counter, a cart, a removal: one of two counts is lost). Otherwise
    refused: a one-time code that was popped, or is now ``"verified"``, must not verify the account that a new code is
-   for.
+   for. Neither does a request bring back what it read and another request removed: ``session.pop("user")`` is a logout.
 4. Everything else is merged: W over T.
 
 A **late request** is one whose id was rotated away. It never overwrites what the rotated session holds otherwise: an
@@ -164,7 +164,11 @@ class Merging(NamedTuple):
             return Merged(dict(whole), _sorted(sets.wanted) if whole is stored else ())
         if strict and self._is_refused_strictly(sets):
             return Refused(_sorted(sets.others), strictly=True)
-        refused = _refused_late(sets) if late else _refused(sets, self._adds_up(change, stored, sets.wanted))
+        if late:
+            refused = _refused_late(sets)
+        else:
+            brought_back = frozenset(key for key in sets.stale if key in change.after and key not in stored)
+            refused = brought_back or _refused(sets, self._adds_up(change, stored, sets.wanted))
         if refused:
             return Refused(_sorted(refused))
         taken = sets.changed - sets.contested if late else sets.changed
