@@ -14,7 +14,7 @@ from .errors import SessionConflict, SessionUnavailable
 from .failures import Failure
 from .rendering import render
 from .session import DeferredSession
-from .trace import place_of
+from .trace import is_called_from, place_of
 
 logger = logging.getLogger("lazysession")
 
@@ -30,24 +30,22 @@ class Closes(Protocol):
 class Finishing:
     """Saves sessions; where that fails, or the load had failed, the response becomes an error.
 
-    Only where Flask itself saves (``by_flask``) is the response the one that goes out. The error is raised to all
-    other callers: code of the app that saves by hand, and the test client's ``session_transaction``.
+    Only where Flask itself saves is the response the one that goes out. The error is raised to all other callers: code
+    of the app that saves by hand, and the test client's ``session_transaction``.
     """
 
     def __init__(self) -> None:
         self._logged: set[tuple[str | None, str]] = set()
 
-    def save(
-        self, keeper: Closes, app: Flask, session: DeferredSession, opened: Opened, response: Response, by_flask: bool
-    ) -> None:
+    def save(self, keeper: Closes, app: Flask, session: DeferredSession, opened: Opened, response: Response) -> None:
         """Save a session, or finish the response of a request that failed to: a failed write is not tried again.
 
         :param keeper: saves it.
-        :raises SessionConflict: when the change was refused and ``by_flask`` is False.
-        :raises SessionUnavailable: when the store failed and ``by_flask`` is False.
+        :raises SessionConflict: when the change was refused and Flask is not the caller.
+        :raises SessionUnavailable: when the store failed and Flask is not the caller.
         """
         if session.lazy_failed:
-            self._after_failed_save(app, session, response, by_flask)
+            self._after_failed_save(app, session, response)
             return
         attributes = session.__dict__  # the quickest way past __setattr__
         attributes["lazy_failed"] = True
@@ -55,7 +53,7 @@ class Finishing:
             keeper.close(app, opened, response)
         except (SessionConflict, SessionUnavailable) as error:
             attributes["lazy_save_failure"] = failure = Failure.of(error)
-            if not by_flask:
+            if not _is_saved_by_flask():
                 raise
             if response.status_code < 500:
                 self._render(app, session, failure, response)
@@ -66,24 +64,24 @@ class Finishing:
             attributes["lazy_save_failure"] = Failure.of(error)
             raise
         else:
-            attributes["lazy_failed"], attributes["lazy_closed"] = False, by_flask
+            attributes["lazy_failed"], attributes["lazy_closed"] = False, True
 
-    def _after_failed_save(self, app: Flask, session: DeferredSession, response: Response, by_flask: bool) -> None:
+    def _after_failed_save(self, app: Flask, session: DeferredSession, response: Response) -> None:
         failure = session.lazy_save_failure
         if failure is None:  # it is being saved, and somebody who hears of that saves it again
             return
-        if not by_flask:
+        if not _is_saved_by_flask():
             raise failure.again()
         if self._reports_success(session, response):
             self._render(app, session, failure, response)
             self._log_failed_save(session, failure.error, response)
 
-    def after_failed_load(self, app: Flask, session: DeferredSession, response: Response, by_flask: bool) -> None:
+    def after_failed_load(self, app: Flask, session: DeferredSession, response: Response) -> None:
         """Finish the response of a request whose session could not be loaded.
 
-        :raises Exception: the error of the load, when ``by_flask`` is False and Flask has not handled one.
+        :raises Exception: the error of the load, when Flask is not the caller and has not handled an error.
         """
-        failure = session.lazy_failure
+        failure, by_flask = session.lazy_failure, _is_saved_by_flask()
         if failure is None or not (by_flask or session.lazy_handled):
             raise AssertionError if failure is None else failure.again()
         vary_by_cookie(response)
@@ -138,6 +136,11 @@ class Finishing:
         if (endpoint, kind) not in self._logged:
             self._logged.add((endpoint, kind))
             logger.warning(f"{text} Logged once per endpoint.", place_of(session.lazy_request), *values)
+
+
+def _is_saved_by_flask() -> bool:
+    """Return whether Flask saves the session, which it does when the response is made; asked only after a failure."""
+    return is_called_from("process_response")
 
 
 def _client_error(error: Exception) -> str:

@@ -179,18 +179,16 @@ class LazySessionInterface(SessionInterface):
 
     def _finish_used(self, app: Flask, session: DeferredSession, response: Response) -> bool:
         """Save a session, and return whether there is one: a first use that its mode forbids loads nothing."""
-        opened, by_flask = session.lazy_opened, is_called_from("process_response")
+        opened = session.lazy_opened
         if session.lazy_failure is not None:
-            self._finishing.after_failed_load(app, session, response, by_flask)
+            self._finishing.after_failed_load(app, session, response)
         elif opened is None:
             return False
         else:
-            self._finish_loaded(app, session, opened, response, by_flask)
+            self._finish_loaded(app, session, opened, response)
         return True
 
-    def _finish_loaded(
-        self, app: Flask, session: DeferredSession, opened: Opened, response: Response, by_flask: bool
-    ) -> None:
+    def _finish_loaded(self, app: Flask, session: DeferredSession, opened: Opened, response: Response) -> None:
         if session.lazy_origin:
             response.headers.add("Server-Timing", server_timing(f"{session.lazy_origin} {opened.mode}"))
         if opened.mode is Mode.SKIP:
@@ -199,7 +197,7 @@ class LazySessionInterface(SessionInterface):
         vary_by_cookie(response)
         if opened.missing:
             forbid_storing(response)
-        self._finishing.save(self.keeper, app, session, opened, response, by_flask)
+        self._finishing.save(self.keeper, app, session, opened, response)
 
     def regenerate(self, session: SessionMixin) -> None:
         """Give the session a new id, as Flask-Session's method of this name; an empty session gets one too.
@@ -288,7 +286,7 @@ class LazySessionInterface(SessionInterface):
 
     def note_late_write(self, session: DeferredSession) -> None:
         """Log a write that comes after the session was saved: it is lost, and Flask does not say so."""
-        if session.lazy_passed is not None and is_called_from("dispatch_request"):
+        if not session.lazy_failed and is_called_from("dispatch_request"):
             return  # the view has called save_session by hand; Flask will save the session
         logger.warning(
             "The session is changed after the response of %s was made; the change is lost.",

@@ -102,6 +102,7 @@ def test_a_removal_is_not_undone() -> None:
     assert merge({"user": [1]}, {"user": [1, 2]}, {}, used) == Refused(("user",))
     assert merge({"user": [1]}, {"user": [3]}, {}, keys((), ["user"])) == Merged({"user": [3]}, ("user",))
     assert merge({"user": [1]}, {}, {}, keys(["user"], ["user"])) == Merged({}, ())
+    assert merge({"user": [1]}, {"user": [1]}, {"b": 1}, keys(["user"])) == Merged({"b": 1}, ())
 
 
 def test_what_changes_nothing_is_no_change() -> None:

@@ -167,7 +167,8 @@ class Merging(NamedTuple):
         if late:
             refused = _refused_late(sets)
         else:
-            brought_back = frozenset(key for key in sets.stale if key in change.after and key not in stored)
+            in_both = sets.stale & sets.wanted
+            brought_back = frozenset(key for key in in_both if key in change.after and key not in stored)
             refused = brought_back or _refused(sets, self._adds_up(change, stored, sets.wanted))
         if refused:
             return Refused(_sorted(refused))
