@@ -1,0 +1,113 @@
+"""Workers that are forked as uWSGI forks them by default: in C, where Python's at-fork hooks do not run."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from flask import Flask, session
+
+from lazysession import LazySession
+
+#: Workers of one app, the requests of each, and how many sessions take turns in each.
+WORKERS, REQUESTS, VISITORS = 3, 60, 3
+
+
+def fork_in_c(work: Callable[[], None]) -> Callable[[], bool]:
+    """Run in a process that C forked; call the result to wait for its end, and to learn whether it went well.
+
+    ``PyDLL`` keeps the interpreter's lock through the call, as uWSGI does.
+    """
+    pid = ctypes.PyDLL(None).fork()
+    if pid == 0:
+        signal.alarm(30)
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return lambda: os.waitpid(pid, 0)[1] == 0
+
+
+def app_with_url(store: str, address: str) -> Flask:
+    """Make an app whose store is named by a URL, with a page that writes the session and one that shows it."""
+    app = Flask("shop", static_folder=None)
+    app.config.update(SECRET_KEY="key", **settings_of(store, address))
+    LazySession(app)
+
+    @app.get("/login/<name>")
+    def login(name: str) -> str:
+        session["name"] = name
+        session["data"] = [name] * 50
+        return name
+
+    @app.get("/")
+    def home() -> str:
+        name = str(session.get("name", ""))
+        return name if session.get("data", [""]) == [name] * 50 or not name else "torn"
+
+    return app
+
+
+def settings_of(store: str, address: str) -> dict[str, object]:
+    """Return the settings of a store that is named by a URL.
+
+    :param address: the URL of its server, or a folder.
+    """
+    if store == "sqlite":
+        return {"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": f"sqlite:///{address}/sessions.db?timeout=20"}
+    if store in ("postgresql", "psycopg2", "mariadb"):
+        url = address.replace("+psycopg:", "+psycopg2:") if store == "psycopg2" else address
+        return {"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": url}
+    if store == "files":
+        return {"SESSION_TYPE": "filesystem", "SESSION_FILE_DIR": f"{address}/sessions", "SESSION_FILE_THRESHOLD": 0}
+    if store == "dynamodb":
+        os.environ |= {"AWS_ACCESS_KEY_ID": "dummy", "AWS_SECRET_ACCESS_KEY": "dummy"}
+        return {
+            "SESSION_TYPE": "dynamodb",
+            "SESSION_DYNAMODB": f"dynamodb://us-west-2/Sessions?endpoint_url={address}",
+        }
+    return {"SESSION_TYPE": store, f"SESSION_{store.upper()}": address}
+
+
+def look_around(app: Flask, worker: str, seen: Counter[str]) -> None:
+    """Log in some visitors, and count whose pages they get."""
+    visitors = {f"{worker}-{number}": app.test_client() for number in range(VISITORS)}
+    for name, client in visitors.items():
+        seen["error"] += client.get(f"/login/{name}").status_code != 200
+    for number in range(REQUESTS):
+        name, client = list(visitors.items())[number % VISITORS]
+        response = client.get("/")
+        if response.status_code != 200:
+            seen["error"] += 1
+        elif response.text != name:
+            seen["another visitor's" if response.text else "lost"] += 1
+
+
+def main() -> None:
+    """Use a session, fork workers that use their own at once, and exit with what any of them saw."""
+    store, address, before = sys.argv[1:]
+    app = app_with_url(store, address)
+    app.logger.disabled = True
+    if before == "used":
+        look_around(app, "before", Counter())
+
+    def work(worker: str) -> None:
+        seen: Counter[str] = Counter()
+        look_around(app, worker, seen)
+        assert not +seen, f"{worker}: {dict(seen)}"
+
+    ends = [fork_in_c(partial(work, f"worker{number}")) for number in range(WORKERS)]
+    work("parent")
+    sys.exit(not all([end() for end in ends]))
+
+
+if __name__ == "__main__":
+    main()
