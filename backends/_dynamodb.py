@@ -12,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
 from lazysession.backend import Problem
+from lazysession.backends._processes import keep_for_good
 
 logger = logging.getLogger("lazysession")
 
@@ -122,6 +123,20 @@ def is_resource(value: object) -> bool:
 def is_client(value: object) -> bool:
     """Tell whether a value is a low-level client for DynamoDB."""
     return callable(getattr(value, "update_item", None)) and hasattr(getattr(value, "meta", None), "events")
+
+
+def leave_connections(client: Any) -> None:
+    """Leave a client's connections to the parent process: two on one connection read each other's answers.
+
+    Not by ``client.close()`` alone, which waits for locks that a thread of the parent may have held at the fork.
+    """
+    try:
+        session = client._endpoint.http_session
+        for manager in (session._manager, *session._proxy_managers.values()):
+            keep_for_good(manager.pools)
+            manager.pools = type(manager.pools)(manager.pools._maxsize)
+    except AttributeError:  # another botocore or urllib3
+        client.close()
 
 
 def takes_python_values(client: Any) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import threading
 from abc import abstractmethod
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -11,9 +13,8 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 from lazysession.backend import Outcome
-from lazysession.backends._forks import renew_after_fork
 from lazysession.backends._memcached_commands import PAST, Commands
-from lazysession.backends._memcached_connections import Connections, OwnConnections, PooledConnections, leak
+from lazysession.backends._memcached_connections import Connections, OwnConnections, PooledConnections
 
 
 class _Borrowing(Commands):
@@ -111,7 +112,7 @@ class _Pymemcache(_Borrowing):
     def _connect(self, node: Any) -> Connections:
         if isinstance(node, self._library.PooledClient):
             return PooledConnections(node, self._losses)
-        return OwnConnections(partial(_copy, node), self._losses, self._library.Client.close)
+        return OwnConnections(partial(_copy, node), self._losses)
 
 
 class _Pylibmc(_Borrowing):
@@ -122,7 +123,7 @@ class _Pylibmc(_Borrowing):
         library: Any = import_module("pylibmc")
         losses = library.ConnectionError, library.ServerDown, library.WriteError
         self._not_found = library.NotFound
-        self._connections = OwnConnections(self._clone, losses, leak)
+        self._connections = OwnConnections(self._clone, losses)
 
     def gets(self, key: str) -> tuple[bytes | None, Any]:
         # Bytes that live through the call: pylibmc 1.6.3 frees its own copy of a str before it sends it, and then asks
@@ -160,28 +161,32 @@ class _PythonMemcached(Commands):
 
     def __init__(self, client: Any) -> None:
         super().__init__(client)
-        renew_after_fork(self)
+        self._mine = threading.local()
 
-    def renew(self) -> None:
-        """Close the connections that a forked process has from its parent."""
-        self._client.disconnect_all()
+    def _here(self) -> Any:
+        """Return the client, without the connection that this thread has from before a fork."""
+        process = os.getpid()
+        if getattr(self._mine, "process", process) != process:
+            self._client.disconnect_all()
+        self._mine.process = process
+        return self._client
 
     def gets(self, key: str) -> tuple[bytes | None, Any]:
         tokens: dict[Any, int] = {}
         with self._tokens(tokens):
-            payload = _bytes(self._client.gets(key))
+            payload = _bytes(self._here().gets(key))
         self._be_sure(payload is not None)
         return payload, tokens or None
 
     def add(self, key: str, payload: bytes, expiry: int) -> bool:
-        added = self._be_sure(self._client.add(key, payload, time=expiry))
+        added = self._be_sure(self._here().add(key, payload, time=expiry))
         if not added and self.gets(key)[0] is None:
             raise OSError("memcached refused to store a session: it may be too large.")
         return added
 
     def cas(self, key: str, payload: bytes, expiry: int, token: Any) -> Outcome:
         with self._tokens(dict(token)):
-            stored = self._be_sure(self._client.cas(key, payload, time=expiry))
+            stored = self._be_sure(self._here().cas(key, payload, time=expiry))
         if stored:
             return Outcome.STORED
         found, present = self.gets(key)
@@ -190,15 +195,15 @@ class _PythonMemcached(Commands):
         return Outcome.GONE if found is None else Outcome.CHANGED
 
     def touch(self, key: str, expiry: int) -> bool:
-        return self._be_sure(self._client.touch(key, expiry))
+        return self._be_sure(self._here().touch(key, expiry))
 
     def delete(self, key: str) -> None:
-        self._be_sure(self._client.delete(key))
+        self._be_sure(self._here().delete(key))
 
     @contextmanager
     def _tokens(self, tokens: dict[Any, int]) -> Generator[None]:
         """Let the client find its tokens here: its own memory of them is off by default, and grows without end."""
-        client = self._client
+        client = self._here()
         before = client.cache_cas, client.cas_ids
         client.cache_cas, client.cas_ids = True, tokens
         try:
@@ -207,7 +212,7 @@ class _PythonMemcached(Commands):
             client.cache_cas, client.cas_ids = before
 
     def _be_sure(self, answer: Any) -> bool:
-        if not answer and any(server.deaduntil for server in self._client.servers):
+        if not answer and any(server.deaduntil for server in self._here().servers):
             raise ConnectionError("python-memcached has lost a server.")
         return bool(answer)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
-from lazysession.backends._forks import renew_after_fork
+from lazysession.backends._processes import PerProcess
 
 T = TypeVar("T")
 
@@ -23,7 +23,6 @@ class Connections(ABC):
 
     def __init__(self, losses: tuple[type[Exception], ...]) -> None:
         self._losses = losses
-        renew_after_fork(self)
 
     def call(self, command: Callable[[Any], T], again: Callable[[Any], T] | None = None) -> T:
         """Run a command on a connection; once more on a new one, if the server has closed the one that was waiting.
@@ -54,44 +53,33 @@ class Connections(ABC):
     def drop(self) -> None:
         """Close those that nobody has borrowed: what closed one has likely closed them all."""
 
-    @abstractmethod
-    def renew(self) -> None:
-        """Forget, in a forked process, all that the parent goes on using, and send nothing on it."""
-
 
 class OwnConnections(Connections):
     """Connections that are made here.
 
     :param connect: makes one.
-    :param abandon: rids a forked process of one, without a word to the server.
     """
 
-    def __init__(
-        self, connect: Callable[[], Any], losses: tuple[type[Exception], ...], abandon: Callable[[Any], object]
-    ) -> None:
+    def __init__(self, connect: Callable[[], Any], losses: tuple[type[Exception], ...]) -> None:
         super().__init__(losses)
-        self._connect, self._abandon = connect, abandon
-        self._free: deque[Any] = deque()
+        self._connect = connect
+        self._free: PerProcess[deque[Any]] = PerProcess(deque)
 
     @contextmanager
     def borrow(self) -> Generator[Any]:
+        free = self._free.get()
         try:
-            connection = self._free.pop()
+            connection = free.pop()
         except IndexError:
             connection = self._connect()
         yield connection
-        self._free.append(connection)
+        free.append(connection)
 
     def waiting(self) -> bool:
-        return bool(self._free)
+        return bool(self._free.get())
 
     def drop(self) -> None:
-        self._free = deque()
-
-    def renew(self) -> None:
-        for connection in self._free:
-            self._abandon(connection)
-        self._free = deque()
+        self._free.get().clear()
 
 
 class PooledConnections(Connections):
@@ -102,33 +90,25 @@ class PooledConnections(Connections):
     def __init__(self, client: Any, losses: tuple[type[Exception], ...]) -> None:
         super().__init__(losses)
         self._client = client
+        self._pool: PerProcess[Any] = PerProcess(lambda: client.client_pool, self._leave)
+        self._pool.get()  # what is in it from now on is this process's
 
     def borrow(self) -> Any:
-        return self._client.client_pool.get_and_release(destroy_on_fail=True)
+        return self._pool.get().get_and_release(destroy_on_fail=True)
 
     def waiting(self) -> bool:
-        return bool(self._client.client_pool._free_objs)
+        return bool(self._pool.get()._free_objs)
 
     def drop(self) -> None:
-        pool = self._client.client_pool
+        pool = self._pool.get()
         with pool._lock:
             free = list(pool._free_objs)
             pool._free_objs.clear()
         for connection in free:
             connection.close()
 
-    def renew(self) -> None:
-        parents = self._client.client_pool
+    def _leave(self, parents: Any) -> None:
         pool = copy.copy(parents)
         pool._lock = threading.Lock()  # the parent's may be held by a thread that does not exist here
         pool._free_objs, pool._used_objs = deque(), deque()
         self._client.client_pool = pool
-        for connection in (*parents._free_objs, *parents._used_objs):
-            connection.close()
-
-
-def leak(client: object) -> None:
-    """Keep a client of pylibmc to the very end of a process: freed, it would tell the server to hang up."""
-    import ctypes  # some systems lack it, and all others but this need it not
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))

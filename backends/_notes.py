@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Generic, TypeVar
 
-from lazysession.backends._forks import renew_after_fork
+from lazysession.backends._processes import PerProcess
 
 Note = TypeVar("Note")
 
@@ -17,13 +17,10 @@ class Notes(Generic[Note]):
     """
 
     def __init__(self, most: int = 10_000) -> None:
-        self._most, self._lock = most, threading.Lock()
+        self._most = most
+        # In a forked process, a thread that is not there may hold the parent's. The lambda: gevent replaces the class.
+        self._lock = PerProcess(lambda: threading.Lock())  # noqa: PLW0108
         self._known: dict[str, Note] = {}
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """Take a new lock in a forked process: a thread that is not there may hold the parent's."""
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -34,7 +31,7 @@ class Notes(Generic[Note]):
 
     def put(self, key: str, note: Note) -> None:
         """Remember the note in the place of any other of the session."""
-        with self._lock:
+        with self._lock.get():
             self._known.pop(key, None)  # the new one goes to the end
             self._known[key] = note
             if len(self._known) > self._most:
@@ -42,5 +39,5 @@ class Notes(Generic[Note]):
 
     def forget(self, key: str) -> None:
         """Forget a session that has ended."""
-        with self._lock:
+        with self._lock.get():
             self._known.pop(key, None)

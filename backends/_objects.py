@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import zlib
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 from lazysession.backend import Outcome, Record, Renew, Replaced
 from lazysession.backends._notes import Notes
+from lazysession.backends._processes import PerProcess
 from lazysession.backends._values import keep_unchanged, pack, unpack
 
 logger = logging.getLogger("lazysession")
@@ -22,10 +22,8 @@ logger = logging.getLogger("lazysession")
 UNKNOWN_LIFETIME = 31 * 86400.0
 
 #: Shared by all backends of the process, so that two of them on one store exclude each other as well.
-_LOCKS = [threading.RLock() for _ in range(64)]
-
-if hasattr(os, "register_at_fork"):  # threads that are not in the child may hold the parent's
-    os.register_at_fork(after_in_child=lambda: _LOCKS.__setitem__(slice(None), [threading.RLock() for _ in _LOCKS]))
+#: Threads that are not in a forked process may hold those of its parent.
+_LOCKS = PerProcess(lambda: [threading.RLock() for _ in range(64)])
 
 
 def stripe(name: str, count: int) -> int:
@@ -72,7 +70,8 @@ class ObjectBackend(ABC):
 
     def alone(self, key: str) -> AbstractContextManager[Any]:
         """Keep others from changing what is under the key."""
-        return _LOCKS[stripe(key, len(_LOCKS))]
+        locks = _LOCKS.get()
+        return locks[stripe(key, len(locks))]
 
     def add(self, key: str, data: dict[str, Any], lifetime: float) -> bool:
         """Store unless the key is taken; answer whether it was stored."""

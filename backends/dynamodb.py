@@ -19,10 +19,11 @@ from lazysession.backends._dynamodb import (
     create_if_absent,
     is_client,
     is_resource,
+    leave_connections,
     takes_python_values,
     timeout_problems,
 )
-from lazysession.backends._forks import renew_after_fork
+from lazysession.backends._processes import PerProcess
 
 logger = logging.getLogger("lazysession")
 
@@ -48,15 +49,16 @@ class DynamoDBBackend:
 
     def __init__(self, client: Any, table: str = DEFAULT_TABLE, *, clock: Callable[[], float] = time.time) -> None:
         # Any: boto3 makes the classes of its clients at run time.
-        self.client = client
+        self._client_here = PerProcess(lambda: client, leave_connections)
+        self._client_here.get()  # what is connected from now on is this process's
         self.clock = clock
         self._table = table
         self._typed = not takes_python_values(client)
-        renew_after_fork(self)
 
-    def renew(self) -> None:
-        """Close what a forked worker inherits: two processes on one connection read each other's answers."""
-        self.client.close()
+    @property
+    def client(self) -> Any:
+        """The client, without the connections that a forked worker has from its parent."""
+        return self._client_here.get()
 
     @classmethod
     def from_interface(cls, interface: Any) -> DynamoDBBackend:

@@ -36,7 +36,7 @@ from lazysession.backends._engines import (
     own_engine,
     session_table,
 )
-from lazysession.backends._forks import renew_after_fork
+from lazysession.backends._processes import PerProcess, keep_for_good
 from lazysession.backends._sqlalchemy_findings import problems_of
 
 logger = logging.getLogger("lazysession")
@@ -69,12 +69,8 @@ class SqlAlchemyBackend:
         self._rows = table.c
         self._table = table
         self.clock = clock
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """Leave the connections to the parent process: two on one connection read each other's answers."""
-        if not isinstance(self._engine.pool, StaticPool):
-            self._engine.dispose(close=False)
+        self._engine_here = PerProcess(lambda: engine, _leave_connections)
+        self._engine_here.get()  # what is connected from now on is this process's
 
     @classmethod
     def from_interface(cls, interface: Any) -> SqlAlchemyBackend:
@@ -263,7 +259,7 @@ class SqlAlchemyBackend:
         """
         for attempt in range(_ATTEMPTS):
             try:
-                with self._engine.connect() as connection:
+                with self._engine_here.get().connect() as connection:
                     return work(connection)
             except DBAPIError as error:
                 if "database is locked" in str(error.orig):
@@ -272,6 +268,16 @@ class SqlAlchemyBackend:
                 if not broken_off or attempt == _ATTEMPTS - 1:
                     raise
         raise AssertionError("the last attempt returns or raises")
+
+
+def _leave_connections(engine: Engine) -> None:
+    """Give the engine a new pool and leave the old one to the parent: two on one connection read each other's answers.
+
+    A database in memory has but one connection, which is the database; the fork has copied it.
+    """
+    if not isinstance(engine.pool, StaticPool):
+        keep_for_good(engine.pool)
+        engine.dispose(close=False)
 
 
 @contextmanager

@@ -106,7 +106,8 @@ def main() -> None:
 
     ends = [fork_in_c(partial(work, f"worker{number}")) for number in range(WORKERS)]
     work("parent")
-    sys.exit(not all([end() for end in ends]))
+    went_well = [end() for end in ends]
+    sys.exit(not all(went_well))
 
 
 if __name__ == "__main__":

@@ -890,7 +890,7 @@ class TestFork:
         held, done = threading.Event(), threading.Event()
 
         def hold_all() -> None:
-            with backend._notes._lock, notes._lock, _objects._LOCKS[0]:
+            with backend._notes._lock.get(), notes._lock.get(), _objects._LOCKS.get()[0]:
                 held.set()
                 done.wait()
 
@@ -901,7 +901,7 @@ class TestFork:
         def work() -> None:
             assert backend.create(KEY, b"1", 100)
             notes.put(KEY, 1)
-            assert _objects._LOCKS[0].acquire(timeout=1)
+            assert _objects._LOCKS.get()[0].acquire(timeout=1)
 
         ended = in_a_fork(work)()
         done.set()

@@ -1,0 +1,54 @@
+"""What a forked process must not share with its parent, it makes for itself, however it was forked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class PerProcess(Generic[Value]):
+    """A value, such as a pool or a lock, of which each process has its own: it is made when it is first asked for.
+
+    The process id is compared each time. uWSGI forks in C by default, where the hooks of ``os.register_at_fork`` do not
+    run; and a lock that is made in the worker is gevent's, where the worker patches what its parent imported.
+
+    Example: the parent (1) has used a pool, and forks a worker (2). There, two threads ask at once and both make a
+    pool; ``setdefault`` lets only one be the worker's. A lock around it could be one that the parent held at the fork.
+
+    :param make: makes the value of this process.
+    :param leave: called before that with the value of the parent, which goes on using it: nothing may be sent on its
+        connections, and none of its locks may be waited for.
+    """
+
+    def __init__(self, make: Callable[[], Value], leave: Callable[[Value], object] | None = None) -> None:
+        self._make, self._leave = make, leave
+        self._values: dict[int, Value] = {}
+
+    def get(self) -> Value:
+        """Return the value of this process."""
+        process = os.getpid()
+        try:
+            return self._values[process]
+        except KeyError:
+            return self._make_for(process)
+
+    def _make_for(self, process: int) -> Value:
+        parents = {other: value for other, value in self._values.copy().items() if other != process}
+        for value in parents.values():
+            keep_for_good(value)
+            if self._leave is not None:
+                self._leave(value)
+        made = self._values.setdefault(process, self._make())
+        for other in parents:
+            self._values.pop(other, None)
+        return made
+
+
+def keep_for_good(value: object) -> None:
+    """Keep an object to the very end of a process: some connections tell the server to hang up when they are freed."""
+    import ctypes  # some systems lack it, and none of those forks
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
