@@ -71,14 +71,7 @@ class GenericBackend(ObjectBackend):
             "Drop what it overrides, where a plain SESSION_TYPE does, or run one process.",
             "generic-compare",
         )
-        if _unpickles(getattr(self._interface, "serializer", None)):
-            yield Problem(
-                "warning",
-                f"{type(self._interface).__name__} has a serializer made of Flask-Session's, which unpickles what it "
-                "cannot decode: whoever can write to the store can run code here.",
-                "Encode and decode by a serializer that is not derived from MsgSpecSerializer.",
-                "generic-pickle",
-            )
+        yield from pickle_problems(self._interface)
 
     def find(self, key: str) -> Stored | None:
         """Retrieve."""
@@ -98,6 +91,18 @@ class GenericBackend(ObjectBackend):
     def remove(self, key: str) -> None:
         """Delete."""
         self._interface._delete_session(key)  # pyright: ignore[reportPrivateUsage]
+
+
+def pickle_problems(interface: object) -> Iterator[Problem]:
+    """Return what is wrong with the serializer of an interface."""
+    if _unpickles(getattr(interface, "serializer", None)):
+        yield Problem(
+            "warning",
+            f"{type(interface).__name__} has a serializer made of Flask-Session's, which unpickles what it "
+            "cannot decode: whoever can write to the store can run code here.",
+            "Encode and decode by a serializer that is not derived from MsgSpecSerializer.",
+            "generic-pickle",
+        )
 
 
 def _unpickles(serializer: object) -> bool:

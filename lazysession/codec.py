@@ -39,7 +39,7 @@ class Codec:
             else msgspec.json.Encoder(enc_hook=_to_plain)
         )
         self._decoders = (msgpack, json) if format == "msgpack" else (json, msgpack)
-        self._allow_pickle = allow_pickle
+        self.allow_pickle = allow_pickle
 
     def encode(self, data: Mapping[str, Any]) -> bytes:
         """Answer the bytes of the session's items, in their order.
@@ -103,7 +103,7 @@ class Codec:
                 data = _on_a_new_stack(self._decode, payload)
         if isinstance(data, dict):
             return data
-        return self._unpickle(payload) if self._allow_pickle else None
+        return self._unpickle(payload) if self.allow_pickle else None
 
     def _decode(self, payload: bytes) -> object:
         """Decode either format; the other one only where it holds nothing that this one cannot save."""

@@ -16,6 +16,7 @@ from .errors import ConfigurationError
 from .handling import follow_error_handling
 from .interface import Keeper, LazySessionInterface
 from .rules import RuleTable
+from .serialized import with_serializer
 from .serverside import ServerSide
 from .session import DeferredSession
 from .settings import Settings
@@ -144,7 +145,7 @@ def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, set
     if settings.allow_pickle:
         logger.warning("LAZYSESSION_ALLOW_PICKLE is on: whoever can write to the session store can run code here.")
     codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
-    return ServerSide(
+    handler = ServerSide(
         interface,
         backend,
         codec,
@@ -154,6 +155,8 @@ def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, set
         throttle=settings.refresh_throttle,
         absolute_lifetime=settings.absolute_lifetime,
     )
+    serializer = getattr(interface, "serializer", None)
+    return with_serializer(handler, serializer) if flasksession.is_own(serializer) else handler
 
 
 def _cleaning_up(backend: Purges) -> Callable[[], None]:

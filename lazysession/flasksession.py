@@ -45,12 +45,27 @@ def serves_requests_as_ever(interface: SessionInterface) -> bool:
 def stores_as(interface: SessionInterface, drives: str) -> bool:
     """Tell whether an interface stores as Flask-Session's class ``drives`` (``module:name``) does.
 
-    False for a subclass with storage methods of its own and for an interface that was given another serializer
-    (encryption, compression): such bytes only they understand.
+    False for a subclass with storage methods of its own: such bytes only it understands.
     """
-    serializer = type(getattr(interface, "serializer", None))
-    known_serializer = serializer.__module__.partition(".")[0] in ("flask_session", "builtins")
-    return known_serializer and not _has_own(interface, load(drives), _STORAGE_METHODS)
+    return not _has_own(interface, load(drives), _STORAGE_METHODS)
+
+
+def is_own(serializer: object) -> bool:
+    """Return whether a serializer is the app's own: anything but an unchanged one of Flask-Session's, or none.
+
+    A module or a class is the app's own, too, whatever class it is an instance of.
+    """
+    if serializer is None:
+        return False
+    changed = not {"encode", "decode", "dumps", "loads"}.isdisjoint(getattr(serializer, "__dict__", ()))
+    hook = getattr(getattr(serializer, "encoder", None), "enc_hook", None)
+    usual = type(serializer).__module__.partition(".")[0] in ("flask_session", "lazysession")
+    return changed or hook is not None or not usual
+
+
+def format_of(serializer: object) -> str:
+    """Return the format of one of Flask-Session's serializers: ``"msgpack"`` or ``"json"``."""
+    return "json" if "json" in type(getattr(serializer, "encoder", None)).__module__ else "msgpack"
 
 
 def makes_usual_ids(interface: SessionInterface) -> bool:
@@ -113,7 +128,7 @@ class _SafeSerializer:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
 
-    def encode(self, session: ServerSideSession) -> bytes:
+    def encode(self, session: dict[str, Any]) -> bytes:
         return self._codec.encode(session)
 
     def decode(self, serialized_data: bytes) -> dict[str, Any]:
@@ -122,6 +137,8 @@ class _SafeSerializer:
             raise Undecodable
         return items
 
+    dumps, loads = encode, decode  # as Flask-Session's development branch calls them
+
 
 def read_safely(interface: Any, *, allow_pickle: bool) -> None:
     """Let an interface encode and decode as we do, and not by Flask-Session's own serializer, which also unpickles.
@@ -129,9 +146,8 @@ def read_safely(interface: Any, *, allow_pickle: bool) -> None:
     :param interface: any, as Flask-Session has no annotations; a serializer that an app brought is left alone.
     """
     serializer = interface.serializer
-    if type(serializer).__module__.partition(".")[0] == "flask_session":
-        format = "json" if "json" in type(getattr(serializer, "encoder", None)).__module__ else "msgpack"
-        interface.serializer = _SafeSerializer(Codec(format, allow_pickle=allow_pickle))
+    if serializer is not None and not isinstance(serializer, _SafeSerializer) and not is_own(serializer):
+        interface.serializer = _SafeSerializer(Codec(format_of(serializer), allow_pickle=allow_pickle))
 
 
 class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask-Session has no annotations
@@ -158,6 +174,10 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
             "cleanup_n_requests": "SESSION_CLEANUP_N_REQUESTS",
         }
         super().__init__(app, **{name: app.config.get(key, getattr(Defaults, key)) for name, key in names.items()})
+
+    def use(self, backend: Backend, codec: Codec) -> None:
+        """Store through another backend from now on."""
+        self.backend, self._codec = backend, codec
 
     # Flask-Session's own verbs, for sessions that others open and save through this interface (Flask-SocketIO)
 

@@ -23,6 +23,8 @@ from .errors import SessionReadOnly
 from .failures import is_current
 from .finishing import Finishing
 from .rules import RuleTable
+from .serialized import with_serializer
+from .serverside import ServerSide
 from .session import LOADED_UNDER, DeferredSession, assign, has_own_ways
 from .signals import send, session_opened
 from .skipping import Skipping
@@ -144,6 +146,24 @@ class LazySessionInterface(SessionInterface):
     def session_class(self) -> type[SessionMixin]:
         """The class of the sessions that are opened, as far as it is known before one is."""
         return self.keeper.session_class
+
+    @property
+    def serializer(self) -> Any:
+        """The serializer of the wrapped interface; any, as Flask-Session has no annotations.
+
+        Setting it is Flask-Session's documented way to another format, encryption or compression: from then on every
+        session is stored by it.
+
+        :raises ConfigurationError: at the assignment, when it cannot be used. The one before stays.
+        """
+        return self.wrapped.serializer  # type: ignore[attr-defined]
+
+    @serializer.setter
+    def serializer(self, serializer: Any) -> None:
+        if isinstance(self.keeper, ServerSide):
+            self.keeper = with_serializer(self.keeper, serializer)
+        else:
+            self.wrapped.serializer = serializer  # type: ignore[attr-defined]  # as Flask's signed cookie has one
 
     # Flask's doors
 

@@ -78,6 +78,18 @@ class ServerSide:
         merging = Merging(codec.same, conflict, exempt)
         self._saving = Saving(backend, codec, self.ids, forwarding, merging)
         self._dropped = Once()
+        self._options: dict[str, Any] = {
+            "conflict": conflict,
+            "exempt": exempt,
+            "on_read_error": on_read_error,
+            "throttle": throttle,
+            "absolute_lifetime": absolute_lifetime,
+            "clock": clock,
+        }
+
+    def over(self, backend: Backend, codec: Codec) -> ServerSide:
+        """Return a session handler with the same settings over another backend."""
+        return ServerSide(self.wrapped, backend, codec, **self._options)
 
     def unavailable(self, app: Flask) -> bool:
         """Tell that there is always a session to be had."""

@@ -34,6 +34,7 @@ ORDER = [
         "failures",
         "rules",
         "staticfiles",
+        "serialized",
         "serverside",
         "reading",
         "records.saving",

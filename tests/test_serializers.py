@@ -141,13 +141,9 @@ def stored(client: Any) -> list[bytes]:
     return [client.get(key) for key in client.keys("session:*")]
 
 
-XFAIL = pytest.mark.xfail(strict=True, reason="FAULTS 6")
-
-
 class TestEveryStore:
     """The serializer is set after LazySession(app), as Flask-Session documents it."""
 
-    @XFAIL
     @pytest.mark.parametrize("store", BYTE_STORES, indirect=True)
     def test_nothing_plain_is_stored(self, store: Store) -> None:
         """Each change goes through the serializer, and no payload shows what is in the session."""
@@ -159,7 +155,6 @@ class TestEveryStore:
             payloads = list(store.payloads(app).values())
             assert [Encrypting().decode(bytes(each))["user"] for each in payloads] == [f"ada-lovelace-{number}"]
 
-    @XFAIL
     @pytest.mark.parametrize("store", BYTE_STORES, indirect=True)
     def test_a_read_writes_nothing(self, store: Store) -> None:
         """A nonce makes other bytes of equal data: that is no change of the session."""
@@ -171,7 +166,6 @@ class TestEveryStore:
         assert store.payloads(app) == before
         assert [Encrypting().decode(bytes(each))["user"] for each in before.values()] == ["ada"]
 
-    @XFAIL
     @pytest.mark.parametrize("store", OBJECT_STORES, indirect=True)
     @pytest.mark.parametrize("when", ["before", "after"])
     def test_stores_of_objects_refuse(self, store: Store, when: str) -> None:
@@ -181,7 +175,6 @@ class TestEveryStore:
             with_serializer(app, Encrypting(), when)
 
 
-@XFAIL
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("kind", ["class", "module", "patched"])
 def test_what_is_taken_for_an_own_serializer(kind: str, when: str, redis_url: str) -> None:
@@ -195,7 +188,6 @@ def test_what_is_taken_for_an_own_serializer(kind: str, when: str, redis_url: st
     assert [Encrypting().decode(each)["user"] for each in stored(client)] == ["ada"]
 
 
-@XFAIL
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_an_encoder_with_a_hook(when: str, client: fakeredis.FakeRedis) -> None:
     """Flask-Session's serializer with an encoder of the app's stores what that encoder knows."""
@@ -210,7 +202,6 @@ def test_an_encoder_with_a_hook(when: str, client: fakeredis.FakeRedis) -> None:
     assert type(app.session_interface.keeper.backend).__name__ == "SerializedBackend"  # type: ignore[attr-defined]
 
 
-@XFAIL
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("wrong", [Encrypting, object()], ids=["class", "object"])
 def test_what_cannot_be_called(wrong: Any, when: str, client: fakeredis.FakeRedis) -> None:
@@ -233,7 +224,6 @@ def test_what_cannot_be_called(wrong: Any, when: str, client: fakeredis.FakeRedi
     assert read(browser) == {"user": "ada"}
 
 
-@XFAIL
 def test_a_fleet(redis_url: str) -> None:
     """Flask-Session and LazySession with one serializer read each other's sessions, in both directions."""
     client = redis.Redis.from_url(redis_url)
@@ -251,7 +241,6 @@ def test_a_fleet(redis_url: str) -> None:
         assert read(first) == {"user": "ada", "cart": "7"}
 
 
-@XFAIL
 def test_two_processes_at_once(redis_url: str) -> None:
     """What another process stored in between is compared and merged, as without a serializer."""
     client = redis.Redis.from_url(redis_url)
@@ -279,7 +268,6 @@ def test_two_processes_at_once(redis_url: str) -> None:
     assert all("user" not in Encrypting().decode(each) for each in stored(client))
 
 
-@XFAIL
 def test_a_url(redis_url: str) -> None:
     """Where LazySession made the client of a URL, a serializer is used just so."""
     client = redis.Redis.from_url(redis_url)
@@ -293,7 +281,6 @@ def test_a_url(redis_url: str) -> None:
     assert interface.wrapped._retrieve_session_data(key.decode())["user"] == "ada"  # as Flask-SocketIO reads it
 
 
-@XFAIL
 def test_back_to_flask_sessions_own(client: fakeredis.FakeRedis) -> None:
     """A serializer of Flask-Session's is served by LazySession's own codec, which does not unpickle."""
     app = shop(SESSION_TYPE="redis")
@@ -305,7 +292,6 @@ def test_back_to_flask_sessions_own(client: fakeredis.FakeRedis) -> None:
     assert [json.loads(each)["user"] for each in stored(client)] == ["ada"]
 
 
-@XFAIL
 def test_what_is_foreign_is_an_error(client: fakeredis.FakeRedis) -> None:
     """Bytes that the serializer refuses are a 503 and stay as they are; a logout without a read removes them."""
     app = shop(SESSION_TYPE="redis")
@@ -323,7 +309,6 @@ def test_what_is_foreign_is_an_error(client: fakeredis.FakeRedis) -> None:
     assert all(each != b"x" * 64 for each in stored(client))
 
 
-@XFAIL
 def test_a_text(client: fakeredis.FakeRedis) -> None:
     """A serializer that returns a text stores it in UTF-8."""
 
@@ -344,7 +329,6 @@ def test_a_text(client: fakeredis.FakeRedis) -> None:
     assert json.loads(base64.b64decode(stored(client)[0]))["user"] == "é"
 
 
-@XFAIL
 def test_the_signed_cookie() -> None:
     """Without a store the serializer is the one of Flask's signed cookie."""
 
@@ -393,7 +377,6 @@ class PostgreSqlInterface(ServerSideSessionInterface):  # type: ignore[misc]
         self.client.delete(store_id)
 
 
-@XFAIL
 @pytest.mark.parametrize("serializer", [None, Development()], ids=["its own", "the app's"])
 def test_flask_sessions_development_branch(serializer: Any, client: fakeredis.FakeRedis) -> None:
     """Its interfaces call dumps(dict) and loads(bytes), of its own serializer or of the app's."""
@@ -409,7 +392,6 @@ def test_flask_sessions_development_branch(serializer: Any, client: fakeredis.Fa
     assert [decode(each)["user"] for each in stored(client)] == ["ada"]
 
 
-@XFAIL
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_dumps_and_loads(when: str, client: fakeredis.FakeRedis) -> None:
     """A serializer with the names of the development branch works with both versions."""

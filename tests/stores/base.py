@@ -74,7 +74,7 @@ class Store:
 def backend_of(app: Flask) -> Any:
     """Answer the backend of a lazy app; the store's own, where a serializer of the app's lies between."""
     backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
-    return getattr(backend, "inner", backend)
+    return getattr(backend, "unserialized", backend)
 
 
 def noted_since(notes: list[str]) -> Generator[list[str]]:
