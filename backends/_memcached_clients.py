@@ -163,30 +163,39 @@ class _PythonMemcached(Commands):
         super().__init__(client)
         self._mine = threading.local()
 
-    def _here(self) -> Any:
-        """Return the client, without the connection that this thread has from before a fork."""
+    @contextmanager
+    def _borrow(self) -> Generator[Any]:
+        """Lend the client, without the connections that this thread has from before a fork.
+
+        They are closed by an exception: after ``gevent.Timeout`` the next command would read the answer to this one.
+        """
         process = os.getpid()
         if getattr(self._mine, "process", process) != process:
             self._client.disconnect_all()
         self._mine.process = process
-        return self._client
+        try:
+            yield self._client
+        except BaseException:
+            self._client.disconnect_all()
+            raise
 
     def gets(self, key: str) -> tuple[bytes | None, Any]:
         tokens: dict[Any, int] = {}
-        with self._tokens(tokens):
-            payload = _bytes(self._here().gets(key))
+        with self._tokens(tokens) as client:
+            payload = _bytes(client.gets(key))
         self._be_sure(payload is not None)
         return payload, tokens or None
 
     def add(self, key: str, payload: bytes, expiry: int) -> bool:
-        added = self._be_sure(self._here().add(key, payload, time=expiry))
+        with self._borrow() as client:
+            added = self._be_sure(client.add(key, payload, time=expiry))
         if not added and self.gets(key)[0] is None:
             raise OSError("memcached refused to store a session: it may be too large.")
         return added
 
     def cas(self, key: str, payload: bytes, expiry: int, token: Any) -> Outcome:
-        with self._tokens(dict(token)):
-            stored = self._be_sure(self._here().cas(key, payload, time=expiry))
+        with self._tokens(dict(token)) as client:
+            stored = self._be_sure(client.cas(key, payload, time=expiry))
         if stored:
             return Outcome.STORED
         found, present = self.gets(key)
@@ -195,24 +204,26 @@ class _PythonMemcached(Commands):
         return Outcome.GONE if found is None else Outcome.CHANGED
 
     def touch(self, key: str, expiry: int) -> bool:
-        return self._be_sure(self._here().touch(key, expiry))
+        with self._borrow() as client:
+            return self._be_sure(client.touch(key, expiry))
 
     def delete(self, key: str) -> None:
-        self._be_sure(self._here().delete(key))
+        with self._borrow() as client:
+            self._be_sure(client.delete(key))
 
     @contextmanager
-    def _tokens(self, tokens: dict[Any, int]) -> Generator[None]:
-        """Let the client find its tokens here: its own memory of them is off by default, and grows without end."""
-        client = self._here()
-        before = client.cache_cas, client.cas_ids
-        client.cache_cas, client.cas_ids = True, tokens
-        try:
-            yield
-        finally:
-            client.cache_cas, client.cas_ids = before
+    def _tokens(self, tokens: dict[Any, int]) -> Generator[Any]:
+        """Lend the client, its tokens kept here: its own memory of them is off by default, and grows indefinitely."""
+        with self._borrow() as client:
+            before = client.cache_cas, client.cas_ids
+            client.cache_cas, client.cas_ids = True, tokens
+            try:
+                yield client
+            finally:
+                client.cache_cas, client.cas_ids = before
 
     def _be_sure(self, answer: Any) -> bool:
-        if not answer and any(server.deaduntil for server in self._here().servers):
+        if not answer and any(server.deaduntil for server in self._client.servers):
             raise ConnectionError("python-memcached has lost a server.")
         return bool(answer)
 

@@ -93,8 +93,17 @@ class PooledConnections(Connections):
         self._pool: PerProcess[Any] = PerProcess(lambda: client.client_pool, self._leave)
         self._pool.get()  # what is in it from now on is this process's
 
-    def borrow(self) -> Any:
-        return self._pool.get().get_and_release(destroy_on_fail=True)
+    @contextmanager
+    def borrow(self) -> Generator[Any]:
+        # Not by get_and_release: after gevent.Timeout, which is no Exception, the connection counts as used for good.
+        pool = self._pool.get()
+        connection = pool.get()
+        try:
+            yield connection
+            pool.release(connection)
+        except BaseException:
+            pool.destroy(connection)
+            raise
 
     def waiting(self) -> bool:
         return bool(self._pool.get()._free_objs)

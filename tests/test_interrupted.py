@@ -123,11 +123,7 @@ def main() -> None:
     os._exit(0)
 
 
-RED = {"memcached", "pymemcache.HashClient", "memcache.Client"}
-MARK = pytest.mark.xfail(strict=True, reason="FAULTS 5")
-
-
-@pytest.mark.parametrize("store", [pytest.param(name, marks=[MARK] if name in RED else []) for name in ON_SERVERS])
+@pytest.mark.parametrize("store", ON_SERVERS)
 def test_an_interrupted_connection_is_thrown_away(request: pytest.FixtureRequest, store: str) -> None:
     """The next reader gets its own session, and no connection is left over."""
     address = request.getfixturevalue(f"{ON_SERVERS[store]}_url")
