@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import (
@@ -83,6 +84,7 @@ def own_engine(engine: Engine) -> Engine:
     The app's pool is not shared: a request that holds its last connection while it waits for one for its session
     would wait for itself. A database in memory is then another one as well.
     """
+    _refuse_asynchronous(engine.dialect)
     inherited = {name: value for name, value in engine.get_execution_options().items() if name != "isolation_level"}
     own = create_engine(engine.url, pool=engine.pool.recreate(), execution_options=inherited, **_ENGINE_OPTIONS)
     return _prepare(own, owns_file=False)
@@ -93,6 +95,8 @@ def engine_of_url(url: str) -> Engine:
 
     :raises ValueError: when SQLAlchemy does not understand the URL.
     """
+    with suppress(ArgumentError, ImportError):  # which the next lines explain
+        _refuse_asynchronous(make_url(url).get_dialect())
     try:
         address = make_url(url)
         patience = float(str(address.query.get("read_timeout", READ_TIMEOUT)))
@@ -114,6 +118,14 @@ def engine_of_url(url: str) -> Engine:
             f"the database URL is wrong ({type(error).__name__}). It is written as in "
             "'postgresql+psycopg://user:password@host/database', with special characters percent-encoded."
         ) from None
+
+
+def _refuse_asynchronous(dialect: Any) -> None:
+    if dialect.is_async:
+        raise ValueError(
+            f"its driver is asynchronous ({dialect.driver}). Name one that is not, such as postgresql+psycopg, "
+            "mysql+pymysql or sqlite."
+        )
 
 
 def _is_in_memory(address: URL) -> bool:

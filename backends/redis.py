@@ -125,7 +125,7 @@ class RedisBackend:
 
     def read(self, key: str, renew: Renew | None) -> Record | None:
         """Read with GET, and in the same trip refresh with a script where a refresh may be due."""
-        if renew is None or not self._reads_plainly:
+        if renew is None or not self._reads_plainly or sends_in_its_own_way(self.client):
             return self._read_by_script(key, renew)
         noted = self._noted(key)
         if noted is None or renew.due(noted):
@@ -234,6 +234,15 @@ def _reads_plainly(client: Any) -> bool:
         return False
     pool = client.connection_pool
     return getattr(pool, "cache", None) is None and getattr(pool, "is_master", True)
+
+
+def sends_in_its_own_way(client: Any) -> bool:
+    """Return whether a client's ``execute_command`` is not its library's: a subclass, or patched, at any time.
+
+    A pipeline does not call it, and so would leave out a key prefix of the client's own, for example.
+    """
+    module = getattr(type(client).execute_command, "__module__", None) or ""
+    return "execute_command" in vars(client) or module.partition(".")[0] not in ("redis", "valkey", "fakeredis")
 
 
 def _is_unknown_script(answer: object) -> bool:

@@ -19,7 +19,7 @@ from .rules import RuleTable
 from .serialized import with_serializer
 from .serverside import ServerSide
 from .session import DeferredSession
-from .settings import Settings
+from .settings import Settings, refuse_unusable
 from .wrapped import Wrapped
 
 logger = logging.getLogger("lazysession")
@@ -74,6 +74,7 @@ class LazySession:
 def _make_keeper(app: Flask, settings: Settings) -> Keeper:
     present = app.session_interface
     session_type = str(app.config.get("SESSION_TYPE") or "null").lower()
+    refuse_unusable(f"SESSION_{session_type.upper()}", app.config.get(f"SESSION_{session_type.upper()}"))
     if flasksession.is_server_side(present):
         return _keep_present(app, present, settings)
     if session_type == "null":

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
+from inspect import iscoroutinefunction
 from typing import Any
 
 from .closing import Mode
@@ -131,6 +132,35 @@ class _Reader:
         if not all(isinstance(entry, str) for entry in entries):
             raise self.refuse(name, "a list of names")
         return entries
+
+
+#: What a client of some store is called by; in an asynchronous client at least one of them is a coroutine function.
+_CALLS = ("execute_command", "get", "get_item")
+
+
+def refuse_unusable(name: str, client: Any) -> None:
+    """Refuse a client that stores nothing without an error: a coroutine that nobody awaits looks like success.
+
+    :param name: the setting that the client is of.
+    :raises ConfigurationError: for a class, an asynchronous client or an extension's before its ``init_app``.
+    """
+    if isinstance(client, type):
+        raise ConfigurationError(f"{name} is the class {client.__qualname__} itself; set an instance, or a URL.")
+    if _is_asynchronous(type(client)):
+        raise ConfigurationError(
+            f"{name} is an asynchronous client ({type(client).__module__}.{type(client).__qualname__}): Flask's "
+            "sessions need one without asyncio, or a URL."
+        )
+    if name == "SESSION_REDIS" and hasattr(client, "init_app") and not hasattr(client, "execute_command"):
+        raise ConfigurationError(
+            f"{name} is a {type(client).__qualname__} that has no client yet: call its init_app(app) before "
+            "LazySession(app)."
+        )
+
+
+def _is_asynchronous(kind: type) -> bool:
+    of_library = any("asyncio" in base.__module__.split(".") for base in kind.__mro__)
+    return of_library or any(iscoroutinefunction(getattr(kind, each, None)) for each in _CALLS)
 
 
 def _refuse_unknown_names(config: Mapping[str, Any]) -> None:
