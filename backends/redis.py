@@ -125,11 +125,12 @@ class RedisBackend:
 
     def read(self, key: str, renew: Renew | None) -> Record | None:
         """Read with GET, and in the same trip refresh with a script where a refresh may be due."""
-        if renew is None or not self._reads_plainly or sends_in_its_own_way(self.client):
+        if renew is None or not self._reads_plainly:
             return self._read_by_script(key, renew)
         noted = self._noted(key)
         if noted is None or renew.due(noted):
-            return self._read_and_refresh(key, renew)
+            alone = sends_in_its_own_way(self.client)
+            return self._read_by_script(key, renew) if alone else self._read_and_refresh(key, renew)
         payload = self._send("GET", key)
         return None if payload is None else Record(payload, noted, refreshed=False)
 
