@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import signal
 import sys
@@ -12,11 +13,15 @@ from collections.abc import Callable
 from functools import partial
 
 from flask import Flask, session
+from flask_sqlalchemy import SQLAlchemy
 
 from lazysession import LazySession
 
 #: Workers of one app, the requests of each, and how many sessions take turns in each.
 WORKERS, REQUESTS, VISITORS = 3, 60, 3
+
+#: Stores whose clients are the app's own, by the library.
+OF_THE_APP = ("flask-sqlalchemy", "pymemcache", "pylibmc", "python-memcached")
 
 
 def fork_in_c(work: Callable[[], None]) -> Callable[[], bool]:
@@ -40,6 +45,9 @@ def app_with_url(store: str, address: str) -> Flask:
     """Make an app whose store is named by a URL, with a page that writes the session and one that shows it."""
     app = Flask("shop", static_folder=None)
     app.config.update(SECRET_KEY="key", **settings_of(store, address))
+    database = app.config.get("SESSION_SQLALCHEMY")
+    if isinstance(database, SQLAlchemy):
+        database.init_app(app)
     LazySession(app)
 
     @app.get("/login/<name>")
@@ -56,11 +64,27 @@ def app_with_url(store: str, address: str) -> Flask:
     return app
 
 
+def clients_of(store: str, address: str) -> dict[str, object]:
+    """Return the settings of a store whose client, or Flask-SQLAlchemy object, is the app's own."""
+    server = address.removeprefix("memcached://")
+    if store == "flask-sqlalchemy":
+        return {"SESSION_SQLALCHEMY": SQLAlchemy(), "SQLALCHEMY_DATABASE_URI": address, "SESSION_TYPE": "sqlalchemy"}
+    if store == "pymemcache":
+        client: object = importlib.import_module("pymemcache.client.base").Client(server)
+    elif store == "pylibmc":
+        client = importlib.import_module("pylibmc").Client([server], binary=False)
+    else:
+        client = importlib.import_module("memcache").Client([server])
+    return {"SESSION_TYPE": "memcached", "SESSION_MEMCACHED": client}
+
+
 def settings_of(store: str, address: str) -> dict[str, object]:
     """Return the settings of a store that is named by a URL.
 
     :param address: the URL of its server, or a folder.
     """
+    if store in OF_THE_APP:
+        return clients_of(store, address)
     if store == "sqlite":
         return {"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": f"sqlite:///{address}/sessions.db?timeout=20"}
     if store in ("postgresql", "psycopg2", "mariadb"):

@@ -41,6 +41,11 @@ MODELS = {
 MODELS["uwsgi"] = f"{_UWSGI} --module processes_app:app"
 MODELS["uwsgi --threads"] = f"{_UWSGI} --threads 4 --module processes_app:app"
 MODELS["waitress"] = f"{BIN}/waitress-serve --listen=127.0.0.1:PORT --threads=4 processes_app:app"
+#: What does not start, through no fault of the sessions: it is shown, and fails nothing.
+KNOWN = {
+    ("gunicorn gevent --preload", "mongodb"): "gevent cannot patch a worker whose parent has had a client of PyMongo "
+    "(ReferenceError in gevent's _patch_existing_locks, by a weak reference that has died), so none starts."
+}
 
 
 class Answer(NamedTuple):
@@ -153,12 +158,18 @@ def main() -> None:
     for model in dict.fromkeys(cell[0] for cell in cells):
         for before in dict.fromkeys(cell[2] for cell in cells):
             row = [found.get((model, store, before), (Counter(), ""))[0] for store in stores]
-            shown = "".join(f"{sum(each.values()) or 'ok':>12}" for each in row)
-            print(f"{model:26}{before:10}{shown}")  # noqa: T201
-    for cell, (problems, log) in found.items():
-        if problems:
-            print(f"\n{', '.join(cell)}: {dict(problems)}\n{log}")  # noqa: T201
-    sys.exit(any(problems for problems, _ in found.values()))
+            texts = [
+                "known" if (model, store) in KNOWN else sum(each.values()) or "ok"
+                for store, each in zip(stores, row, strict=True)
+            ]
+            shown = "".join(f"{text:>12}" for text in texts)
+            print(f"{model:28}{before:8}{shown}")  # noqa: T201
+    for model, store in dict.fromkeys(cell[:2] for cell in cells if cell[:2] in KNOWN):
+        print(f"\nknown: {model}, {store}: {KNOWN[model, store]}")  # noqa: T201
+    bad = {cell: each for cell, each in found.items() if each[0] and cell[:2] not in KNOWN}
+    for cell, (problems, log) in bad.items():
+        print(f"\n{', '.join(cell)}: {dict(problems)}\n{log}")  # noqa: T201
+    sys.exit(bool(bad))
 
 
 if __name__ == "__main__":

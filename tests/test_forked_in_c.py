@@ -23,23 +23,32 @@ STORES = {
     "dynamodb": "dynalite",
     "files": "folder",
 }
+#: The same for clients of the app's own.
+CLIENTS = {
+    "flask-sqlalchemy": "postgresql",
+    "pymemcache": "memcached",
+    "pylibmc": "memcached",
+    "python-memcached": "memcached",
+}
 
 
 def run_forked(store: str, address: str, before: str) -> subprocess.CompletedProcess[str]:
     """Run the workers in a process with one thread: a lock that another holds at the fork would stay locked."""
     paths = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-W", "ignore", "-m", "forking", store, address, before]
     return subprocess.run(command, env=environ, capture_output=True, check=False, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("before", ["used", "unused"])
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("store", STORES | CLIENTS)
 def test_every_worker_sees_only_its_own_sessions(
     request: pytest.FixtureRequest, tmp_path: Path, store: str, before: str
 ) -> None:
     """A session is used before the fork or not: no answer is another visitor's, no session is lost."""
-    needs = STORES[store]
+    if store == "pylibmc":
+        pytest.importorskip("pylibmc")
+    needs = (STORES | CLIENTS)[store]
     address = str(tmp_path) if needs == "folder" else request.getfixturevalue(f"{needs}_url")
     ended = run_forked(store, address, before)
     assert ended.returncode == 0, ended.stderr[-2000:]

@@ -128,7 +128,7 @@ def test_an_interrupted_connection_is_thrown_away(request: pytest.FixtureRequest
     """The next reader gets its own session, and no connection is left over."""
     address = request.getfixturevalue(f"{ON_SERVERS[store]}_url")
     paths = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-W", "ignore", "-c", "import test_interrupted; test_interrupted.main()", store, address]
     ended = subprocess.run(command, env=environ, capture_output=True, check=False, text=True, timeout=60)
     assert ended.stdout, ended.stderr[-2000:]
