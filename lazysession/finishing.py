@@ -20,7 +20,7 @@ logger = logging.getLogger("lazysession")
 
 
 class Closes(Protocol):
-    """What is needed of the keeper."""
+    """What is needed of a session handler."""
 
     def close(self, app: Flask, opened: Opened, response: Response) -> None:
         """Bring store and response up to date with the session."""
@@ -68,7 +68,7 @@ class Finishing:
 
     def _after_failed_save(self, app: Flask, session: DeferredSession, response: Response) -> None:
         failure = session.lazy_save_failure
-        if failure is None:  # it is being saved, and somebody who hears of that saves it again
+        if failure is None:  # it is being saved, and a receiver of a signal saves it again
             return
         if not _is_saved_by_flask():
             raise failure.again()

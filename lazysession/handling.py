@@ -10,7 +10,7 @@ from flask import Flask, got_request_exception
 
 from .finishing import note_handled
 
-#: Flask calls the first for what a view or a function before it raises, the second for what nobody handles.
+#: Flask calls the first for what a view or a function before it raises, the second for what is not handled.
 _METHODS = ("handle_user_exception", "handle_exception")
 
 

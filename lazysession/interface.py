@@ -1,7 +1,7 @@
 """The two doors that Flask knocks on: ``open_session`` before it routes, ``save_session`` when the response is there.
 
 The life of a request: :meth:`LazySessionInterface.open_session` answers a deferred session and does nothing else. If
-nobody uses it, :meth:`~LazySessionInterface.save_session` only remembers the response's headers. The first use
+it is not used, :meth:`~LazySessionInterface.save_session` only remembers the response's headers. The first use
 comes back through :meth:`~LazySessionInterface.open_now`, which asks the rules for the mode and the keeper for the
 data. At the end :meth:`~LazySessionInterface.save_session` lets the keeper settle what the request owes.
 """

@@ -287,7 +287,7 @@ class Saving:
 
         That may be a login, and must not reach a session whose id the client is not told: the request that rotated
         first may be an attacker's. It takes along nothing else: the rest is the rotated session's, which may have been
-        rotated to be rid of whoever holds the old id.
+        rotated because the old id was stolen.
         """
         own = self._own_part(save, note)
         if not has_content(own):
