@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, has_request_context, session
+from flask import Flask, has_request_context
 from flask.sessions import SessionInterface
 
 from . import flasksession, registry
@@ -15,10 +15,10 @@ from .cli import lazysession_commands
 from .errors import ConfigurationError
 from .handling import follow_error_handling
 from .interface import Keeper, LazySessionInterface
+from .logins import deferred_session, holds_login, offer_user_lazily
 from .rules import RuleTable
 from .serialized import with_serializer
 from .serverside import ServerSide
-from .session import DeferredSession
 from .settings import Settings, refuse_unusable
 from .wrapped import Wrapped
 
@@ -184,6 +184,7 @@ def _follow_flask_login(app: Flask, *, rotate: bool) -> None:
         from flask_login import user_loaded_from_cookie, user_logged_in, user_logged_out
     except ImportError:
         return
+    offer_user_lazily(app)
     user_logged_out.connect(_note_logout, app)
     if rotate:
         user_logged_in.connect(_rotate, app)
@@ -191,22 +192,21 @@ def _follow_flask_login(app: Flask, *, rotate: bool) -> None:
 
 
 def _rotate(app: Flask, **_: object) -> None:
-    current = _deferred_session()
-    if current is not None and isinstance(app.session_interface, LazySessionInterface):
-        app.session_interface.regenerate(current)
-        if current.lazy_opened is not None:
-            current.lazy_opened.brought = _LOGIN_KEYS
+    current, interface = deferred_session(), app.session_interface
+    if current is None or not isinstance(interface, LazySessionInterface):
+        return
+    opened, keeper = current.lazy_opened, interface.keeper
+    if opened is not None and isinstance(keeper, ServerSide) and holds_login(opened, keeper.codec):
+        return
+    interface.regenerate(current)
+    if current.lazy_opened is not None:
+        current.lazy_opened.brought = _LOGIN_KEYS
 
 
 def _note_logout(app: Flask, **_: object) -> None:
     """Flask-Login removes what it finds, which is nothing where the store failed: that is no logout."""
-    current = _deferred_session()
+    current = deferred_session()
     if current is not None:
         current.lazy_note_removal()
         if current.lazy_opened is not None:
             current.lazy_opened.dropped = _LOGIN_KEYS
-
-
-def _deferred_session() -> DeferredSession | None:
-    current = session._get_current_object()  # type: ignore[attr-defined]  # the proxy's type tells nothing
-    return current if type(current) is DeferredSession else None

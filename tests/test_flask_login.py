@@ -12,8 +12,6 @@ from stores import FakeRedisStore
 
 from lazysession import LazySession
 
-XFAIL = pytest.mark.xfail(strict=True, reason="FAULTS 7")
-
 
 class User(UserMixin):  # type: ignore[misc]
     def __init__(self, name: str) -> None:
@@ -44,7 +42,6 @@ def sid(browser: Any) -> str:
     return str(cookie.value)
 
 
-@XFAIL
 def test_the_same_login_keeps_the_id() -> None:
     """login_user in each request, as basic auth and single sign-on hooks do, leaves one session."""
     browser = shop().test_client()
@@ -82,7 +79,6 @@ def test_a_login_in_a_session_written_by_hand_rotates() -> None:
 
 
 @pytest.mark.parametrize("login_first", [True, False])
-@XFAIL
 def test_a_template_without_the_user_loads_nothing(login_first: bool) -> None:
     """The context processor offers the user; that alone is no use of the session."""
     browser = shop(login_first).test_client()

@@ -25,6 +25,7 @@ ORDER = [
         "cookiechecks",
         "settings",
         "handling",
+        "logins",
         "interface",
         "streams",
         "finishing",
