@@ -15,6 +15,7 @@ from .cli import lazysession_commands
 from .errors import ConfigurationError
 from .handling import follow_error_handling
 from .interface import Keeper, LazySessionInterface
+from .jsonable import encode_sessions
 from .logins import deferred_session, holds_login, offer_user_lazily
 from .rules import RuleTable
 from .serialized import with_serializer
@@ -67,6 +68,7 @@ class LazySession:
         app.session_interface = interface
         app.extensions["lazysession"] = self
         follow_error_handling(app)
+        encode_sessions(app)
         app.cli.add_command(lazysession_commands)
         _follow_flask_login(app, rotate=settings.rotate_on_login)
 
@@ -117,6 +119,7 @@ def _keep_by_type(app: Flask, session_type: str, settings: Settings) -> Keeper:
     else:
         session_class = flasksession.session_class_of(adapter.drives)
         interface = flasksession.StoreInterface(app, backend, codec, session_class)
+        interface.stands_for = flasksession.interface_class_of(adapter.drives)
     return _over_backend(app, interface, backend, settings)
 
 

@@ -159,6 +159,9 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
     :param session_class: the class of its sessions.
     """
 
+    #: Flask-Session's class for this store, as ``isinstance`` tells it; None for a store of the app's own.
+    stands_for: type[SessionInterface] | None = None
+
     def __init__(self, app: Flask, backend: Backend, codec: Codec, session_class: type[ServerSideSession]) -> None:
         self.session_class = session_class
         self.client = getattr(backend, "client", None)  # Flask-Session's interfaces have it, where there is one
@@ -196,6 +199,17 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
                 self.backend.delete(store_id)
             elif self.backend.replace(store_id, payload, lifetime, record.payload).outcome is Outcome.STORED:
                 return
+
+
+def interface_class_of(drives: str | None) -> type[SessionInterface] | None:
+    """Return Flask-Session's interface class ``drives``, or None where it cannot be imported."""
+    if drives is None:
+        return None
+    try:
+        interface_class: type[SessionInterface] = load(drives)
+    except ImportError:  # as of session_class_of
+        return None
+    return interface_class
 
 
 def session_class_of(drives: str | None) -> type[ServerSideSession]:

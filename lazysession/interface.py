@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Flask, Request, Response, has_app_context
 from flask.sessions import SessionInterface, SessionMixin
@@ -128,6 +128,12 @@ class LazySessionInterface(SessionInterface):
         for name in _ANSWERED_BY_WRAPPED:
             if hasattr(self.wrapped, name):  # get_cookie_partitioned came with Flask 3.1
                 setattr(self, name, getattr(self.wrapped, name))
+
+    if not TYPE_CHECKING:
+
+        @property
+        def __class__(self) -> type:  # isinstance() asks here: apps and extensions look for Flask-Session's classes
+            return getattr(self.wrapped, "stands_for", None) or type(self.wrapped)
 
     def __getattr__(self, name: str) -> Any:
         # what the wrapped interface offers beside Flask's own methods: client, serializer, key_prefix, ...

@@ -26,6 +26,7 @@ ORDER = [
         "settings",
         "handling",
         "logins",
+        "jsonable",
         "interface",
         "streams",
         "finishing",
