@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask, has_request_context
-from flask.sessions import SessionInterface
+from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
 from . import flasksession, registry
 from .backend import Adapter, Backend, Purges
@@ -80,8 +80,20 @@ def _make_keeper(app: Flask, settings: Settings) -> Keeper:
     if flasksession.is_server_side(present):
         return _keep_present(app, present, settings)
     if session_type == "null":
+        if type(present) is SecureCookieSessionInterface and not app.config.get("SESSION_TYPE"):
+            _refuse_store_without_type(app)
         return Wrapped(present)
     return _keep_by_type(app, session_type, settings)
+
+
+def _refuse_store_without_type(app: Flask) -> None:
+    for session_type in (*flasksession.KNOWN_TYPES, *registry.names()):
+        name = f"SESSION_{session_type.upper()}"
+        if app.config.get(name) is not None:
+            raise ConfigurationError(
+                f"{name} is set, and SESSION_TYPE is not: sessions would be cookies that visitors can read. Set "
+                f"SESSION_TYPE = {session_type!r}, or 'null' for signed cookies."
+            )
 
 
 def _keep_present(app: Flask, interface: SessionInterface, settings: Settings) -> Keeper:

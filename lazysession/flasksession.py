@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -102,9 +103,31 @@ def build(app: Flask, session_type: str) -> SessionInterface:
         if session_type in KNOWN_TYPES:
             raise
         known = ", ".join(sorted({*KNOWN_TYPES, *names()}))
-        raise ConfigurationError(f"SESSION_TYPE is {session_type!r}; known are {known}.") from error
+        raise ConfigurationError(
+            f"SESSION_TYPE is {session_type!r}; known are {known}.{_hint(session_type)}"
+        ) from error
     finally:
         app.session_interface = before
+
+
+#: What a store is called elsewhere, and the SESSION_TYPE that serves it.
+_OTHER_NAMES = {
+    "valkey": "redis",
+    "postgres": "sqlalchemy",
+    "postgresql": "sqlalchemy",
+    "mysql": "sqlalchemy",
+    "mariadb": "sqlalchemy",
+    "sqlite": "sqlalchemy",
+    "sql": "sqlalchemy",
+    "mongo": "mongodb",
+    "memcache": "memcached",
+    "file": "filesystem",
+}
+
+
+def _hint(session_type: str) -> str:
+    near = [_OTHER_NAMES.get(session_type), *get_close_matches(session_type, sorted({*KNOWN_TYPES, *names()}), n=1)]
+    return next((f" Did you mean {name!r}?" for name in near if name), "")
 
 
 #: The values of SESSION_TYPE that Flask-Session 0.8 takes; a later one may take more.

@@ -39,29 +39,35 @@ def find_for_interface(interface: object) -> type[Adapter] | None:
     return None
 
 
-#: The modules that an extra of this package brings, by its name.
-_BROUGHT = {
-    "redis": "redis",
-    "valkey": "valkey",
-    "sqlalchemy": "sqlalchemy",
-    "pymemcache": "memcached",
-    "pymongo": "mongodb",
-    "boto3": "dynamodb",
-    "botocore": "dynamodb",
-    "mypy_boto3_dynamodb": "dynamodb",
-    "cachelib": "cachelib",
+#: The extra that each SESSION_TYPE of this package needs.
+_EXTRAS = {name: name for name in ("redis", "memcached", "mongodb", "dynamodb", "cachelib", "sqlalchemy")}
+_EXTRAS["filesystem"] = "cachelib"
+#: The packages of the modules that a database URL asks for. No name is made up: anybody can register one.
+_SQL_PACKAGES = {
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    "pymysql": "pymysql",
+    "MySQLdb": "mysqlclient",
+    "mariadb": "mariadb",
+    "oracledb": "oracledb",
+    "pyodbc": "pyodbc",
+    "flask_sqlalchemy": "flask-sqlalchemy",
 }
 
 
 def missing_client(session_type: str, error: ImportError) -> ConfigurationError:
-    """Make the error that says what to install for a SESSION_TYPE: an extra, or the very module that is missing."""
+    """Make the error that says what to install for a SESSION_TYPE; no command where that is not known."""
     module = (error.name or session_type).partition(".")[0]
-    extra = _BROUGHT.get(module)
-    wanted = f"lazysession[{extra}]" if extra else module.replace("_", "-")
+    extra = _EXTRAS.get(session_type)
+    wanted = f"lazysession[{extra}]" if extra else None
+    if module == "valkey" and extra == "redis":
+        wanted = "lazysession[valkey]"
+    elif extra == "sqlalchemy" and module != "sqlalchemy":
+        wanted = _SQL_PACKAGES.get(module)
     hint = " (or set SESSION_SQLALCHEMY to a database URL)" if module == "flask_sqlalchemy" else ""
+    command = f": pip install '{wanted}'{hint}" if wanted else "."
     return ConfigurationError(
-        f"SESSION_TYPE is {session_type!r}, and a library that it needs is not installed ({error}): "
-        f"pip install '{wanted}'{hint}"
+        f"SESSION_TYPE is {session_type!r}, and a library that it needs is not installed ({error}){command}"
     )
 
 

@@ -6,7 +6,7 @@ from flask import Flask, Request, Response
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface, SessionMixin
 
 from .closing import Decision, Mode, Opened
-from .errors import SessionReadOnly
+from .errors import ConfigurationError, SessionReadOnly
 
 
 class Wrapped:
@@ -18,6 +18,7 @@ class Wrapped:
     def __init__(self, interface: SessionInterface) -> None:
         self.wrapped = interface
         self.session_class: type[SessionMixin] = getattr(interface, "session_class", None) or SessionMixin
+        self._plain_cookie = type(interface) is SecureCookieSessionInterface
         self.may_be_unavailable = isinstance(interface, SecureCookieSessionInterface)
 
     def unavailable(self, app: Flask) -> bool:
@@ -33,7 +34,15 @@ class Wrapped:
         return Opened(session, decision.mode, decision.reason, saves=False)
 
     def open(self, app: Flask, request: Request, decision: Decision) -> Opened:
-        """Open through the wrapped interface; where it answers None, its null session."""
+        """Open through the wrapped interface; where it answers None, its null session.
+
+        :raises ConfigurationError: when SESSION_TYPE was set after LazySession(app), which has no effect.
+        """
+        if self._plain_cookie and str(app.config.get("SESSION_TYPE") or "null").lower() != "null":
+            raise ConfigurationError(
+                "SESSION_TYPE was set after LazySession(app): sessions would be cookies that visitors can read. Load "
+                "the config before."
+            )
         session = self.wrapped.open_session(app, request)
         if session is None:
             session = self.wrapped.make_null_session(app)

@@ -11,8 +11,6 @@ from flask import Flask, session
 from lazysession import ConfigurationError, LazySession
 from lazysession.registry import missing_client
 
-XFAIL = pytest.mark.xfail(strict=True, reason="FAULTS 11")
-
 
 def shop(**settings: Any) -> Flask:
     app = Flask("shop", static_folder=None)
@@ -20,7 +18,6 @@ def shop(**settings: Any) -> Flask:
     return app
 
 
-@XFAIL
 @pytest.mark.parametrize("session_type", [{}, {"SESSION_TYPE": ""}, {"SESSION_TYPE": None}, {"SESSION_TYP": "redis"}])
 @pytest.mark.parametrize("setting", ["SESSION_REDIS", "SESSION_SQLALCHEMY", "SESSION_MONGODB", "SESSION_CACHELIB"])
 def test_a_store_without_session_type(setting: str, session_type: dict[str, Any]) -> None:
@@ -35,7 +32,6 @@ def test_signed_cookies_by_choice() -> None:
     LazySession(shop())
 
 
-@XFAIL
 def test_config_that_is_loaded_too_late() -> None:
     """LazySession(app) before the config is loaded is an error at the first use of a session."""
     app = shop(PROPAGATE_EXCEPTIONS=True)
@@ -46,7 +42,6 @@ def test_config_that_is_loaded_too_late() -> None:
         app.test_client().get("/")
 
 
-@XFAIL
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [
@@ -63,7 +58,6 @@ def test_a_hint(wrong: str, right: str) -> None:
         LazySession(shop(SESSION_TYPE=wrong))
 
 
-@pytest.mark.xfail(reason="FAULTS 11")  # the extra of memcached was right already
 @pytest.mark.parametrize(
     ("session_type", "module", "advice"),
     [
