@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import (
@@ -95,8 +94,9 @@ def engine_of_url(url: str) -> Engine:
 
     :raises ValueError: when SQLAlchemy does not understand the URL.
     """
-    with suppress(ArgumentError, ImportError):  # which the next lines explain
-        _refuse_asynchronous(make_url(url).get_dialect())
+    dialect = _dialect_of(url)
+    if dialect is not None:
+        _refuse_asynchronous(dialect)
     try:
         address = make_url(url)
         patience = float(str(address.query.get("read_timeout", READ_TIMEOUT)))
@@ -118,6 +118,14 @@ def engine_of_url(url: str) -> Engine:
             f"the database URL is wrong ({type(error).__name__}). It is written as in "
             "'postgresql+psycopg://user:password@host/database', with special characters percent-encoded."
         ) from None
+
+
+def _dialect_of(url: str) -> Any:
+    """Return the dialect of a URL; None where there is none, which making an engine of it explains."""
+    try:
+        return make_url(url).get_dialect()
+    except (ArgumentError, ImportError, ValueError):
+        return None
 
 
 def _refuse_asynchronous(dialect: Any) -> None:

@@ -139,13 +139,15 @@ _CALLS = ("execute_command", "get", "get_item")
 
 
 def refuse_unusable(name: str, client: Any) -> None:
-    """Refuse a client that stores nothing without an error: a coroutine that nobody awaits looks like success.
+    """Refuse a client that stores nothing without an error: a coroutine that is not awaited looks like success.
 
     :param name: the setting that the client is of.
     :raises ConfigurationError: for a class, an asynchronous client or an extension's before its ``init_app``.
     """
     if isinstance(client, type):
-        raise ConfigurationError(f"{name} is the class {client.__qualname__} itself; set an instance, or a URL.")
+        raise ConfigurationError(
+            f"{name} cannot be used: it is the class {client.__qualname__} itself. Set an instance, or a URL."
+        )
     if _is_asynchronous(type(client)):
         raise ConfigurationError(
             f"{name} is an asynchronous client ({type(client).__module__}.{type(client).__qualname__}): Flask's "
