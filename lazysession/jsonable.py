@@ -19,7 +19,12 @@ def encode_sessions(app: Flask) -> None:
     def dumps_sessions(obj: Any, **options: Any) -> str:
         if isinstance(provider, DefaultJSONProvider):  # others are asked for the outermost value alone
             default = options.get("default") or provider.default
-            options["default"] = lambda value: default(value) if as_dict(value) is value else as_dict(value)
+
+            def encode(value: Any) -> Any:
+                plain = as_dict(value)
+                return default(value) if plain is value else plain
+
+            options["default"] = encode
         return dumps(as_dict(obj), **options)
 
     provider.dumps = dumps_sessions  # type: ignore[method-assign]
@@ -27,5 +32,7 @@ def encode_sessions(app: Flask) -> None:
 
 def as_dict(value: Any) -> Any:
     """Return the dict of a session object, or of ``flask.session``; any other value unchanged."""
-    current = value._get_current_object() if isinstance(value, LocalProxy) else value
+    current = value
+    if isinstance(value, LocalProxy):  # flask.session itself
+        current = value._get_current_object()  # pyright: ignore[reportPrivateUsage]  # documented by Werkzeug
     return dict(current) if type(current) is DeferredSession else value
