@@ -199,11 +199,15 @@ class ServerSide:
 
     def _show_as_loaded(self, opened: Opened) -> None:
         """Make a session that was not saved what it was: an error page must not show a change that was refused."""
-        items = {} if opened.payload is None else self.codec.decode(opened.payload) or {}
-        items.pop(CREATED, None)
-        replace_items(opened.session, items, self.codec.same)
+        self._show(opened, opened.payload)
         if opened.sid is not None:
             opened.session.sid = opened.sid  # type: ignore[attr-defined]
+
+    def _show(self, opened: Opened, payload: bytes | None) -> None:
+        """Make the session hold what a payload holds; None for nothing."""
+        items = {} if payload is None else self.codec.decode(payload) or {}
+        items.pop(CREATED, None)
+        replace_items(opened.session, items, self.codec.same)
 
     def _tell(self, app: Flask, saved: Saved) -> None:
         """Log and signal what became of a change beside those of other requests, now that everything is stored."""
@@ -275,9 +279,7 @@ class ServerSide:
             return Owed(owed.store, Cookie.KEEP)
         opened.late, stored = False, saved.payload
         if stored is not None and stored != payload:
-            items = self.codec.decode(stored) or {}
-            items.pop(CREATED, None)
-            replace_items(opened.session, items, self.codec.same)
+            self._show(opened, stored)
         opened.sid, opened.payload = (None, None) if stored is None else (_id(opened.session), stored)
         if stored is None:
             self.rotate(opened.session)  # it has ended: what is written from now on is another session
