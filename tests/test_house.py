@@ -50,6 +50,7 @@ ORDER = [
 ]
 
 
+@pytest.mark.xfail(strict=True, reason="FAULTS 11")
 def test_public_names() -> None:
     """What the package offers, pinned."""
     assert lazysession.__all__ == [
@@ -59,6 +60,7 @@ def test_public_names() -> None:
         "SessionConflict",
         "SessionReadOnly",
         "SessionUnavailable",
+        "regenerate",
         "session_conflict",
         "session_mode",
         "session_opened",
