@@ -110,7 +110,7 @@ def types(session: nox.Session) -> None:
     session.run("mypy", "docs/demo/demo.py", "docs/demo/shop.py", env={"MYPYPATH": "docs/demo"})
     bench = ["--follow-imports=silent", "docs/bench/bench.py", "docs/bench/served.py"]
     session.run("mypy", "--strict", *bench, env={"MYPYPATH": "docs/bench:tests:docs/demo"})
-    session.run("mypy", "--strict", "tests/shelf/lazysession_shelf.py")  # which readers copy
+    session.run("mypy", "--strict", "tests/shelf/lazysession_shelf.py", "tests/typed_app.py")  # which readers copy
     session.run("pyright")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .closing import Mode
 from .errors import ConfigurationError, SessionConflict, SessionReadOnly, SessionUnavailable
 from .extension import LazySession
+from .regeneration import regenerate
 from .rules import session_mode
 from .signals import session_conflict, session_opened, session_write_dropped
 
@@ -15,6 +16,7 @@ __all__ = [
     "SessionConflict",
     "SessionReadOnly",
     "SessionUnavailable",
+    "regenerate",
     "session_conflict",
     "session_mode",
     "session_opened",

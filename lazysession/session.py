@@ -44,6 +44,9 @@ class Opener(Protocol):
     def note_late_write(self, session: DeferredSession) -> None:
         """Hear of a write after the response was saved."""
 
+    def regenerate(self, session: SessionMixin) -> None:
+        """Give the session a new id."""
+
 
 def _forward(name: str) -> Callable[..., Any]:
     def method(self: DeferredSession, *args: Any, **kwargs: Any) -> Any:

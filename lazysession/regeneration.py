@@ -1,0 +1,48 @@
+"""A new session id by a function that type checkers know: Flask's annotations do not have the interface's method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import current_app, has_app_context, has_request_context
+from flask.sessions import SessionMixin
+from werkzeug.local import LocalProxy
+
+from .errors import ConfigurationError
+from .interface import LazySessionInterface
+from .session import DeferredSession
+
+
+def regenerate(session: SessionMixin) -> None:
+    """Give a session a new id, and keep its data: call it where a visitor logs in, or gains rights.
+
+    An attacker may have planted the old id (session fixation). The new id is stored at the end of the request, before
+    the old record is deleted. Sessions in signed cookies have no id: for them nothing happens.
+
+    :param session: ``flask.session``, or the object behind it.
+    :raises SessionReadOnly: where the mode of the request forbids writes.
+    :raises ConfigurationError: for a session that LazySession has not made.
+    :raises RuntimeError: outside of a request, where ``flask.session`` stands for no session.
+    """
+    current = _behind(session)
+    if type(current) is DeferredSession:
+        current.lazy_opener.regenerate(current)
+        return
+    if not isinstance(current, SessionMixin):
+        raise TypeError(f"regenerate() takes flask.session, not an object of type {type(current).__name__}.")
+    interface = current_app.session_interface if has_app_context() else None
+    if type(interface) is not LazySessionInterface:
+        app = f": the app {current_app.name!r} has none" if has_app_context() else ""
+        raise ConfigurationError(f"regenerate() needs a session that LazySession(app) serves{app}.")
+    if interface.is_null_session(current):
+        current.update()  # no SECRET_KEY: Flask's own error says what to set
+    interface.regenerate(current)
+
+
+def _behind(session: Any) -> Any:
+    """Return the object behind a proxy; any, as nothing is known of what an app passes."""
+    if not isinstance(session, LocalProxy):
+        return session
+    if not has_request_context():
+        raise RuntimeError("regenerate() was called outside of a request: flask.session stands for no session there.")
+    return session._get_current_object()  # pyright: ignore[reportPrivateUsage]  # documented by Werkzeug
