@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -66,18 +67,28 @@ class DynamoDBBackend:
         return cls(interface.client.meta.client, interface.store.name)
 
     @classmethod
-    def from_setting(cls, value: Any, *, table: str | None = None, **options: object) -> DynamoDBBackend | None:
+    def from_setting(
+        cls, value: Any, *, table: str | None = None, table_exists: object = None, **options: object
+    ) -> DynamoDBBackend | None:
         """Make a backend of SESSION_DYNAMODB: a boto3 resource, a client, or a URL.
 
         A URL is ``dynamodb://REGION/TABLE``, where both may be left out, with ``endpoint_url``, ``connect_timeout``
         and ``read_timeout`` (seconds) and ``max_attempts`` in its query. Credentials are found as boto3 finds them.
         The table is created, with its time to live on, where it does not exist.
 
+        :param table_exists: True where the table is made by other means: nothing is created, and nothing is sent.
         :raises ValueError: for anything else, for a URL without a region where boto3 knows none either, and for a
             table that is named twice.
         :returns: None without a value: Flask-Session then uses a DynamoDB on localhost.
         """
+        if table_exists is not None and not isinstance(table_exists, bool):
+            raise ValueError(f"SESSION_DYNAMODB_TABLE_EXISTS is {table_exists!r}; allowed is True or False.")
         if value is None:
+            if table_exists and not _is_known_to_flask_session("table_exists"):
+                raise ValueError(
+                    "SESSION_DYNAMODB_TABLE_EXISTS needs a SESSION_DYNAMODB: without one, this Flask-Session connects "
+                    "to localhost:8000 and creates the table."
+                )
             return None
         if isinstance(value, str):
             client, named = connect(value)
@@ -93,13 +104,19 @@ class DynamoDBBackend:
                 f"an object of type {type(value).__name__} is neither a boto3 resource or client for DynamoDB nor a "
                 f"URL such as {URL_FORM}."
             )
-        create_if_absent(client, table or DEFAULT_TABLE)
+        if not table_exists:
+            create_if_absent(client, table or DEFAULT_TABLE)
         return cls(client, table or DEFAULT_TABLE)
 
     @classmethod
     def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Tell whether Flask-Session takes the value: a resource, and only where the stubs it imports are installed."""
-        return is_resource(value) and find_spec("mypy_boto3_dynamodb") is not None
+        """Tell whether Flask-Session takes the value: a resource, and only where the stubs it imports are installed.
+
+        Flask-Session 0.8 creates the table in any case, so it is not asked where the table exists.
+        """
+        if not is_resource(value) or find_spec("mypy_boto3_dynamodb") is None:
+            return False
+        return not options.get("table_exists") or _is_known_to_flask_session("table_exists")
 
     def read(self, key: str, renew: Renew | None) -> Record | None:
         """Read with one GetItem; a refresh that is due is one UpdateItem of the expiration alone."""
@@ -165,7 +182,7 @@ class DynamoDBBackend:
                 yield Problem(
                     "error",
                     f"There is no table {self._table!r} in DynamoDB.",
-                    "Start the app with the right to create it.",
+                    "Create it, or start the app with the right to create it and SESSION_DYNAMODB_TABLE_EXISTS off.",
                     "dynamodb-table",
                 )
             elif code_of(error) == "AccessDeniedException":
@@ -228,6 +245,15 @@ class DynamoDBBackend:
 
     def _value(self, type: str, value: Any) -> Any:
         return {type: value} if self._typed else value
+
+
+def _is_known_to_flask_session(parameter: str) -> bool:
+    """Return whether Flask-Session's interface takes a parameter, which is newer than version 0.8."""
+    try:
+        from flask_session.dynamodb import dynamodb
+    except ImportError:  # the stubs that it imports
+        return False
+    return parameter in inspect.signature(dynamodb.DynamoDBSessionInterface).parameters
 
 
 def _parse(item: dict[str, Any] | None, now: float) -> tuple[bytes, float | None] | None:

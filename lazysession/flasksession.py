@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from flask import Flask
@@ -74,6 +75,11 @@ def makes_usual_ids(interface: SessionInterface) -> bool:
     return not _has_own(interface, ServerSideSessionInterface, ("_generate_sid",))
 
 
+def signs_ids(interface: object) -> bool:
+    """Return whether an interface signs its ids; Flask-Session marks its signer for removal."""
+    return bool(getattr(interface, "use_signer", False))
+
+
 def _has_own(interface: SessionInterface, base: Any, methods: tuple[str, ...]) -> bool:
     """Tell whether the interface, or its class below ``base``, brings its own version of a method."""
     return any(
@@ -126,6 +132,11 @@ _OTHER_NAMES = {
 
 
 def _hint(session_type: str) -> str:
+    if session_type == "postgresql" and "sqlalchemy" in names():  # Flask-Session's development branch has it
+        return (
+            " This Flask-Session has no 'postgresql': set SESSION_TYPE = 'sqlalchemy', and SESSION_SQLALCHEMY to the "
+            "URL of the database."
+        )
     near = [_OTHER_NAMES.get(session_type), *get_close_matches(session_type, sorted({*KNOWN_TYPES, *names()}), n=1)]
     return next((f" Did you mean {name!r}?" for name in near if name), "")
 
@@ -173,6 +184,17 @@ def read_safely(interface: Any, *, allow_pickle: bool) -> None:
         interface.serializer = _SafeSerializer(Codec(format_of(serializer), allow_pickle=allow_pickle))
 
 
+#: The parameters of Flask-Session's base class, and the settings that they come from.
+_COMMON = {
+    "key_prefix": "SESSION_KEY_PREFIX",
+    "use_signer": "SESSION_USE_SIGNER",
+    "permanent": "SESSION_PERMANENT",
+    "sid_length": "SESSION_ID_LENGTH",
+    "serialization_format": "SESSION_SERIALIZATION_FORMAT",
+    "cleanup_n_requests": "SESSION_CLEANUP_N_REQUESTS",
+}
+
+
 class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask-Session has no annotations
     """Stands in for Flask-Session's interface where it cannot build one: URL strings, foreign clients, own stores.
 
@@ -191,15 +213,12 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
         self.backend = backend
         self._codec = codec
         self.ttl = not isinstance(backend, Purges)
-        names = {
-            "key_prefix": "SESSION_KEY_PREFIX",
-            "use_signer": "SESSION_USE_SIGNER",
-            "permanent": "SESSION_PERMANENT",
-            "sid_length": "SESSION_ID_LENGTH",
-            "serialization_format": "SESSION_SERIALIZATION_FORMAT",
-            "cleanup_n_requests": "SESSION_CLEANUP_N_REQUESTS",
+        known = signature(ServerSideSessionInterface.__init__).parameters
+        settings: dict[str, Any] = {
+            name: app.config.get(key, getattr(Defaults, key, None)) for name, key in _COMMON.items()
         }
-        super().__init__(app, **{name: app.config.get(key, getattr(Defaults, key)) for name, key in names.items()})
+        super().__init__(app, **{name: value for name, value in settings.items() if name in known})
+        self.use_signer = bool(settings["use_signer"])  # we sign, also where Flask-Session does not any more
 
     def use(self, backend: Backend, codec: Codec) -> None:
         """Store through another backend from now on."""

@@ -15,6 +15,7 @@ from .closing import Cookie, Decision, Mode, Opened, Owed, Store, decide
 from .codec import Codec
 from .cookies import SessionCookies, SessionIds
 from .errors import SessionConflict, SessionReadOnly, SessionUnavailable
+from .flasksession import signs_ids
 from .forwarding import Forwarding
 from .lifetimes import Lifetimes
 from .reading import Reading
@@ -32,7 +33,6 @@ QUICK = 0.25
 class ServerSideInterface(Protocol):
     """What is relied on in Flask-Session's interfaces, of 0.8 and later."""
 
-    use_signer: bool
     permanent: bool
     session_class: Callable[..., Any]
 
@@ -71,7 +71,7 @@ class ServerSide:
         self._asked: ServerSideInterface = interface  # type: ignore[assignment]  # Flask-Session has no annotations
         self.session_class: type[SessionMixin] = interface.session_class  # type: ignore[attr-defined]
         self.ids = SessionIds(interface)
-        self.cookies = SessionCookies(interface, self.ids, signed=self._asked.use_signer)
+        self.cookies = SessionCookies(interface, self.ids, signed=signs_ids(interface))
         self.lifetimes = Lifetimes(throttle, absolute_lifetime, clock=self._now)
         forwarding = Forwarding(backend, codec, self.ids, self._now)
         self._reading = Reading(backend, codec, self.ids, self.lifetimes, forwarding)

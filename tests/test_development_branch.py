@@ -21,6 +21,7 @@ from flask_session.defaults import Defaults
 from flask_session.dynamodb import DynamoDBSessionInterface
 from flask_session.redis import RedisSessionInterface
 from psycopg2.pool import ThreadedConnectionPool
+from servers import wait_until
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backends.generic import GenericBackend
@@ -68,7 +69,9 @@ class TestPostgreSQL:
 
     @pytest.fixture
     def pool(self, postgresql_url: str) -> Generator[ThreadedConnectionPool]:
-        pool = ThreadedConnectionPool(1, 4, postgresql_url.replace("postgresql+psycopg://", "postgresql://"))
+        url = postgresql_url.replace("postgresql+psycopg://", "postgresql://")
+        wait_until(lambda: psycopg2.connect(url).close() is None, "the start of PostgreSQL")  # its port is open before
+        pool = ThreadedConnectionPool(1, 4, url)
         run(pool, "DROP TABLE IF EXISTS public.flask_sessions")
         yield pool
         pool.closeall()
@@ -127,7 +130,6 @@ class TestPostgreSQL:
         """``check`` says what the generic adapter cannot do."""
         assert "generic-compare" in app.test_cli_runner().invoke(args=["lazysession", "check"]).output
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 6")
     def test_flask_session_0_8(self) -> None:
         """Where Flask-Session does not know it, the error names the way out."""
         with pytest.raises(ConfigurationError, match=r"'postgresql'.*'sqlalchemy'.*SESSION_SQLALCHEMY.*URL"):
@@ -209,7 +211,6 @@ class TestWithoutSigner:
         for name in ("_sign", "_unsign", "_get_signer"):
             monkeypatch.delattr(ServerSideSessionInterface, name)
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 6")
     def test_its_interface(self) -> None:
         """An interface without ``use_signer`` has ids that are not signed."""
         shelf: dict[str, bytes] = {}
@@ -220,7 +221,6 @@ class TestWithoutSigner:
         assert cookie is not None
         assert list(shelf) == [f"session:{cookie.value}"]
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 6")
     def test_ours(self, redis_url: str) -> None:
         """The interface for URLs still signs where the setting asks for it."""
         client = redis.Redis.from_url(redis_url)
@@ -251,7 +251,6 @@ class TestDynamoDBTableExists:
             "url": lambda url: f"dynamodb://us-west-2/?endpoint_url={url}",
         }[request.param]
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 6")
     @pytest.mark.parametrize("installed", ["0.8", "branch"])
     def test_nothing_is_sent_at_the_start(
         self, make_value: Any, installed: str, monkeypatch: pytest.MonkeyPatch
@@ -271,7 +270,6 @@ class TestDynamoDBTableExists:
             with pytest.raises(EndpointConnectionError):
                 shop(SESSION_TYPE="dynamodb", SESSION_DYNAMODB=make_value(NOWHERE), **settings)
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 6")
     def test_a_missing_table_stays_missing(self, make_value: Any, dynalite_url: str) -> None:
         """Requests that use their session get a 503 until the table is made, by other means."""
         client = boto3.client("dynamodb", endpoint_url=dynalite_url, **ACCOUNT)  # type: ignore[call-overload]
@@ -292,13 +290,11 @@ class TestDynamoDBTableExists:
         assert browser.get("/set/user/ada").status_code == 200
         assert get(browser) == {"user": "ada"}
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 6")
     def test_flask_sessions_own_server(self) -> None:
         """Without a SESSION_DYNAMODB, Flask-Session 0.8 creates its table on localhost: that is refused."""
         with pytest.raises(ConfigurationError, match=r"SESSION_DYNAMODB_TABLE_EXISTS.*SESSION_DYNAMODB"):
             shop(SESSION_TYPE="dynamodb", SESSION_DYNAMODB_TABLE_EXISTS=True)
 
-    @pytest.mark.xfail(strict=True, reason="FAULTS 6")
     @pytest.mark.parametrize("wrong", ["yes", 1, "true"])
     def test_what_is_no_truth(self, wrong: Any) -> None:
         """Any other value is named: a text such as "false" would count as true."""
