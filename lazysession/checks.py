@@ -15,6 +15,7 @@ from .interface import LazySessionInterface
 from .rules import NOT_SKIPPED, RuleTable
 from .serverside import ServerSide
 from .settings import PREFIX, Settings
+from .values import refuse_wrong_flask_settings
 from .wrapped import Wrapped
 
 #: Settings about what is stored: without an adapter nobody asks them.
@@ -44,6 +45,7 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
     yield from find_cookie_problems(app, interface)
     yield from _problems_of_keys(app, interface)
     try:
+        refuse_wrong_flask_settings(app.config)
         settings = Settings.from_config(app.config, app.permanent_session_lifetime.total_seconds())
     except ConfigurationError as error:
         yield Problem(

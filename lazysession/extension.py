@@ -21,6 +21,7 @@ from .rules import RuleTable
 from .serialized import with_serializer
 from .serverside import ServerSide
 from .settings import Settings, refuse_unusable
+from .values import refuse_missing_key, refuse_wrong_flask_settings, refuse_wrong_session_settings
 from .wrapped import Wrapped
 
 logger = logging.getLogger("lazysession")
@@ -54,6 +55,7 @@ class LazySession:
             raise ConfigurationError(
                 f"LazySession is set up on the app {app.name!r} already: call LazySession(app) or init_app(app) once."
             )
+        refuse_wrong_flask_settings(app.config)
         settings = Settings.from_config(app.config, app.permanent_session_lifetime.total_seconds())
         rules = RuleTable(settings.rules, skip_static=settings.skip_static)
         rules.warn_of_skipping_everything()
@@ -75,14 +77,24 @@ class LazySession:
 
 def _make_keeper(app: Flask, settings: Settings) -> Keeper:
     present = app.session_interface
-    session_type = str(app.config.get("SESSION_TYPE") or "null").lower()
-    refuse_unusable(f"SESSION_{session_type.upper()}", app.config.get(f"SESSION_{session_type.upper()}"))
+    session_type = flasksession.session_type_of(app.config)
+    refuse_unusable(
+        f"SESSION_{session_type.upper()}", app.config.get(f"SESSION_{session_type.upper()}"), app.extensions
+    )
     if flasksession.is_server_side(present):
+        refuse_wrong_session_settings(app.config, "null")
+        if getattr(present, "use_signer", False):
+            refuse_missing_key(app.config, signs_ids=True)
         return _keep_present(app, present, settings)
     if session_type == "null":
         if type(present) is SecureCookieSessionInterface and not app.config.get("SESSION_TYPE"):
             _refuse_store_without_type(app)
+        if isinstance(present, SecureCookieSessionInterface):
+            refuse_missing_key(app.config, signs_ids=False)
         return Wrapped(present)
+    refuse_wrong_session_settings(app.config, session_type)
+    if app.config.get("SESSION_USE_SIGNER"):
+        refuse_missing_key(app.config, signs_ids=True)
     return _keep_by_type(app, session_type, settings)
 
 

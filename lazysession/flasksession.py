@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from importlib import import_module
@@ -18,6 +20,7 @@ from .backend import Backend, Outcome, Purges, Undecodable
 from .codec import FORMATS, Codec
 from .errors import ConfigurationError
 from .registry import missing_client, names
+from .values import shown
 
 #: An interface with its own version of one of these goes about requests in its own way, and is left to it.
 _REQUEST_METHODS = (
@@ -107,7 +110,7 @@ def build(app: Flask, session_type: str) -> SessionInterface:
         raise missing_client(session_type, error) from error
     except ValueError as error:
         if session_type in KNOWN_TYPES:
-            raise
+            raise ConfigurationError(f"Flask-Session cannot set up SESSION_TYPE {session_type!r}: {error}") from error
         known = ", ".join(sorted({*KNOWN_TYPES, *names()}))
         raise ConfigurationError(
             f"SESSION_TYPE is {session_type!r}; known are {known}.{_hint(session_type)}"
@@ -127,8 +130,32 @@ _OTHER_NAMES = {
     "sql": "sqlalchemy",
     "mongo": "mongodb",
     "memcache": "memcached",
+    "dynamo": "dynamodb",
     "file": "filesystem",
+    "files": "filesystem",
+    "fs": "filesystem",
+    "disk": "filesystem",
+    "memory": "cachelib",
+    "simple": "cachelib",
+    **dict.fromkeys(("cookie", "cookies", "securecookie", "secure_cookie", "signed", "none", "default"), "null"),
 }
+
+
+def session_type_of(config: Mapping[str, Any]) -> str:
+    """Return SESSION_TYPE in lower case, ``"null"`` where it is not set.
+
+    :raises ConfigurationError: for what is no text, and for a URL, which is not repeated.
+    """
+    value = config.get("SESSION_TYPE") or "null"
+    if not isinstance(value, str):
+        raise ConfigurationError(f"SESSION_TYPE is {shown(value)}; allowed is text, such as 'redis' or 'null'.")
+    if "://" in value:
+        scheme = re.split(r"\W", value.strip("\"' ").lower())[0]
+        types = {**_OTHER_NAMES, "rediss": "redis", "unix": "redis", **{name: name for name in KNOWN_TYPES}}
+        meant = types.get(scheme)
+        advice = f"set SESSION_TYPE = {meant!r}, and SESSION_{meant.upper()} to the URL" if meant else "name the type"
+        raise ConfigurationError(f"SESSION_TYPE is a URL; {advice}.")
+    return value.lower()
 
 
 def _hint(session_type: str) -> str:

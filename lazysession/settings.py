@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 from .closing import Mode
 from .errors import ConfigurationError
 from .rules import Rule, compile_rule
+from .values import hint_for_number, refuse_wrapped_url
 
 PREFIX = "LAZYSESSION_"
 
@@ -87,6 +90,11 @@ class Settings:
         )
 
 
+_BETWEEN_NAMES = r"\s*,\s*"
+#: A comma, a semicolon or a blank may be part of a path; in front of a slash it stands between two patterns.
+_BETWEEN_PATTERNS = r"\s*[,;\s]\s*(?=/|endpoint:|blueprint:|method:)"
+
+
 class _Reader:
     """Reads single settings of a config, each with a default and the error that names it."""
 
@@ -97,7 +105,9 @@ class _Reader:
         return self._config.get(PREFIX + name, default)
 
     def refuse(self, name: str, allowed: str) -> ConfigurationError:
-        return ConfigurationError(f"{PREFIX}{name} is {self.value(name, None)!r}; allowed is {allowed}.")
+        value = self.value(name, None)
+        hint = " In the environment, None is written null." if value == "None" else hint_for_number(value)
+        return ConfigurationError(f"{PREFIX}{name} is {value!r}; allowed is {allowed}.{hint}")
 
     def flag(self, name: str, default: Any) -> Any:
         value = self.value(name, default)
@@ -119,16 +129,32 @@ class _Reader:
             raise self.refuse(name, "a number of seconds or a timedelta")
         return value
 
-    def entries(self, name: str, default: tuple[Any, ...], allowed: str) -> tuple[Any, ...]:
+    def entries(self, name: str, default: tuple[Any, ...], allowed: str, *, parts: str) -> tuple[Any, ...]:
+        """Read a list, or a single entry.
+
+        :param parts: a regular expression of what stands between the entries of a list that is written as one text.
+        """
         value = self.value(name, default)
+        if isinstance(value, str):
+            self._refuse_list_in_text(name, value, allowed, parts)
         if isinstance(value, (str, re.Pattern)):
             return (value,)
         if not isinstance(value, (list, tuple, set, frozenset)):
             raise self.refuse(name, allowed)
         return tuple(value)
 
+    def _refuse_list_in_text(self, name: str, value: str, allowed: str, parts: str) -> None:
+        if value.lstrip().startswith(("[", "(", "{")):
+            raise ConfigurationError(
+                f"{PREFIX}{name} is {value!r}, which is text; allowed is {allowed}. In the environment it is JSON, "
+                "with double quotes and square brackets."
+            )
+        entries = re.split(parts, value.strip())
+        if len(entries) > 1:
+            raise ConfigurationError(f"{PREFIX}{name} is {value!r}, one text. Write a list: {json.dumps(entries)}.")
+
     def texts(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        entries = self.entries(name, default, "a list of names")
+        entries = self.entries(name, default, "a list of names", parts=_BETWEEN_NAMES)
         if not all(isinstance(entry, str) for entry in entries):
             raise self.refuse(name, "a list of names")
         return entries
@@ -138,10 +164,11 @@ class _Reader:
 _CALLS = ("execute_command", "get", "get_item")
 
 
-def refuse_unusable(name: str, client: Any) -> None:
+def refuse_unusable(name: str, client: Any, extensions: Mapping[str, Any]) -> None:
     """Refuse a client that stores nothing without an error: a coroutine that is not awaited looks like success.
 
     :param name: the setting that the client is of.
+    :param extensions: those of the app.
     :raises ConfigurationError: for a class, an asynchronous client or an extension's before its ``init_app``.
     """
     if isinstance(client, type):
@@ -158,6 +185,12 @@ def refuse_unusable(name: str, client: Any) -> None:
             f"{name} is a {type(client).__qualname__} that has no client yet: call its init_app(app) before "
             "LazySession(app)."
         )
+    if name == "SESSION_SQLALCHEMY" and hasattr(client, "init_app") and extensions.get("sqlalchemy") is not client:
+        raise ConfigurationError(
+            f"{name} is a {type(client).__qualname__} that is not set up on this app: call its init_app(app) before "
+            "LazySession(app)."
+        )
+    refuse_wrapped_url(name, client)
 
 
 def _is_asynchronous(kind: type) -> bool:
@@ -187,7 +220,7 @@ def _throttle(read: _Reader, lifetime: float) -> float | None:
 
 def _absolute_lifetime(read: _Reader) -> float | None:
     limit = read.seconds("ABSOLUTE_LIFETIME")
-    if limit is not None and not limit > 0:  # nan, too
+    if limit is not None and not 0 < limit < math.inf:  # nan, too
         raise read.refuse("ABSOLUTE_LIFETIME", "more than 0 seconds, or None for no limit")
     return limit
 
@@ -195,9 +228,11 @@ def _absolute_lifetime(read: _Reader) -> float | None:
 def _rules(read: _Reader) -> tuple[Rule, ...]:
     allowed = "a list of (pattern, mode) pairs"
     rules: list[Rule] = []
-    for entry in read.entries("RULES", (), allowed):
+    if isinstance(read.value("RULES", ()), (set, frozenset)):
+        raise ConfigurationError(f"{PREFIX}RULES is a set, which has no order; allowed is {allowed}.")
+    for entry in read.entries("RULES", (), allowed, parts=_BETWEEN_PATTERNS):
         if not isinstance(entry, (list, tuple)) or len(entry) != 2:
             raise ConfigurationError(f"{PREFIX}RULES has the entry {entry!r}; allowed is {allowed}.")
         rules.append(compile_rule(entry[0], entry[1], f"{PREFIX}RULES"))
-    skipped = read.entries("SKIP_PATHS", (), "a list of patterns")
+    skipped = read.entries("SKIP_PATHS", (), "a list of patterns", parts=_BETWEEN_PATTERNS)
     return (*rules, *(compile_rule(pattern, Mode.SKIP, f"{PREFIX}SKIP_PATHS") for pattern in skipped))

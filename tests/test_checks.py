@@ -160,7 +160,9 @@ KEYS: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(("settings", "expected"), KEYS, ids=[str(settings) for settings, _ in KEYS])
 def test_keys(settings: dict[str, Any], expected: list[str], server_side: bool) -> None:
     """The key is looked at where it signs: Flask's cookie, and ids with SESSION_USE_SIGNER."""
-    assert found(server_side=server_side, **{**GOOD, "SESSION_USE_SIGNER": True, **settings}) == expected
+    app = make_app(server_side=server_side, **GOOD, SESSION_USE_SIGNER=True)
+    app.config.update(settings)  # later, as LazySession would refuse a signer without a key
+    assert [f"{problem.severity} {problem.name}" for problem in problems_of(app)] == expected
 
 
 def test_keys_that_sign_nothing() -> None:
@@ -234,6 +236,9 @@ def test_settings_that_were_changed_later() -> None:
     (problem,) = problems_of(app)
     assert (problem.severity, problem.name) == ("error", "settings")
     assert "LAZYSESSION_REFRESH_THROTTLE is 600" in problem.what
+    app.config["PERMANENT_SESSION_LIFETIME"] = "300"
+    (problem,) = problems_of(app)
+    assert "PERMANENT_SESSION_LIFETIME is '300'" in problem.what
 
 
 # The documentation

@@ -47,7 +47,19 @@ ORDER = [
         "closing",
     ),
     *("records.locks", "records.merging"),
-    *("testing", "cookies", "caching", "flasksession", "codec", "registry", "backend", "signals", "trace", "errors"),
+    *(
+        "testing",
+        "cookies",
+        "caching",
+        "flasksession",
+        "values",
+        "codec",
+        "registry",
+        "backend",
+        "signals",
+        "trace",
+        "errors",
+    ),
 ]
 
 
