@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parent.parent
 #: How a server ends that nobody stopped.
@@ -229,6 +230,23 @@ def postgresql() -> Generator[str]:
         command = [str(POSTGRES / "postgres"), "-D", data]
         command += [word for setting in settings for word in ("-c", setting)]
         with child(command, port, user="postgres", cwd=Path("/")):
+            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+
+
+@contextmanager
+def pgbouncer() -> Generator[str]:
+    """Run a PgBouncer in transaction mode, all else as it comes, before a PostgreSQL of its own."""
+    program = need("/usr/sbin/pgbouncer", "apt-get install pgbouncer")
+    with postgresql() as behind, folder_for("postgres") as folder:
+        port, server = free_port(), urlsplit(behind)
+        users, config = folder / "users.txt", folder / "pgbouncer.ini"
+        users.write_text('"postgres" ""\n')
+        config.write_text(
+            f"[databases]\npostgres = host=127.0.0.1 port={server.port} user=postgres\n[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = trust\n"
+            f"auth_file = {users}\npool_mode = transaction\ndefault_pool_size = 6\n"
+        )
+        with child([program, str(config)], port, user="postgres"):
             yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
 
 
