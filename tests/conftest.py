@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import pytest
 import servers as real_servers
 from flask import Flask
 from servers import NotInstalled, Servers
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 from stores import EVERY_STORE, FakeRedisStore, Store, prepare
 
 from lazysession import LazySession
@@ -68,6 +70,22 @@ mongodb_url = server_fixture("mongodb")
 mongodb_set_url = server_fixture("mongodb_set")
 dynalite_url = server_fixture("dynalite")
 moto_url = server_fixture("moto")
+
+
+@pytest.fixture
+def close_connections() -> Generator[None]:
+    """Close every SQL connection that the test makes, however it ends."""
+    opened: list[Any] = []
+
+    def note(connection: Any, _record: object) -> None:
+        opened.append(connection)
+
+    event.listen(Pool, "connect", note)
+    yield
+    event.remove(Pool, "connect", note)
+    for connection in opened:
+        with suppress(Exception):  # MySQL's raise where the server has closed it
+            connection.close()
 
 
 @pytest.fixture

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from flask import Flask, session
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import event, make_url
-from sqlalchemy.pool import Pool
+from sqlalchemy import make_url
 
 from lazysession import LazySession
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 
+pytestmark = pytest.mark.usefixtures("close_connections")
+
 DRIVERS = (pytest.param("psycopg", marks=pytest.mark.xfail(strict=True, reason="FAULTS 8")), "psycopg2")
-
-
-@pytest.fixture(autouse=True)
-def close_connections() -> Generator[None]:
-    """Close every connection that a test made, however it ended."""
-    opened: list[Any] = []
-
-    def note(connection: Any, _record: object) -> None:
-        opened.append(connection)
-
-    event.listen(Pool, "connect", note)
-    yield
-    event.remove(Pool, "connect", note)
-    for connection in opened:
-        connection.close()
 
 
 def with_driver(url: str, driver: str) -> str:
