@@ -30,6 +30,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from lazysession.backends._psycopg import bound_answers
+from lazysession.backends._sql_options import check_options, check_query
 
 # hide_parameters: an error's text must not carry session ids and payloads into logs.
 _ENGINE_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
@@ -43,6 +44,9 @@ _TIMEOUTS: dict[str, dict[str, int]] = {
     "psycopg2": {"connect_timeout": 5},
     "pymysql": {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30},
 }
+#: Seconds to wait for a connection of a pool that is all in use. Each is borrowed for one statement, so that a longer
+#: wait means that the server hangs; the wait for a new connection is as long.
+POOL_TIMEOUT = 5
 #: The same for an answer by psycopg, which has no such option; the query of a URL may say otherwise, as PyMySQL's may.
 READ_TIMEOUT = 30
 
@@ -89,35 +93,52 @@ def own_engine(engine: Engine) -> Engine:
     return _prepare(own, owns_file=False)
 
 
-def engine_of_url(url: str) -> Engine:
+def engine_of_url(url: str, engine_options: object = None) -> Engine:
     """Make an engine for a database URL.
 
-    :raises ValueError: when SQLAlchemy does not understand the URL.
+    :param engine_options: the value of SESSION_SQLALCHEMY_ENGINE_OPTIONS.
+    :raises ValueError: when SQLAlchemy does not understand the URL, or the driver or SQLAlchemy an option.
     """
-    dialect = _dialect_of(url)
+    dialect, options = _dialect_of(url), check_options(engine_options)
     if dialect is not None:
         _refuse_asynchronous(dialect)
+        check_query(make_url(url), dialect)
     try:
-        address = make_url(url)
-        patience = float(str(address.query.get("read_timeout", READ_TIMEOUT)))
-        bounded = address.get_driver_name() == "psycopg"
-        if bounded:
-            address = address.difference_update_query(["read_timeout"])
-        options = _ENGINE_OPTIONS | {"pool_recycle": 1800}  # below the idle limits of servers and proxies
-        if address.get_backend_name() == "sqlite" and _is_in_memory(address):
-            options |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}  # one for all threads
-        elif not address.query:  # whoever writes options into the URL chooses all of them
-            options["connect_args"] = _TIMEOUTS.get(address.get_driver_name(), {})
-        engine = create_engine(address, **options)
-        if bounded:
-            bound_answers(engine, patience)
-        return _prepare(engine, owns_file=True)
+        return _engine_of(make_url(url), options)
     except (ArgumentError, ValueError, TypeError) as error:
+        if options and "sent to create_engine" in str(error):  # it names arguments, and none of their values
+            raise ValueError(f"SESSION_SQLALCHEMY_ENGINE_OPTIONS: {error}") from None
         # The errors of SQLAlchemy may repeat the URL, and so a password.
         raise ValueError(
             f"the database URL is wrong ({type(error).__name__}). It is written as in "
             "'postgresql+psycopg://user:password@host/database', with special characters percent-encoded."
         ) from None
+
+
+def _engine_of(address: URL, options: dict[str, Any]) -> Engine:
+    given: dict[str, Any] = {**options.pop("connect_args", {})}
+    patience = float(str(given.pop("read_timeout", READ_TIMEOUT))) if _is_psycopg(address) else READ_TIMEOUT
+    defaults: dict[str, Any] = {"pool_recycle": 1800}  # below the idle limits of servers and proxies
+    connecting: dict[str, Any] = {}
+    if address.get_backend_name() == "sqlite":
+        if _is_in_memory(address):
+            defaults["poolclass"], connecting = StaticPool, {"check_same_thread": False}  # one for all threads
+    else:
+        if "poolclass" not in options:
+            defaults["pool_timeout"] = POOL_TIMEOUT
+        if not address.query:  # whoever writes options into the URL chooses all of them
+            connecting = {**_TIMEOUTS.get(address.get_driver_name(), {})}
+    if _is_psycopg(address):
+        patience = float(str(address.query.get("read_timeout", patience)))
+        address = address.difference_update_query(["read_timeout"])
+    engine = create_engine(address, **(defaults | options | _ENGINE_OPTIONS), connect_args=connecting | given)
+    if _is_psycopg(address):
+        bound_answers(engine, patience)
+    return _prepare(engine, owns_file=True, may_prepare="prepare_threshold" in given)
+
+
+def _is_psycopg(address: URL) -> bool:
+    return address.get_driver_name() == "psycopg"
 
 
 def _dialect_of(url: str) -> Any:
@@ -151,7 +172,9 @@ def engine_of_bind(database: Any, bind_key: str | None) -> Engine:
     return engines[bind_key]
 
 
-def _prepare(engine: Engine, *, owns_file: bool) -> Engine:
+def _prepare(engine: Engine, *, owns_file: bool, may_prepare: bool = False) -> Engine:
+    if engine.dialect.driver == "psycopg" and not may_prepare:
+        event.listen(engine, "connect", _prepare_no_statement, insert=True)  # before what SQLAlchemy asks first
     if engine.dialect.name == "sqlite":
 
         def on_connect(connection: Any, _record: object) -> None:
@@ -163,6 +186,20 @@ def _prepare(engine: Engine, *, owns_file: bool) -> Engine:
 
         event.listen(engine, "connect", on_connect)
     return engine
+
+
+def describe_pool(pool: Any) -> str:
+    """Return how long a connection was waited for; any, as pools differ in what they tell."""
+    return f"{pool.timeout()} s for a connection, and {pool.checkedout()} of its pool were in use"
+
+
+def _prepare_no_statement(connection: Any, _record: object) -> None:
+    """Keep psycopg from preparing a statement that it has sent five times.
+
+    A prepared statement belongs to a connection of the server's, and behind a PgBouncer in transaction mode, the next
+    statement goes to another one: there it does not exist, or another client's has its name.
+    """
+    connection.prepare_threshold = None
 
 
 def is_deadlock(error: DBAPIError) -> bool:

@@ -24,12 +24,14 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import StaticPool
 
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
 from lazysession.backends._clock import utc_now
 from lazysession.backends._engines import (
     create_if_absent,
+    describe_pool,
     engine_of_bind,
     engine_of_url,
     is_deadlock,
@@ -44,6 +46,10 @@ _LOCKED = (
     "A session could not be reached, as its SQLite file stayed locked. Where the app's own transaction holds it "
     "(a write that is not committed, or an open read without WAL), end that before the request ends, switch the file "
     "to WAL, or give the sessions a file of their own: SESSION_SQLALCHEMY = 'sqlite:///sessions.db'."
+)
+_LARGER_POOL = (
+    "If the database answers quickly, raise pool_size in SESSION_SQLALCHEMY_ENGINE_OPTIONS (for a Flask-SQLAlchemy "
+    "object, in SQLALCHEMY_ENGINE_OPTIONS)."
 )
 
 #: How many expired rows are deleted in one statement: few enough that nobody waits long for their locks.
@@ -88,6 +94,7 @@ class SqlAlchemyBackend:
         schema: str | None = None,
         sequence: str | None = None,
         bind_key: str | None = None,
+        engine_options: object = None,
         **options: object,
     ) -> SqlAlchemyBackend | None:
         """Make a backend of SESSION_SQLALCHEMY: a Flask-SQLAlchemy object, or a database URL.
@@ -102,7 +109,12 @@ class SqlAlchemyBackend:
         if isinstance(value, str):
             if bind_key is not None:
                 raise ValueError("SESSION_SQLALCHEMY_BIND_KEY goes with a Flask-SQLAlchemy object, not with a URL.")
-            engine = engine_of_url(value)
+            engine = engine_of_url(value, engine_options)
+        elif engine_options is not None:
+            raise ValueError(
+                "SESSION_SQLALCHEMY_ENGINE_OPTIONS goes with a URL. The sessions of a Flask-SQLAlchemy object connect "
+                "as the app does: set SQLALCHEMY_ENGINE_OPTIONS."
+            )
         elif hasattr(value, "engines"):
             engine = own_engine(engine_of_bind(value, bind_key))
         else:
@@ -261,6 +273,9 @@ class SqlAlchemyBackend:
             try:
                 with self._engine_here.get().connect() as connection:
                     return work(connection)
+            except NoConnection:
+                logger.error("A session waited %s. %s", describe_pool(self._engine.pool), _LARGER_POOL)
+                raise
             except DBAPIError as error:
                 if "database is locked" in str(error.orig):
                     logger.error(_LOCKED)

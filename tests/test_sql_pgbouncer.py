@@ -16,7 +16,7 @@ from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 
 pytestmark = pytest.mark.usefixtures("close_connections")
 
-DRIVERS = (pytest.param("psycopg", marks=pytest.mark.xfail(strict=True, reason="FAULTS 8")), "psycopg2")
+DRIVERS = ("psycopg", "psycopg2")
 
 
 def with_driver(url: str, driver: str) -> str:
@@ -69,7 +69,6 @@ def test_concurrent_clients(
     assert caplog.text == ""
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 @pytest.mark.parametrize("configured", ["url", "object"])
 def test_no_statement_is_prepared(postgresql_url: str, configured: str) -> None:
     """Asked of the server itself: a connection that has read one session many times holds no prepared statement."""
