@@ -134,7 +134,6 @@ def test_a_wrong_session_type(value: Any, words: str) -> None:
 @pytest.mark.parametrize(
     ("value", "right"),
     [
-        ("postgresql", "sqlalchemy"),
         ("memcache", "memcached"),
         ("file", "filesystem"),
         ("sql", "sqlalchemy"),
