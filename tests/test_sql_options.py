@@ -27,7 +27,9 @@ SERVERS = {
 def refused(value: Any, **settings: Any) -> str:
     """Return what is said of a setting that cannot work."""
     app = Flask("shop")
-    app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=value, SQLALCHEMY_DATABASE_URI="sqlite://", **settings)
+    app.config.update(
+        SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=value, SQLALCHEMY_DATABASE_URI="sqlite://", **settings
+    )
     if isinstance(value, SQLAlchemy):
         value.init_app(app)
     with pytest.raises(ConfigurationError) as caught:
