@@ -229,7 +229,9 @@ def postgresql() -> Generator[str]:
         settings = ["listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", "fsync=off"]
         command = [str(POSTGRES / "postgres"), "-D", data]
         command += [word for setting in settings for word in ("-c", setting)]
+        asking = [str(POSTGRES / "pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={port}"]
         with child(command, port, user="postgres", cwd=Path("/")):
+            wait_until(lambda: run(asking) == "", "PostgreSQL")  # it listens while it is still starting up
             yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
 
 
