@@ -1,0 +1,398 @@
+"""Accounts and servers of Redis that run no scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import servers
+import valkey
+from flask import Flask, session
+from redis.cluster import RedisCluster
+from redis.sentinel import Sentinel
+from stores import RedisStore
+
+from lazysession import LazySession
+from lazysession.backend import Outcome, Record, Renew, Replaced
+from lazysession.backends.redis import RedisBackend
+from lazysession.testing import (
+    ALWAYS,
+    KEY,
+    ComparesAtomically,
+    Contract,
+    Held,
+    KeepsRemaining,
+    SurvivesForks,
+    TellsRemaining,
+)
+
+XFAIL = pytest.mark.xfail(strict=False, reason="FAULTS 9")
+USER = "unscripted"
+WITHOUT_SCRIPTS = ("on", ">secret", "~*", "&*", "+@all", "-@scripting")
+
+
+def with_account(url: str) -> str:
+    """Return a server's URL with the account of these tests."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{USER}:secret@{rest}"
+
+
+@pytest.fixture
+def server(redis_url: str) -> Generator[Any]:
+    """The server, emptied, with an account that may do everything but run scripts."""
+    client: Any = redis.Redis.from_url(redis_url)
+    client.flushall()
+    client.execute_command("ACL", "SETUSER", USER, "reset", *WITHOUT_SCRIPTS)
+    yield client
+    client.execute_command("ACL", "DELUSER", USER)
+
+
+@pytest.fixture
+def account_url(server: Any, redis_url: str) -> str:
+    """The URL of that account."""
+    return with_account(redis_url)
+
+
+def hold(client: Any, pass_time_of: Any, connect: Callable[[], RedisBackend] | None = None) -> Held:
+    """Hold an account's server; time passes by shortening every expiry."""
+    everywhere = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(pass_time_of, RedisCluster) else {}
+    backend = RedisBackend(client)
+
+    def pass_time(seconds: float) -> None:
+        for key in pass_time_of.keys(**everywhere):
+            pass_time_of.pexpire(key, int(pass_time_of.pttl(key) - seconds * 1000))
+        now = backend.clock
+        backend.clock = lambda: now() + seconds
+
+    return Held(backend, pass_time, connect)
+
+
+@XFAIL
+class TestRedis(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, SurvivesForks):
+    """A real Redis, by URL."""
+
+    @pytest.fixture
+    def held(self, server: Any, account_url: str) -> Held:
+        return hold(redis.Redis.from_url(account_url), server, partial(_backend_of, account_url))
+
+
+@XFAIL
+class TestValkeyClient(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+    """The client library of Valkey."""
+
+    @pytest.fixture
+    def held(self, server: Any, account_url: str) -> Held:
+        url = account_url.replace("redis://", "valkey://")
+        return hold(valkey.Valkey.from_url(url), server, partial(_backend_of, url))
+
+
+class OwnRedis(redis.Redis):
+    """A client with an ``execute_command`` of its own, which changes nothing: instrumentation makes such."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        return super().execute_command(*args, **options)
+
+
+@XFAIL
+class TestInstrumentedClient(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+    """A client whose ``execute_command`` is replaced, as tracing libraries do."""
+
+    @pytest.fixture
+    def held(self, server: Any, account_url: str) -> Held:
+        return hold(OwnRedis.from_url(account_url), server)
+
+
+@XFAIL
+class TestRedisCluster(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+    """A cluster, by URL: the master of a key is watched."""
+
+    @pytest.fixture
+    def held(self, redis_cluster_url: str) -> Generator[Held]:
+        client: Any = RedisCluster.from_url(redis_cluster_url.replace("+cluster", "").split(",")[0])
+        client.flushall()
+        client.execute_command("ACL SETUSER", USER, "reset", *WITHOUT_SCRIPTS, target_nodes=RedisCluster.ALL_NODES)
+        url = with_account(redis_cluster_url)
+        yield hold(_backend_of(url).client, client, partial(_backend_of, url))
+        client.execute_command("ACL DELUSER", USER, target_nodes=RedisCluster.ALL_NODES)
+
+
+@XFAIL
+class TestRedisSentinel(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+    """The master that Sentinels name."""
+
+    @pytest.fixture
+    def held(self, redis_sentinel_url: str) -> Generator[Held]:
+        nodes, _, service = redis_sentinel_url.partition("://")[2].partition("/")
+        sentinels = [(node.split(":")[0], int(node.split(":")[1])) for node in nodes.split(",")]
+        client: Any = Sentinel(sentinels).master_for(service)
+        client.flushall()
+        client.execute_command("ACL", "SETUSER", USER, "reset", *WITHOUT_SCRIPTS)
+        url = with_account(redis_sentinel_url)
+        yield hold(_backend_of(url).client, client, partial(_backend_of, url))
+        client.execute_command("ACL", "DELUSER", USER)
+
+
+@XFAIL
+class TestUnknownCommands(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+    """A server, or a proxy, that does not know the commands; nor GETDEL, as before Redis 6.2."""
+
+    @pytest.fixture(scope="class")
+    def url(self, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+        port = servers.free_port()
+        unknown = [part for name in ("EVAL", "EVALSHA", "GETDEL") for part in ("--rename-command", name, "")]
+        command = servers.redis_command(port, tmp_path_factory.mktemp("unknown"), *unknown)
+        with servers.child(command, port):
+            yield f"redis://127.0.0.1:{port}/0"
+
+    @pytest.fixture
+    def held(self, url: str) -> Held:
+        client: Any = redis.Redis.from_url(url)
+        client.flushall()
+        return hold(client, client, partial(_backend_of, url))
+
+
+def _backend_of(url: str) -> RedisBackend:
+    backend = RedisBackend.from_setting(url)
+    assert backend is not None
+    return backend
+
+
+# An app
+
+
+def shop(client: Any, **settings: Any) -> Flask:
+    """Make an app that logs in, changes, reads and logs out; errors are responses."""
+    app = Flask("shop", static_folder=None)
+    app.config.update(SESSION_TYPE="redis", SESSION_REDIS=client, PERMANENT_SESSION_LIFETIME=2000, **settings)
+    LazySession(app)
+    app.logger.setLevel("CRITICAL")
+    app.add_url_rule("/set/<value>", "set", lambda value: str(session.update(user=value)))
+    app.add_url_rule("/get", "get", lambda: str(session.get("user")))
+    app.add_url_rule("/clear", "clear", lambda: str(session.clear()))
+    app.add_url_rule("/out", "out", lambda: str(session.pop("user")))
+
+    @app.route("/rotate")
+    def rotate() -> str:
+        app.session_interface.regenerate(session)  # type: ignore[attr-defined]
+        return str(session["user"])
+
+    return app
+
+
+@pytest.mark.parametrize("logout", ["/out", "/clear"])
+@XFAIL
+def test_an_app(logout: str, server: Any, account_url: str) -> None:
+    """It logs in, changes, refreshes, rotates and logs out."""
+    app = shop(redis.Redis.from_url(account_url), LAZYSESSION_REFRESH_THROTTLE=0)
+    browser = app.test_client()
+    for value in ("ada", "bob"):
+        assert browser.get(f"/set/{value}").status_code == 200
+        assert browser.get("/get").text == value
+    (key,) = server.keys()
+    server.expire(key, 1000)
+    assert shop(redis.Redis.from_url(account_url)).test_client().get("/get").text == "None"
+    assert browser.get("/get").text == "bob"
+    assert server.ttl(key) > 1000
+    assert browser.get("/rotate").text == "bob"
+    assert browser.get("/get").text == "bob"
+    assert browser.get(logout).status_code == 200
+    server.delete(key)  # the forwarding record of the rotation
+    assert server.keys() == []
+
+
+def counted(store: RedisStore, work: Callable[[], object]) -> list[str]:
+    """Return the round trips of some work."""
+    with store.counted() as trips:
+        work()
+    return trips
+
+
+@pytest.fixture
+def plain_store(redis_url: str) -> Generator[RedisStore]:
+    """A Redis, counted on the wire, with a client of the account."""
+    store = RedisStore(redis_url)
+    store.server.execute_command("ACL", "SETUSER", USER, "reset", *WITHOUT_SCRIPTS)
+    store.client = redis.Redis(
+        port=store.client.connection_pool.connection_kwargs["port"], username=USER, password="secret"
+    )
+    yield store
+    store.server.execute_command("ACL", "DELUSER", USER)
+    store.close()
+
+
+@XFAIL
+def test_what_it_costs(plain_store: RedisStore) -> None:
+    """The refusal is remembered for a minute; then a script is tried again, and used where it may be."""
+    backend = RedisBackend(plain_store.client)
+    backend.create(KEY, b"one", 1000)
+    watched = ["WATCH", "GET", "MULTI+PSETEX+EXEC"]
+    assert counted(plain_store, lambda: backend.replace(KEY, b"two", 1000, b"one")) == ["EVALSHA", *watched]
+    assert counted(plain_store, lambda: backend.replace(KEY, b"three", 1000, b"two")) == watched
+    assert counted(plain_store, lambda: backend.read(KEY, Renew(1000, 100))) == ["GET"]
+    assert counted(plain_store, lambda: backend.read(KEY, ALWAYS)) == ["GET+PTTL", "PEXPIRE"]
+    assert counted(plain_store, lambda: backend.read(KEY, None)) == ["GET+PTTL"]
+    assert counted(plain_store, lambda: backend.delete(KEY)) == ["GETDEL"]
+    backend.create(KEY, b"one", 1000)
+    plain_store.server.execute_command("ACL", "SETUSER", USER, "+@scripting")
+    assert counted(plain_store, lambda: backend.replace(KEY, b"two", 1000, b"one")) == watched
+    now = backend.clock()
+    backend.clock = lambda: now + 61
+    assert counted(plain_store, lambda: backend.replace(KEY, b"three", 1000, b"two")) == ["EVALSHA"]
+    assert counted(plain_store, lambda: backend.delete(KEY)) == ["EVALSHA"]
+
+
+@XFAIL
+def test_the_refusal_is_logged_once(server: Any, account_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says once in a process what is slow, and what to allow."""
+    backend = RedisBackend(redis.Redis.from_url(account_url))
+    backend.create(KEY, b"one", 1000)
+    for _ in range(3):
+        backend.replace(KEY, b"one", 1000, b"one")
+        backend.read(KEY, ALWAYS)
+    (message,) = caplog.messages
+    assert "+eval +evalsha" in message
+    assert len(message) < 200
+
+
+@XFAIL
+def test_a_key_that_never_rests(server: Any, account_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every attempt meets another request's refresh, the attempts end, and the answer is that it changed."""
+    backend = RedisBackend(redis.Redis.from_url(account_url))
+    backend.create(KEY, b"one", 1000)
+    attempts = []
+    plain = redis.client.Pipeline.multi
+
+    def multi(pipeline: Any) -> None:
+        attempts.append(server.pexpire(KEY, 900_000))  # another request's refresh
+        plain(pipeline)
+
+    monkeypatch.setattr(redis.client.Pipeline, "multi", multi)
+    assert backend.replace(KEY, b"two", 1000, b"one") == Replaced(Outcome.CHANGED, b"one")
+    assert backend.delete(KEY, b"one") == Replaced(Outcome.CHANGED, b"one")
+    assert len(attempts) < 20
+    monkeypatch.undo()
+    assert backend.replace(KEY, b"two", 1000, b"one").outcome is Outcome.STORED
+
+
+@XFAIL
+def test_a_change_in_between_is_told(server: Any, account_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another request stores between WATCH and EXEC stays, and is what the answer shows."""
+    backend = RedisBackend(redis.Redis.from_url(account_url))
+    plain = redis.client.Pipeline.multi
+
+    def multi(pipeline: Any) -> None:
+        server.set(KEY, b"theirs")
+        plain(pipeline)
+
+    monkeypatch.setattr(redis.client.Pipeline, "multi", multi)
+    for change in (partial(backend.replace, KEY, b"two", 1000, b"one"), partial(backend.delete, KEY, b"one")):
+        server.set(KEY, b"one")
+        assert change() == Replaced(Outcome.CHANGED, b"theirs")
+        assert server.get(KEY) == b"theirs"
+
+
+class TestNoTransactionsEither:
+    """An account that may neither run scripts nor watch."""
+
+    @pytest.fixture
+    def backend(self, server: Any, account_url: str) -> RedisBackend:
+        server.execute_command("ACL", "SETUSER", USER, "-@transaction")
+        return RedisBackend(redis.Redis.from_url(account_url))
+
+    @XFAIL
+    def test_comparing_is_refused(self, server: Any, backend: RedisBackend) -> None:
+        """The error names the account's missing rights, and nothing is changed."""
+        backend.create(KEY, b"one", 1000)
+        for change in (partial(backend.replace, KEY, b"two", 1000, b"one"), partial(backend.delete, KEY, b"one")):
+            with pytest.raises(PermissionError, match=r"ACL SETUSER .* \+eval \+evalsha") as raised:
+                change()
+            assert KEY not in str(raised.value)
+        assert server.get(KEY) == b"one"
+
+    @XFAIL
+    def test_reading_and_deleting(self, server: Any, backend: RedisBackend) -> None:
+        """A session is read and refreshed, and ended whatever it holds."""
+        backend.create(KEY, b"one", 500)
+        assert backend.read(KEY, Renew(1000, 0)) == Record(b"one", pytest.approx(500, abs=2), refreshed=True)
+        assert server.ttl(KEY) > 990
+        assert backend.delete(KEY) == Replaced(Outcome.STORED, b"one")
+        assert backend.delete(KEY) == Replaced(Outcome.STORED)
+
+    @XFAIL
+    def test_an_app(self, backend: RedisBackend, caplog: pytest.LogCaptureFixture) -> None:
+        """A change is a 503, and the log names the way out."""
+        browser = shop(backend.client).test_client()
+        assert browser.get("/set/ada").status_code == 200
+        assert browser.get("/get").text == "ada"
+        assert browser.get("/set/bob").status_code == 503
+        assert "+eval +evalsha" in caplog.text
+        assert browser.get("/clear").status_code == 200
+        assert browser.get("/get").text == "None"
+
+
+def test_keys_that_the_account_may_not_use(server: Any, account_url: str) -> None:
+    """A right to the keys that is missing is not taken for one to scripts: the error is the server's own."""
+    server.execute_command("ACL", "SETUSER", USER, "+@scripting", "resetkeys", "~other:*")
+    backend = RedisBackend(redis.Redis.from_url(account_url))
+    with pytest.raises(redis.exceptions.NoPermissionError, match="key"):
+        backend.replace(KEY, b"two", 1000, b"one")
+
+
+class PrefixedRedis(redis.Redis):
+    """A client that puts a prefix before each key."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        at = 3 if str(args[0]).startswith("EVAL") else 1
+        args = tuple(f"tenant:{part}" if number == at else part for number, part in enumerate(args))
+        return super().execute_command(*args, **options)
+
+
+@XFAIL
+def test_a_client_that_changes_keys(server: Any, account_url: str) -> None:
+    """Its pipelines would name other keys: nothing is changed, and the error names the way out."""
+    backend = RedisBackend(PrefixedRedis.from_url(account_url))
+    assert backend.create(KEY, b"one", 1000)
+    record = backend.read(KEY, ALWAYS)
+    assert record is not None
+    assert record.payload == b"one"
+    with pytest.raises(PermissionError, match=r"\+eval \+evalsha"):
+        backend.replace(KEY, b"two", 1000, b"one")
+    assert server.keys() == [b"tenant:" + KEY.encode()]
+    assert backend.delete(KEY) == Replaced(Outcome.STORED, b"one")
+
+
+# The check
+
+
+def found(backend: RedisBackend) -> dict[str, str]:
+    """Return the findings of a backend, and how severe each is."""
+    return {problem.name: problem.severity for problem in backend.check()}
+
+
+@pytest.mark.parametrize("missing", ["-@scripting", "-eval", "-evalsha"])
+@XFAIL
+def test_check_finds_it(missing: str, server: Any, account_url: str) -> None:
+    """Each right that is missing is a warning, and an error where transactions are refused as well."""
+    server.execute_command("ACL", "SETUSER", USER, "+@scripting", missing)
+    backend = RedisBackend(redis.Redis.from_url(account_url))
+    assert found(backend)["redis-scripts"] == "warning"
+    server.execute_command("ACL", "SETUSER", USER, "-@transaction")
+    assert found(backend)["redis-scripts"] == "error"
+
+
+def test_check_finds_nothing(server: Any) -> None:
+    """Where scripts may run, there is no finding."""
+    assert "redis-scripts" not in found(RedisBackend(server))
+
+
+@XFAIL
+def test_check_finds_unknown_commands(redis_url: str, tmp_path: Path) -> None:
+    """A server that does not know the commands is found as well."""
+    port = servers.free_port()
+    unknown = [part for name in ("EVAL", "EVALSHA") for part in ("--rename-command", name, "")]
+    with servers.child(servers.redis_command(port, tmp_path, *unknown), port):
+        assert found(RedisBackend(redis.Redis(port=port)))["redis-scripts"] == "warning"
