@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lazysession.backend import Problem
+from lazysession.backends._redis_scripts import is_refused
 from lazysession.backends._redis_urls import connection_of
 
 
@@ -21,6 +22,14 @@ def problems_of(node: Any) -> Iterator[Problem]:
             "The client has no socket_timeout: when Redis hangs, requests hang with it, for as long.",
             "Make the client with socket_timeout=2 and socket_connect_timeout=2, or name it by a URL.",
             "redis-timeout",
+        )
+    if any(_refuses(node, *command) for command in (("EVAL", "return 1", 0), ("EVALSHA", "0" * 40, 0))):
+        yield Problem(
+            "error" if _refuses(node, "UNWATCH") else "warning",
+            "Redis runs no scripts for this account: each change of a session takes up to four round trips, and fails "
+            "where transactions are refused as well.",
+            "Allow them with ACL SETUSER ... +eval +evalsha.",
+            "redis-scripts",
         )
     info = _ask(node, "INFO")
     if not isinstance(info, dict):
@@ -98,3 +107,14 @@ def _ask(node: Any, *command: str) -> Any:
         if "ResponseError" not in {kind.__name__ for kind in type(error).__mro__}:
             raise
         return None
+
+
+def _refuses(node: Any, *command: str | int) -> bool:
+    """Return whether a command is refused to this account, or unknown to the server."""
+    try:
+        node.execute_command(*command)
+    except Exception as error:
+        if "ResponseError" not in {kind.__name__ for kind in type(error).__mro__}:
+            raise
+        return is_refused(error)
+    return False

@@ -144,3 +144,8 @@ class _Late:
         if self._client is None:
             self._client = self._make()
         return getattr(self._client, name)
+
+
+def is_made_later(client: object) -> bool:
+    """Return whether a client is one of this module's that is made at its first use."""
+    return isinstance(client, _Late)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,54 +10,23 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
 from lazysession.backends._notes import Notes
 from lazysession.backends._redis_findings import problems_of
+from lazysession.backends._redis_scripts import (
+    DELETE,
+    DIGESTS,
+    READ,
+    REFRESH,
+    REPLACE,
+    TAKE,
+    Scripts,
+    is_about_scripts,
+)
+from lazysession.backends._redis_transactions import Transactions, sends_in_its_own_way
 from lazysession.backends._redis_urls import client_of
 
 logger = logging.getLogger("lazysession")
 
 #: Seconds that a process believes what it saw of an expiry: others may shorten it, a failover may lose a refresh.
 NOTED = 60.0
-
-# Milliseconds throughout. A failed PEXPIRE (a read-only replica, say) must not fail the read, hence pcall.
-_REFRESH = """
-local remaining, lifetime, oldest = redis.call('PTTL', KEYS[1]), tonumber(ARGV[1]), tonumber(ARGV[2])
-if remaining == -2 or remaining <= lifetime and remaining > oldest then return {remaining, 0} end
-local answer = redis.pcall('PEXPIRE', KEYS[1], lifetime)
-return {remaining, type(answer) == 'table' and answer.err and -1 or 1}
-"""
-
-_READ = """
-local payload = redis.call('GET', KEYS[1])
-if not payload then return false end
-local remaining = redis.call('PTTL', KEYS[1])
-if ARGV[1] == '' then return {payload, remaining, 0} end
-local lifetime, oldest = tonumber(ARGV[1]), tonumber(ARGV[2])
-if remaining >= 0 and remaining <= lifetime and remaining > oldest then return {payload, remaining, 0} end
-local answer = redis.pcall('PEXPIRE', KEYS[1], lifetime)
-return {payload, remaining, type(answer) == 'table' and answer.err and -1 or 1}
-"""
-
-# What changes a record answers 1 when it is done, the payload found when that is another, and nil when there is none.
-# An empty lifetime keeps what the key has left.
-_REPLACE = """
-local found = redis.call('GET', KEYS[1])
-if found ~= ARGV[2] then return found end
-if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[1], 'KEEPTTL')
-else redis.call('PSETEX', KEYS[1], ARGV[3], ARGV[1]) end
-return 1
-"""
-
-_DELETE = """
-local found = redis.call('GET', KEYS[1])
-if found ~= ARGV[1] then return found end
-redis.call('UNLINK', KEYS[1])
-return 1
-"""
-
-_TAKE = """
-local found = redis.call('GET', KEYS[1])
-if found then redis.call('UNLINK', KEYS[1]) end
-return found
-"""
 
 
 class RedisClient(Protocol):
@@ -78,7 +46,7 @@ class RedisBackend:
     """Keep each payload under its key; a script refreshes where that is due, and another compares and replaces.
 
     A process notes for a minute when the sessions that it has seen expire. While a session is not due for a refresh by
-    that note, reading it is a plain GET.
+    that note, reading it is a plain GET. Where scripts are refused, plain commands and WATCH do the same in more trips.
 
     :param client: a ready client. Its timeouts and retries are its own; ``decode_responses`` does no harm.
     :param clock: the present time, in seconds since the epoch.
@@ -91,6 +59,8 @@ class RedisBackend:
         self.clock = clock
         self._reads_plainly = _reads_plainly(client)
         self._notes: Notes[_Expiry] = Notes()
+        self._scripts = Scripts(self._send, self._now)
+        self._plain = Transactions(client, self._send)
 
     @classmethod
     def from_interface(cls, interface: Any) -> RedisBackend:
@@ -129,7 +99,7 @@ class RedisBackend:
             return self._read_by_script(key, renew)
         noted = self._noted(key)
         if noted is None or renew.due(noted):
-            alone = sends_in_its_own_way(self.client)
+            alone = self._scripts.refused or sends_in_its_own_way(self.client)
             return self._read_by_script(key, renew) if alone else self._read_and_refresh(key, renew)
         payload = self._send("GET", key)
         return None if payload is None else Record(payload, noted, refreshed=False)
@@ -139,20 +109,42 @@ class RedisBackend:
         client: Any = self.client
         pipeline = client.pipeline(transaction=False)
         pipeline.execute_command("GET", key, NEVER_DECODE=True)
-        pipeline.execute_command("EVALSHA", _DIGESTS[_REFRESH], 1, key, *_wish(renew))
+        pipeline.execute_command("EVALSHA", DIGESTS[REFRESH], 1, key, *_wish(renew))
         payload, answer = pipeline.execute(raise_on_error=False)
         if isinstance(payload, Exception):
             raise payload
         if payload is None:
             return None
-        if _is_unknown_script(answer):
-            answer = self._send("EVAL", _REFRESH, 1, key, *_wish(renew))
+        if is_about_scripts(answer):
+            answer = self._scripts.run_after(
+                answer,
+                REFRESH,
+                key,
+                *_wish(renew),
+                otherwise=lambda: self._refresh_plainly(key, self._send("PTTL", key), renew),
+            )
         return self._record(key, payload, (-1, -1) if isinstance(answer, Exception) else answer, renew)
 
     def _read_by_script(self, key: str, renew: Renew | None) -> Record | None:
         """Read through the server that is written to, past the replicas and caches that a client may ask."""
-        answer = self._run(_READ, key, *_wish(renew))
+        answer = self._scripts.run(READ, key, *_wish(renew), otherwise=lambda: self._read_without_script(key, renew))
         return None if answer is None else self._record(key, answer[0], answer[1:], renew)
+
+    def _read_without_script(self, key: str, renew: Renew | None) -> tuple[bytes, int, int] | None:
+        payload, remaining = self._plain.read(key)
+        return None if payload is None else (payload, *self._refresh_plainly(key, remaining, renew))
+
+    def _refresh_plainly(self, key: str, remaining: int, renew: Renew | None) -> tuple[int, int]:
+        """Refresh where that is due, in a trip of its own; return what the script returns.
+
+        :param remaining: the milliseconds that the key has left.
+        """
+        if renew is None or remaining == -2 or not renew.due(remaining / 1000 if remaining >= 0 else None):
+            return remaining, 0
+        try:
+            return remaining, int(self._send("PEXPIRE", key, _milliseconds(renew.lifetime)))
+        except Exception:  # whatever the client raises: the session was read
+            return remaining, -1
 
     def _record(self, key: str, payload: bytes, answer: Sequence[int], renew: Renew | None) -> Record:
         remaining, mark = answer[0] / 1000, answer[1]
@@ -171,7 +163,11 @@ class RedisBackend:
     def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
         """Compare and replace in one script; CHANGED comes with the payload found."""
         milliseconds = "" if lifetime is None else _milliseconds(lifetime)
-        replaced = self._replaced(self._run(_REPLACE, key, payload, seen, milliseconds))
+        plain = ("SET", key, payload, "KEEPTTL") if lifetime is None else ("PSETEX", key, milliseconds, payload)
+        answer = self._scripts.run(
+            REPLACE, key, payload, seen, milliseconds, otherwise=lambda: self._plain.change(key, seen, plain)
+        )
+        replaced = self._replaced(answer)
         if lifetime is not None and replaced.outcome is Outcome.STORED:
             self._note(key, lifetime)
         return replaced
@@ -179,8 +175,10 @@ class RedisBackend:
     def delete(self, key: str, seen: bytes | None = None) -> Replaced:
         """Delete with one script, which compares before or tells what was there."""
         if seen is None:
-            return Replaced(Outcome.STORED, self._run(_TAKE, key))
-        return self._replaced(self._run(_DELETE, key, seen))
+            taken = self._scripts.run(TAKE, key, otherwise=lambda: self._plain.take(key))
+            return Replaced(Outcome.STORED, taken)
+        answer = self._scripts.run(DELETE, key, seen, otherwise=lambda: self._plain.change(key, seen, ("UNLINK", key)))
+        return self._replaced(answer)
 
     def check(self) -> Iterable[Problem]:
         """Look at the client's timeouts, and at the memory, the replicas and the disk of every master.
@@ -208,24 +206,12 @@ class RedisBackend:
             return Replaced(Outcome.GONE)
         return Replaced(Outcome.STORED) if answer == 1 else Replaced(Outcome.CHANGED, answer)  # type: ignore[arg-type]
 
-    def _run(self, script: str, key: str, *arguments: Any) -> Any:
-        """Run a script by its digest, or by its text where the server has not seen it (a restart, a failover)."""
-        try:
-            return self._send("EVALSHA", _DIGESTS[script], 1, key, *arguments)
-        except Exception as error:
-            if not _is_unknown_script(error):
-                raise
-            return self._send("EVAL", script, 1, key, *arguments)
+    def _now(self) -> float:
+        return self.clock()
 
     def _send(self, *command: Any) -> Any:
         # NEVER_DECODE: payloads are bytes, also for a client that was made with decode_responses=True.
         return self.client.execute_command(*command, NEVER_DECODE=True)
-
-
-_DIGESTS = {
-    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-    for script in (_READ, _REFRESH, _REPLACE, _DELETE, _TAKE)
-}
 
 
 def _reads_plainly(client: Any) -> bool:
@@ -235,19 +221,6 @@ def _reads_plainly(client: Any) -> bool:
         return False
     pool = client.connection_pool
     return getattr(pool, "cache", None) is None and getattr(pool, "is_master", True)
-
-
-def sends_in_its_own_way(client: Any) -> bool:
-    """Return whether a client's ``execute_command`` is not its library's: a subclass, or patched, at any time.
-
-    A pipeline does not call it, and so would leave out a key prefix of the client's own, for example.
-    """
-    module = getattr(type(client).execute_command, "__module__", None) or ""
-    return "execute_command" in vars(client) or module.partition(".")[0] not in ("redis", "valkey", "fakeredis")
-
-
-def _is_unknown_script(answer: object) -> bool:
-    return type(answer).__name__ == "NoScriptError"  # by name: each client library has a class of its own
 
 
 def _wish(renew: Renew | None) -> tuple[int | str, int | str]:

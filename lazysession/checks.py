@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
-from .backend import Problem
+from .backend import Problem, Purges
 from .cookiechecks import find_cookie_problems
 from .errors import ConfigurationError
 from .interface import LazySessionInterface
@@ -55,7 +55,7 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
     if isinstance(interface.keeper, ServerSide):
         yield from _problems_of_refreshes(app, settings)
         yield from _problems_of_lifetimes(app, settings)
-        yield from _problems_of_ids(interface.keeper.wrapped)
+        yield from _problems_of_ids(interface.keeper)
         yield from _problems_of_choices(settings)
     elif isinstance(interface.keeper, Wrapped):
         yield from _problems_of_idle_settings(app, interface.keeper.wrapped)
@@ -160,8 +160,16 @@ def _problems_of_lifetimes(app: Flask, settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _problems_of_ids(wrapped: SessionInterface) -> Iterator[Problem]:
-    length: int = getattr(wrapped, "sid_length", _SHORT_ID)
+def _problems_of_ids(keeper: ServerSide) -> Iterator[Problem]:
+    length: int = getattr(keeper.wrapped, "sid_length", _SHORT_ID)
+    # A store that has to be purged is a table or a directory of its own.
+    if keeper.ids.may_be_foreign("") and not isinstance(keeper.backend, Purges):
+        yield Problem(
+            "note",
+            "SESSION_KEY_PREFIX is empty: a cookie can name any key of the store, also those of other programs.",
+            "Set a prefix, which logs everyone out once, or keep nothing but sessions in the store.",
+            "key-prefix",
+        )
     if length < _SHORT_ID:
         yield Problem(
             "error" if length < _GUESSABLE_ID else "warning",

@@ -38,7 +38,8 @@ class SessionIds:
     def __init__(self, interface: SessionInterface) -> None:
         self._asked: Any = interface  # Flask-Session has no annotations
         self._shape = _URLSAFE if makes_usual_ids(interface) else _PRINTABLE
-        self._longest = max(LONGEST_ID, len(self.new()))
+        self._length = len(self.new())
+        self._longest = max(LONGEST_ID, self._length)
 
     def new(self) -> str:
         """Make an id that nobody has."""
@@ -51,6 +52,14 @@ class SessionIds:
     def may_be(self, value: str) -> bool:
         """Tell whether a client's value has the shape of an id: only such a value is looked up."""
         return len(value) <= self._longest and self._shape.fullmatch(value) is not None
+
+    def may_be_foreign(self, sid: str) -> bool:
+        """Return whether the key of an id may be another program's: it has no prefix, and is not as long as our ids.
+
+        Example: with SESSION_KEY_PREFIX = "", the cookie ``celery`` names Celery's queue. What is stored there must be
+        decoded before anything is done to it, as for an id from before SESSION_ID_LENGTH was changed.
+        """
+        return len(sid) != self._length and self.key(sid) == sid
 
 
 class SessionCookies:

@@ -61,8 +61,9 @@ class Reading:
 
         :param renew: refresh the expiry when that is due; None for no refresh.
         """
-        key, bounded = self._ids.key(sid), self._lifetimes.absolute is not None
-        record = self.backend.read(key, None if bounded else renew)
+        key = self._ids.key(sid)
+        decode_first = self._lifetimes.absolute is not None or self._ids.may_be_foreign(sid)
+        record = self.backend.read(key, None if decode_first else renew)
         if record is None:
             return None
         items = self._codec.decode(record.payload)
@@ -73,7 +74,7 @@ class Reading:
         if note is not None:
             return self._find_rotated(key, record, note)
         found = Found(items, record.payload, record.remaining, record.refreshed, self._lifetimes.take_mark(items))
-        return self._bound(key, found, renew) if bounded else found
+        return self._bound(key, found, renew) if decode_first else found
 
     def stands(self, sid: str) -> bool:
         """Tell whether a session is still stored under this very id."""

@@ -242,6 +242,10 @@ class Saving:
         if opened.sid is None:
             return None
         key, expected, until = self._ids.key(opened.sid), opened.payload, None
+        if expected is None and self._ids.may_be_foreign(opened.sid):
+            expected = self._session_under(key)
+            if expected is None:
+                return None
         for _ in range(ATTEMPTS):
             result = self._backend.delete(key, expected)
             found = self._found(key, result)
@@ -262,6 +266,11 @@ class Saving:
                 expected = found
         self._backend.delete(key)
         return until
+
+    def _session_under(self, key: str) -> bytes | None:
+        """Return the payload of a key if it is a session; None where it is another program's."""
+        record = self._backend.read(key, None)
+        return None if record is None or self._codec.decode(record.payload) is None else record.payload
 
     # Late requests
 

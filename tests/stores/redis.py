@@ -36,7 +36,7 @@ class RedisStore(Store):
 
     def load_scripts(self) -> None:
         """Show the server each script: the first time that it sees one costs a trip of its own."""
-        for script in redis_adapter._DIGESTS:
+        for script in redis_adapter.DIGESTS:
             self.server.script_load(script)
 
     def config(self) -> dict[str, Any]:

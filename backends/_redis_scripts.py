@@ -1,0 +1,141 @@
+"""The scripts of the Redis adapter, and what runs them; some accounts and servers run none."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger("lazysession")
+
+#: Seconds for which a process remembers that scripts are refused. Then it tries one again, which costs one trip.
+REFUSED_FOR = 60.0
+
+#: Milliseconds throughout. A failed PEXPIRE (a read-only replica, say) must not fail the read, hence pcall. The GET
+#: that is sent along fails for a key of another type, which is another program's: its expiry must stay.
+REFRESH = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'string' then return {-2, 0} end
+local remaining, lifetime, oldest = redis.call('PTTL', KEYS[1]), tonumber(ARGV[1]), tonumber(ARGV[2])
+if remaining == -2 or remaining <= lifetime and remaining > oldest then return {remaining, 0} end
+local answer = redis.pcall('PEXPIRE', KEYS[1], lifetime)
+return {remaining, type(answer) == 'table' and answer.err and -1 or 1}
+"""
+
+READ = """
+local payload = redis.call('GET', KEYS[1])
+if not payload then return false end
+local remaining = redis.call('PTTL', KEYS[1])
+if ARGV[1] == '' then return {payload, remaining, 0} end
+local lifetime, oldest = tonumber(ARGV[1]), tonumber(ARGV[2])
+if remaining >= 0 and remaining <= lifetime and remaining > oldest then return {payload, remaining, 0} end
+local answer = redis.pcall('PEXPIRE', KEYS[1], lifetime)
+return {payload, remaining, type(answer) == 'table' and answer.err and -1 or 1}
+"""
+
+# What changes a record answers 1 when it is done, the payload found when that is another, and nil when there is none.
+# An empty lifetime keeps what the key has left.
+REPLACE = """
+local found = redis.call('GET', KEYS[1])
+if found ~= ARGV[2] then return found end
+if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[1], 'KEEPTTL')
+else redis.call('PSETEX', KEYS[1], ARGV[3], ARGV[1]) end
+return 1
+"""
+
+DELETE = """
+local found = redis.call('GET', KEYS[1])
+if found ~= ARGV[1] then return found end
+redis.call('UNLINK', KEYS[1])
+return 1
+"""
+
+TAKE = """
+local found = redis.call('GET', KEYS[1])
+if found then redis.call('UNLINK', KEYS[1]) end
+return found
+"""
+
+DIGESTS = {
+    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    for script in (READ, REFRESH, REPLACE, DELETE, TAKE)
+}
+
+#: Sends a command; any, as the answer depends on the command.
+Send = Callable[..., Any]
+
+
+class Scripts:
+    """Runs scripts of one key by their digest, and remembers for a minute that they are refused.
+
+    :param send: sends a command to the server.
+    :param clock: the present time, in seconds since the epoch.
+    """
+
+    def __init__(self, send: Send, clock: Callable[[], float]) -> None:
+        self._send = send
+        self._clock = clock
+        self._refused_until: float | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a script was refused within the last minute."""
+        return self._refused_until is not None and self._clock() < self._refused_until
+
+    def run(self, script: str, key: str, *arguments: Any, otherwise: Callable[[], Any]) -> Any:
+        """Run a script and return its result.
+
+        :param otherwise: makes the same result without a script; it runs where scripts are refused.
+        :raises Exception: the client's own, for any other error.
+        """
+        if self.refused:
+            return otherwise()
+        try:
+            return self._send("EVALSHA", DIGESTS[script], 1, key, *arguments)
+        except Exception as error:
+            if not is_about_scripts(error):
+                raise
+            answer = error
+        return self.run_after(answer, script, key, *arguments, otherwise=otherwise)
+
+    def run_after(self, error: Exception, script: str, key: str, *arguments: Any, otherwise: Callable[[], Any]) -> Any:
+        """Return the result of a script whose digest was sent already, and answered with an error about scripts.
+
+        A server that has not seen it (a restart, a failover) gets its text.
+        """
+        if _is_unknown_script(error):
+            try:
+                return self._send("EVAL", script, 1, key, *arguments)
+            except Exception as refusal:
+                if not is_refused(refusal):
+                    raise
+        self._note_refusal()
+        return otherwise()
+
+    def _note_refusal(self) -> None:
+        if self._refused_until is None:
+            logger.warning(
+                "Redis runs no scripts for this account: changes of sessions take up to four round trips. Allow them "
+                "with ACL SETUSER ... +eval +evalsha. Logged once per process."
+            )
+        self._refused_until = self._clock() + REFUSED_FOR
+
+
+def is_refused(answer: object) -> bool:
+    """Return whether a command is refused to the account (``NOPERM``), or unknown to the server or a proxy.
+
+    By name, as each client library has classes of its own. They take the code off the message and, of the two, have
+    a class for ``NOPERM`` alone.
+    """
+    names = {kind.__name__ for kind in type(answer).__mro__}
+    unknown = str(answer).removeprefix("ERR ").startswith("unknown command")
+    return "NoPermissionError" in names or ("ResponseError" in names and unknown)
+
+
+def is_about_scripts(answer: object) -> bool:
+    """Return whether the server does not know the digest, or runs no scripts for this account."""
+    return _is_unknown_script(answer) or is_refused(answer)
+
+
+def _is_unknown_script(answer: object) -> bool:
+    return type(answer).__name__ == "NoScriptError"  # by name: each client library has a class of its own
