@@ -28,12 +28,12 @@ class Converter:
     """
 
     def __init__(self, serializer: Any) -> None:
+        self._serializer = serializer
         pairs = _PAIRS if hasattr(flask_session.base.Serializer, "encode") else _PAIRS[::-1]
-        for encode, decode in pairs:
-            self._to_bytes: Any = getattr(serializer, encode, None)
-            self._from_bytes: Any = getattr(serializer, decode, None)
-            if _takes_one(self._to_bytes) and _takes_one(self._from_bytes):
-                self._takes_session = encode == "encode"
+        for names in pairs:
+            if all(_takes_one(getattr(serializer, name, None)) for name in names):
+                self._encode, self._decode = names
+                self._takes_session = self._encode == "encode"
                 return
         name = getattr(serializer, "__name__", type(serializer).__name__)
         raise ValueError(
@@ -46,7 +46,8 @@ class Converter:
 
         :raises TypeError: when it returns neither bytes nor a text.
         """
-        encoded = self._to_bytes(session if self._takes_session else dict(session))
+        to_bytes: Any = getattr(self._serializer, self._encode)  # each time, as the app may set another one
+        encoded = to_bytes(session if self._takes_session else dict(session))
         if isinstance(encoded, str):
             return encoded.encode()
         if not isinstance(encoded, (bytes, bytearray, memoryview)):
@@ -58,7 +59,7 @@ class Converter:
 
         :raises TypeError: when it returns no dict.
         """
-        items = self._from_bytes(payload)
+        items: Any = getattr(self._serializer, self._decode)(payload)
         if not isinstance(items, dict):
             raise TypeError(f"session_interface.serializer returned {type(items).__name__} instead of a dict.")
         return items

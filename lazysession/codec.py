@@ -29,16 +29,18 @@ class Codec:
     :param format: ``"msgpack"`` or ``"json"`` (SESSION_SERIALIZATION_FORMAT); the other one is still read.
     :param allow_pickle: also read what only pickle understands, as Flask-Session before 0.7 wrote it. Whoever can
         write to the store can then run code in the app; False unless a migration needs it.
+    :param encoder, decoder: msgspec's of the format, whose options are used; any, as only those of one format are here.
     """
 
-    def __init__(self, format: str, *, allow_pickle: bool = False) -> None:
+    def __init__(self, format: str, *, allow_pickle: bool = False, encoder: Any = None, decoder: Any = None) -> None:
         msgpack, json = msgspec.msgpack.Decoder(ext_hook=from_extension), msgspec.json.Decoder()
         self._encoder = (
-            msgspec.msgpack.Encoder(enc_hook=_to_msgpack)
+            msgspec.msgpack.Encoder(**_encoder_options(encoder, _to_msgpack))
             if format == "msgpack"
-            else msgspec.json.Encoder(enc_hook=_to_plain)
+            else msgspec.json.Encoder(**_encoder_options(encoder, _to_plain))
         )
-        self._decoders = (msgpack, json) if format == "msgpack" else (json, msgpack)
+        decoders = (msgpack, json) if format == "msgpack" else (json, msgpack)
+        self._decoders: tuple[Any, Any] = (_decoder_like(decoder, decoders[0]), decoders[1])
         self.allow_pickle = allow_pickle
 
     def encode(self, data: Mapping[str, Any]) -> bytes:
@@ -130,6 +132,32 @@ def _on_a_new_stack(act: Callable[[Argument], Result], argument: Argument) -> Re
     """Do it again in a thread: the frames of the view that asks count too, and one may be deep where another is not."""
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(copy_context().run, act, argument).result()
+
+
+def _encoder_options(encoder: Any, ours: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the options of an app's encoder; what its hook refuses is tried with ours."""
+    theirs: Any = getattr(encoder, "enc_hook", None)
+
+    def hook(value: Any) -> Any:
+        try:
+            return theirs(value)
+        except (TypeError, NotImplementedError):
+            return ours(value)
+
+    names = ("decimal_format", "uuid_format", "order")
+    options = {name: getattr(encoder, name) for name in names if hasattr(encoder, name)}
+    return {**options, "enc_hook": ours if theirs is None else hook}
+
+
+def _decoder_like(decoder: Any, ours: Any) -> Any:
+    """Return a decoder with the options of an app's; extension types are decoded by ours where it has no hook."""
+    if decoder is None:
+        return ours
+    names = ("type", "strict", "dec_hook", "ext_hook", "float_hook")
+    options = {name: getattr(decoder, name) for name in names if hasattr(decoder, name)}
+    if "ext_hook" in options and options["ext_hook"] is None:
+        options["ext_hook"] = from_extension
+    return type(ours)(**options)
 
 
 def _to_msgpack(value: Any) -> Any:

@@ -113,8 +113,9 @@ class SessionCookies:
             "path": asked.get_cookie_path(app),
             "secure": asked.get_cookie_secure(app),
             "httponly": asked.get_cookie_httponly(app),
-            "samesite": asked.get_cookie_samesite(app),
         }
+        if getattr(asked, "has_same_site_capability", True):
+            attributes["samesite"] = asked.get_cookie_samesite(app)
         partitioned = getattr(asked, "get_cookie_partitioned", None)  # Flask 3.1 and later
         if partitioned is not None and partitioned(app):
             attributes["partitioned"] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flask import Flask, has_request_context
@@ -66,6 +66,7 @@ class LazySession:
             transient_keys=settings.transient_keys,
             raises_on_skipped_write=settings.skipped_write == "raise",
             trace=settings.trace,
+            again=partial(_keep_again, settings=settings),
         )
         app.session_interface = interface
         app.extensions["lazysession"] = self
@@ -106,6 +107,11 @@ def _refuse_store_without_type(app: Flask) -> None:
                 f"{name} is set, and SESSION_TYPE is not: sessions would be cookies that visitors can read. Set "
                 f"SESSION_TYPE = {session_type!r}, or 'null' for signed cookies."
             )
+
+
+def _keep_again(app: Flask, interface: SessionInterface, *, settings: Settings) -> Keeper:
+    """Make the session handler of an interface anew, as something was set on it."""
+    return _keep_present(app, interface, settings) if flasksession.is_server_side(interface) else Wrapped(interface)
 
 
 def _keep_present(app: Flask, interface: SessionInterface, settings: Settings) -> Keeper:
@@ -167,12 +173,15 @@ def _from_setting(
 
 
 def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, settings: Settings) -> ServerSide:
-    if isinstance(backend, Purges):
+    if isinstance(backend, Purges) and not _has_own_clean_up(interface):
         # Flask-Session's clean-up commits the app's own database session; this one has a connection of its own.
-        interface._delete_expired_sessions = _cleaning_up(backend)  # type: ignore[attr-defined]
+        interface._delete_expired_sessions = _CleanUp(backend)  # type: ignore[attr-defined]
     if settings.allow_pickle:
         logger.warning("LAZYSESSION_ALLOW_PICKLE is on: whoever can write to the session store can run code here.")
     codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
+    serializer: Any = getattr(interface, "serializer", None)  # Flask-Session has no annotations
+    if flasksession.is_made_by_flask_session(serializer):
+        codec = flasksession.codec_of(serializer, allow_pickle=settings.allow_pickle)
     handler = ServerSide(
         interface,
         backend,
@@ -183,22 +192,26 @@ def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, set
         throttle=settings.refresh_throttle,
         absolute_lifetime=settings.absolute_lifetime,
     )
-    serializer = getattr(interface, "serializer", None)
     return with_serializer(handler, serializer) if flasksession.is_own(serializer) else handler
 
 
-def _cleaning_up(backend: Purges) -> Callable[[], None]:
-    """Make the clean-up that Flask-Session runs by a command, and before some request that may not use its session."""
+def _has_own_clean_up(interface: SessionInterface) -> bool:
+    return not isinstance(vars(interface).get("_delete_expired_sessions", _CleanUp), (_CleanUp, type))
 
-    def clean_up() -> None:
+
+class _CleanUp:
+    """The clean-up that Flask-Session runs by a command, and before some request that may not use its session."""
+
+    def __init__(self, backend: Purges) -> None:
+        self._backend = backend
+
+    def __call__(self) -> None:
         try:
-            backend.purge()
+            self._backend.purge()
         except Exception as error:  # whatever the client raises
             if not has_request_context():
                 raise
             logger.warning("Expired sessions were not removed: %s", type(error).__name__)
-
-    return clean_up
 
 
 def _follow_flask_login(app: Flask, *, rotate: bool) -> None:

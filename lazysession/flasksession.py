@@ -56,16 +56,60 @@ def stores_as(interface: SessionInterface, drives: str) -> bool:
 
 
 def is_own(serializer: object) -> bool:
-    """Return whether a serializer is the app's own: anything but an unchanged one of Flask-Session's, or none.
+    """Return whether a serializer is the app's own: anything but one of Flask-Session's over msgspec, or none.
 
     A module or a class is the app's own, too, whatever class it is an instance of.
     """
     if serializer is None:
         return False
     changed = not {"encode", "decode", "dumps", "loads"}.isdisjoint(getattr(serializer, "__dict__", ()))
-    hook = getattr(getattr(serializer, "encoder", None), "enc_hook", None)
     usual = type(serializer).__module__.partition(".")[0] in ("flask_session", "lazysession")
-    return changed or hook is not None or not usual
+    return changed or not usual or not all(map(_is_msgspec, _coders(serializer)))
+
+
+def has_options(serializer: object) -> bool:
+    """Return whether the encoder or decoder of a serializer has options that Flask-Session does not give it."""
+    for coder in _coders(serializer):
+        usual = type(coder)()
+        if any(getattr(coder, option, None) != getattr(usual, option, None) for option in _OPTIONS):
+            return True
+    return False
+
+
+def codec_of(serializer: object, *, allow_pickle: bool) -> Codec:
+    """Return a codec that stores what one of Flask-Session's serializers stores, with the same options."""
+    if isinstance(serializer, _SafeSerializer):
+        return serializer.codec
+    encoder, decoder = _coders(serializer) if has_options(serializer) else (None, None)
+    return Codec(format_of(serializer), allow_pickle=allow_pickle, encoder=encoder, decoder=decoder)
+
+
+#: What msgspec's encoders and decoders can be told, in versions that know it.
+_OPTIONS = (
+    "enc_hook",
+    "decimal_format",
+    "uuid_format",
+    "order",
+    "type",
+    "strict",
+    "dec_hook",
+    "ext_hook",
+    "float_hook",
+)
+
+
+def _coders(serializer: object) -> list[Any]:
+    coders = (getattr(serializer, name, None) for name in ("encoder", "decoder"))
+    return [coder for coder in coders if coder is not None]
+
+
+def _is_msgspec(coder: object) -> bool:
+    return type(coder).__module__.partition(".")[0] == "msgspec"
+
+
+def is_made_by_flask_session(serializer: object) -> bool:
+    """Return whether a serializer is an object of a class of Flask-Session's, whatever was set on it."""
+    return type(serializer).__module__.partition(".")[0] == "flask_session" and hasattr(serializer, "__dict__")
 
 
 def format_of(serializer: object) -> str:
@@ -186,14 +230,23 @@ def make_codec(app: Flask, *, allow_pickle: bool) -> Codec:
 
 
 class _SafeSerializer:
+    __slots__ = ("codec",)
+    codec: Codec
+
     def __init__(self, codec: Codec) -> None:
-        self._codec = codec
+        object.__setattr__(self, "codec", codec)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise ConfigurationError(
+            f"This serializer takes no {name}: LazySession decodes for an interface that stores by its own methods. "
+            "Set session_interface.serializer to one of your own."
+        )
 
     def encode(self, session: dict[str, Any]) -> bytes:
-        return self._codec.encode(session)
+        return self.codec.encode(session)
 
     def decode(self, serialized_data: bytes) -> dict[str, Any]:
-        items = self._codec.decode(serialized_data)
+        items = self.codec.decode(serialized_data)
         if items is None:
             raise Undecodable
         return items
@@ -208,7 +261,7 @@ def read_safely(interface: Any, *, allow_pickle: bool) -> None:
     """
     serializer = interface.serializer
     if serializer is not None and not isinstance(serializer, _SafeSerializer) and not is_own(serializer):
-        interface.serializer = _SafeSerializer(Codec(format_of(serializer), allow_pickle=allow_pickle))
+        interface.serializer = _SafeSerializer(codec_of(serializer, allow_pickle=allow_pickle))
 
 
 #: The parameters of Flask-Session's base class, and the settings that they come from.

@@ -11,15 +11,18 @@ from __future__ import annotations
 import logging
 import time
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Flask, Request, Response, has_app_context
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.local import LocalProxy
 
+from .attributes import ANSWERED_BY_WRAPPED, SerializerWatch, with_attribute, without_attribute
 from .caching import forbid_storing, vary_by_cookie
 from .closing import Decision, Mode, Opened
-from .errors import SessionReadOnly
+from .errors import ConfigurationError, SessionReadOnly
 from .failures import is_current
 from .finishing import Finishing
 from .rules import RuleTable
@@ -34,20 +37,16 @@ from .trace import caller, is_called_from, place_of, server_timing
 logger = logging.getLogger("lazysession")
 
 _OUTSIDE = Decision(Mode.NORMAL, "outside of a request")
-_ANSWERED_BY_WRAPPED = (
-    "get_cookie_name",
-    "get_cookie_domain",
-    "get_cookie_path",
-    "get_cookie_httponly",
-    "get_cookie_secure",
-    "get_cookie_samesite",
-    "get_cookie_partitioned",
-    "get_expiration_time",
-    "should_set_cookie",
-    "make_null_session",
-    "null_session_class",
-    "pickle_based",
+#: What is set on the lazy interface itself. An app that sets one of Flask's doors has it called.
+_OWN = frozenset(
+    {
+        *("open_session", "save_session", "is_null_session", "regenerate"),
+        *("keeper", "rules", "transient_keys", "raises_on_skipped_write", "trace", "serializer"),
+        *("_app", "_finishing", "_may_be_unavailable", "_session_class", "_has_own_ways", "_late_uses", "_skipping"),
+        *("_again", "_watch"),
+    }
 )
+_FIXED = ("app", "wrapped")
 
 
 class Keeper(Protocol):
@@ -100,7 +99,11 @@ class LazySessionInterface(SessionInterface):
     :param transient_keys: keys answered as absent while the session is not opened.
     :param raises_on_skipped_write: a write in mode ``skip`` raises instead of being dropped.
     :param trace: record who opened each session; None while the app is in debug mode.
+    :param again: makes the session handler of the wrapped interface anew, after the app has set something on it.
     """
+
+    keeper: Keeper
+    wrapped: SessionInterface
 
     def __init__(
         self,
@@ -111,13 +114,14 @@ class LazySessionInterface(SessionInterface):
         transient_keys: frozenset[str] = frozenset(),
         raises_on_skipped_write: bool = False,
         trace: bool | None = None,
+        again: Callable[[Flask, SessionInterface], Keeper],
     ) -> None:
+        self.__dict__["wrapped"] = keeper.wrapped
+        self._again = again
         self._finishing = Finishing()
         self._app = weakref.ref(app)  # the app has the interface; a circle would keep dropped apps until a collection
-        self.keeper = keeper
-        self.wrapped = keeper.wrapped
+        self._keep(keeper)
         self.rules = rules
-        self._may_be_unavailable = keeper.may_be_unavailable
         self.transient_keys = transient_keys
         self.raises_on_skipped_write = raises_on_skipped_write
         self.trace = trace
@@ -125,9 +129,8 @@ class LazySessionInterface(SessionInterface):
         self._has_own_ways = False
         self._late_uses = LateUses()
         self._skipping = Skipping(rules)
-        for name in _ANSWERED_BY_WRAPPED:
-            if hasattr(self.wrapped, name):  # get_cookie_partitioned came with Flask 3.1
-                setattr(self, name, getattr(self.wrapped, name))
+        for name in ANSWERED_BY_WRAPPED:
+            self._answer(name)
 
     if not TYPE_CHECKING:
 
@@ -140,6 +143,41 @@ class LazySessionInterface(SessionInterface):
         if name == "wrapped":  # not there yet: copied or unpickled without __init__
             raise AttributeError(name)
         return getattr(self.wrapped, name)
+
+    if not TYPE_CHECKING:  # type checkers shall find what is misspelt
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in _OWN:
+                object.__setattr__(self, name, value)
+            elif name in _FIXED:
+                raise ConfigurationError(f"session_interface.{name} cannot be set: call LazySession(app) for each app.")
+            else:
+                self._keep(with_attribute(self.keeper, name, value, partial(self._again, self.app)))
+                self._answer(name)
+
+        def __delattr__(self, name: str) -> None:
+            if name in _OWN:
+                object.__delattr__(self, name)
+            else:
+                self._keep(without_attribute(self.keeper, name, partial(self._again, self.app)))
+                self._answer(name)
+
+    def _keep(self, keeper: Keeper) -> None:
+        """Use a session handler from now on."""
+        self.keeper = keeper
+        self._may_be_unavailable = keeper.may_be_unavailable
+        self._watch = SerializerWatch(keeper.wrapped)
+
+    def _answer(self, name: str) -> None:
+        """Take over what Flask asks of the wrapped interface, as far as there is such a method."""
+        if name in ANSWERED_BY_WRAPPED and hasattr(self.wrapped, name):  # get_cookie_partitioned came with Flask 3.1
+            self.__dict__[name] = getattr(self.wrapped, name)
+
+    def _current_keeper(self) -> Keeper:
+        """Return the session handler, which follows what an app has set on Flask-Session's serializer."""
+        if self._watch.has_changed():
+            self.serializer = self.wrapped.serializer  # type: ignore[attr-defined]
+        return self.keeper
 
     @property
     def app(self) -> Flask:
@@ -167,7 +205,7 @@ class LazySessionInterface(SessionInterface):
     @serializer.setter
     def serializer(self, serializer: Any) -> None:
         if isinstance(self.keeper, ServerSide):
-            self.keeper = with_serializer(self.keeper, serializer)
+            self._keep(with_serializer(self.keeper, serializer))
         else:
             self.wrapped.serializer = serializer  # type: ignore[attr-defined]  # as Flask's signed cookie has one
 
@@ -223,7 +261,7 @@ class LazySessionInterface(SessionInterface):
         vary_by_cookie(response)
         if opened.missing:
             forbid_storing(response)
-        self._finishing.save(self.keeper, app, session, opened, response)
+        self._finishing.save(self._current_keeper(), app, session, opened, response)
 
     def regenerate(self, session: SessionMixin) -> None:
         """Give the session a new id, as Flask-Session's method of this name; an empty session gets one too.
@@ -296,11 +334,12 @@ class LazySessionInterface(SessionInterface):
             opened = self.keeper.new(app, request, decision)
             opened.missing = True
             return opened
+        keeper = self._current_keeper()
         if not cleared:
-            return self.keeper.open(app, request, decision)
+            return keeper.open(app, request, decision)
         if decision.mode is Mode.READONLY:
             raise SessionReadOnly(f"The session may not be cleared here: its mode is readonly ({decision.reason}).")
-        return self.keeper.start_over(app, request, decision)
+        return keeper.start_over(app, request, decision)
 
     def _mode_of(self, app: Flask, session: DeferredSession) -> Decision:
         request = session.lazy_request

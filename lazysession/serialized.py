@@ -7,7 +7,7 @@ from typing import Any
 from . import registry
 from .codec import Codec
 from .errors import ConfigurationError
-from .flasksession import StoreInterface, format_of, is_own, load, read_safely
+from .flasksession import StoreInterface, codec_of, is_own, load, read_safely
 from .serverside import ServerSide
 
 
@@ -38,7 +38,7 @@ def _handler(handler: ServerSide, interface: Any) -> ServerSide:
         backend = load("lazysession.backends._serialized:SerializedBackend")(backend, interface)
         codec = Codec("msgpack", allow_pickle=allow_pickle)
     else:
-        codec = Codec(format_of(interface.serializer), allow_pickle=allow_pickle)
+        codec = codec_of(interface.serializer, allow_pickle=allow_pickle)
     if isinstance(interface, StoreInterface):
         interface.use(backend, codec)
     return handler.over(backend, codec)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import pickle
 import secrets
 from datetime import timedelta
 from types import ModuleType
@@ -16,7 +17,7 @@ import msgspec
 import pytest
 import redis
 from flask import Flask, session
-from flask.sessions import TaggedJSONSerializer
+from flask.sessions import SecureCookieSessionInterface, TaggedJSONSerializer
 from flask_session import Session
 from flask_session.base import MsgSpecSerializer, ServerSideSession, ServerSideSessionInterface
 from flask_session.redis import RedisSessionInterface
@@ -190,7 +191,7 @@ def test_what_is_taken_for_an_own_serializer(kind: str, when: str, redis_url: st
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_an_encoder_with_a_hook(when: str, client: fakeredis.FakeRedis) -> None:
-    """Flask-Session's serializer with an encoder of the app's stores what that encoder knows."""
+    """Flask-Session's serializer with an encoder of the app's stores what that encoder knows, and unpickles nothing."""
     app = shop(SESSION_TYPE="redis", SESSION_REDIS=client)
     app.session_interface = RedisSessionInterface(app, client=client)
     serializer: Any = hooked(app)
@@ -199,7 +200,14 @@ def test_an_encoder_with_a_hook(when: str, client: fakeredis.FakeRedis) -> None:
     LazySession(app)
     if when == "after":
         app.session_interface.serializer = serializer
-    assert type(app.session_interface.keeper.backend).__name__ == "SerializedBackend"  # type: ignore[attr-defined]
+    app.add_url_rule("/complex", "complex", lambda: session.update(number=1j) or "")
+    browser = app.test_client()
+    browser.get("/complex")
+    assert read(browser) == {"number": "1j"}
+    (key,) = client.keys()
+    assert client.get(key) == serializer.encoder.encode({"_permanent": True, "number": 1j})
+    client.set(key, pickle.dumps({"number": 1}))
+    assert read(browser) == {}
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -337,6 +345,7 @@ def test_the_signed_cookie() -> None:
             return super().dumps({**value, "marked": True})
 
     app = shop()
+    app.session_interface = SecureCookieSessionInterface()  # Flask's own one is shared by all apps
     with_serializer(app, Marked(), "after")
     browser = app.test_client()
     browser.get("/set/user/ada")

@@ -1,0 +1,115 @@
+"""What an app sets on its session interface at any time: the wrapped interface gets it, and the handler follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from flask.sessions import SessionInterface
+
+from .errors import ConfigurationError
+from .flasksession import StoreInterface, is_made_by_flask_session
+from .serverside import ServerSide
+from .settings import refuse_unusable
+
+#: What Flask asks of an interface beside the doors; the wrapped one answers.
+ANSWERED_BY_WRAPPED = (
+    "get_cookie_name",
+    "get_cookie_domain",
+    "get_cookie_path",
+    "get_cookie_httponly",
+    "get_cookie_secure",
+    "get_cookie_samesite",
+    "get_cookie_partitioned",
+    "get_expiration_time",
+    "should_set_cookie",
+    "make_null_session",
+    "null_session_class",
+    "pickle_based",
+)
+#: What decides ids, cookies and session objects, and nothing about the store: its backend stays.
+_NOT_OF_THE_STORE = frozenset(ANSWERED_BY_WRAPPED) - {"should_set_cookie"} | {
+    *("use_signer", "permanent", "session_class", "has_same_site_capability", "_generate_sid", "_get_store_id"),
+    *("ttl", "cleanup_n_requests", "_delete_expired_sessions"),
+}
+#: The same where LazySession made the interface, whose keys no adapter has looked at.
+_NOT_OF_OUR_STORE = _NOT_OF_THE_STORE | {"key_prefix", "sid_length"}
+#: Where Flask-Session's interfaces have their stores.
+_STORES = ("client", "store", "cache", "sql_session_model", "pool")
+
+
+class Handles(Protocol):
+    """What is needed of a session handler."""
+
+    wrapped: SessionInterface
+
+
+Handler = TypeVar("Handler", bound=Handles)
+#: Makes the handler of an interface, as when the app was set up.
+Again = Callable[[SessionInterface], Handler]
+
+
+def with_attribute(handler: Handler, name: str, value: object, again: Again[Handler]) -> Handler | ServerSide:
+    """Set an attribute of the wrapped interface, and return the session handler that follows it.
+
+    :param again: makes the handler of an interface, as when the app was set up.
+    :raises ConfigurationError: when the value cannot be used, or comes too late. The one before stays.
+    """
+    wrapped = handler.wrapped
+    known, own, before = hasattr(wrapped, name) or name in _STORES, name in vars(wrapped), getattr(wrapped, name, None)
+    if name == "client":
+        refuse_unusable("session_interface.client", value)
+    setattr(wrapped, name, value)
+    if not known:  # the app's own: nothing here asks for it
+        return handler
+    try:
+        return _follow(handler, name, again)
+    except ValueError as error:
+        if own:
+            setattr(wrapped, name, before)
+        else:
+            delattr(wrapped, name)
+        raise ConfigurationError(f"session_interface.{name} cannot be set: {error}") from error
+
+
+def without_attribute(handler: Handler, name: str, again: Again[Handler]) -> Handler | ServerSide:
+    """Delete an attribute of the wrapped interface; where its class has one of the name, that is used from then on.
+
+    :raises AttributeError: when the interface has no such attribute of its own.
+    """
+    delattr(handler.wrapped, name)
+    return _follow(handler, name, again) if hasattr(handler.wrapped, name) else handler
+
+
+def _follow(handler: Handler, name: str, again: Again[Handler]) -> Handler | ServerSide:
+    wrapped: Any = handler.wrapped
+    if not isinstance(handler, ServerSide):
+        return again(wrapped)
+    made_here = isinstance(wrapped, StoreInterface)
+    if name in (_NOT_OF_OUR_STORE if made_here else _NOT_OF_THE_STORE):
+        return handler.over(handler.backend, handler.codec)
+    if made_here:
+        setting = f"SESSION_{str(wrapped.app.config.get('SESSION_TYPE')).upper()}"
+        raise ConfigurationError(
+            f"LazySession made it of {setting}. Set {setting} to what you want before LazySession(app)."
+        )
+    return again(wrapped)
+
+
+class SerializerWatch:
+    """Notices when an app changes Flask-Session's own serializer in place: LazySession encodes by a codec of its own.
+
+    ``app.session_interface.serializer.encoder = X`` sets an option of msgspec. The app may have kept the serializer
+    from before LazySession(app), so nothing tells of it but the serializer itself.
+    """
+
+    def __init__(self, interface: SessionInterface) -> None:
+        serializer = getattr(interface, "serializer", None)
+        self._attributes: dict[str, object] | None = None
+        if is_made_by_flask_session(serializer):
+            self._attributes = serializer.__dict__
+        self._seen = dict(self._attributes or ())
+
+    def has_changed(self) -> bool:
+        """Return whether an attribute is another one than when the watch was set."""
+        return self._attributes is not None and self._attributes != self._seen
