@@ -59,6 +59,7 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
         yield from _problems_of_choices(settings)
     elif isinstance(interface.keeper, Wrapped):
         yield from _problems_of_idle_settings(app, interface.keeper.wrapped)
+    yield from find_useless_rules(app, interface.rules)
     yield from _problems_of_static_files(app, interface.rules)
     if settings.trace and not app.debug:
         yield Problem(
@@ -193,6 +194,22 @@ def _problems_of_choices(settings: Settings) -> Iterator[Problem]:
             f"{PREFIX}CONFLICT is 'overwrite': of two requests that change a session at once, one loses its change.",
             f"Leave {PREFIX}CONFLICT out: changes of different keys are then merged.",
             "conflict-overwrite",
+        )
+
+
+def find_useless_rules(app: Flask, rules: RuleTable) -> Iterator[Problem]:
+    """Return the rules that match nothing in the app, and those that never decide."""
+    for sentence in rules.unmatched(app):
+        yield Problem(
+            "warning", sentence, "Correct the name, or leave the rule out: requests get another mode.", "rule-unmatched"
+        )
+    for rule, first in rules.shadowed():
+        yield Problem(
+            "note" if rule.mode is first.mode else "warning",
+            f"The session rule {rule.source!r} never decides: {first.source!r} in front of it matches all that it "
+            "matches.",
+            "Put the narrower rule first, or leave it out.",
+            "rule-shadowed",
         )
 
 

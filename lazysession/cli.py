@@ -13,7 +13,7 @@ from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
 from .backend import Backend, Checks, Problem, Purges
-from .checks import find_problems
+from .checks import find_problems, find_useless_rules
 from .closing import Decision, Mode
 from .interface import LazySessionInterface
 from .rules import RuleTable
@@ -37,6 +37,8 @@ def rules_command(path: str | None, method: str) -> None:
     app = interface.app
     if path is None:
         _print_table(("Endpoint", "Methods", "Rule", "Mode", "Decided by"), _route_rows(app, interface.rules))
+        useless = [problem.what for problem in find_useless_rules(app, interface.rules)]
+        click.echo("\n".join(["", *useless] if useless else []), nl=bool(useless))
         return
     if not path.startswith(("/", "http://", "https://")):
         raise click.BadParameter(f"{path!r} does not start with '/'.", param_hint="PATH")

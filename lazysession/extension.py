@@ -59,6 +59,7 @@ class LazySession:
         settings = Settings.from_config(app.config, app.permanent_session_lifetime.total_seconds())
         rules = RuleTable(settings.rules, skip_static=settings.skip_static)
         rules.warn_of_skipping_everything()
+        rules.warn_of_doubtful_patterns()
         interface = LazySessionInterface(
             app,
             _make_keeper(app, settings),

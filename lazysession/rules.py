@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,11 @@ from werkzeug.routing import Rule as Route
 
 from .closing import Decision, Mode
 from .errors import ConfigurationError
+from .patterns import Pattern as Parts
+from .patterns import covers, doubt_of, fault_of_function, fault_of_text, reason_for_no_match
 from .staticfiles import is_static_route, reason_against_request, reason_against_route
+
+logger = logging.getLogger("lazysession")
 
 #: A path glob, ``endpoint:``/``blueprint:``/``method:`` and a name, a compiled regex, or a callable of the request.
 Pattern = Union[str, "re.Pattern[str]", Callable[[Request], bool]]
@@ -39,6 +44,9 @@ _PATTERNS = (
 )
 
 
+_FUNCTION = Parts("function")
+
+
 @dataclass(frozen=True)
 class Rule:
     """One line of the table: a pattern, compiled, and the mode that it gives.
@@ -46,12 +54,14 @@ class Rule:
     :param source: the pattern as it is shown to people.
     :param asks: the pattern is a callable, which may say something else for every request. Any other pattern says the
         same about every request with the same path, endpoint and method.
+    :param parts: the pattern as it is compared with others and with the names of the app.
     """
 
     source: str
     mode: Mode
     matches: Matcher
     asks: bool = False
+    parts: Parts = _FUNCTION
 
 
 def session_mode(mode: Mode | str) -> Callable[[View], View]:
@@ -83,27 +93,42 @@ def compile_rule(pattern: Pattern, mode: object, where: str) -> Rule:
 
     :raises ConfigurationError: when the pattern or the mode is none.
     """
+    if isinstance(pattern, str) and pattern in {each.value for each in Mode} and isinstance(mode, str):
+        raise ConfigurationError(
+            f"{where} has the pair {(pattern, mode)!r}: the pattern comes first, and then the mode."
+        )
     chosen = parse_mode(mode, where)
     if isinstance(pattern, re.Pattern):
         if isinstance(pattern.pattern, bytes):
             raise ConfigurationError(f"{where}: {pattern!r} matches bytes; paths are text.")
-        return Rule(f"regex {pattern.pattern}", chosen, _path_matcher(pattern.search))
+        parts = Parts("regex", pattern.pattern, pattern.flags)
+        return Rule(f"regex {pattern.pattern}", chosen, _path_matcher(pattern.search), parts=parts)
     if isinstance(pattern, str):
-        return Rule(pattern, chosen, _compile_text(pattern, where))
+        return _compile_text(pattern, chosen, where)
     if callable(pattern):
         name = getattr(pattern, "__qualname__", None) or repr(pattern)
-        return Rule(f"{name}()", chosen, pattern, asks=True)
+        fault = fault_of_function(pattern)
+        if fault is not None:
+            raise ConfigurationError(f"{where}: the function {name} {fault}")
+        return Rule(f"{name}()", chosen, pattern, asks=True, parts=Parts("function", identity=pattern))
     raise ConfigurationError(f"{where}: {pattern!r} is not a pattern; allowed is {_PATTERNS}.")
 
 
-def _compile_text(pattern: str, where: str) -> Matcher:
-    if pattern.startswith("/"):
-        return _path_matcher(glob_to_regex(pattern).fullmatch)
+def _compile_text(pattern: str, mode: Mode, where: str) -> Rule:
     kind, separator, name = pattern.partition(":")
-    compile_kind = {"endpoint": _endpoint_matcher, "blueprint": _blueprint_matcher, "method": _method_matcher}.get(kind)
-    if separator and name and compile_kind is not None:
-        return compile_kind(name)
-    raise ConfigurationError(f"{where}: {pattern!r} is not a pattern; allowed is {_PATTERNS}. A path starts with '/'.")
+    if pattern.startswith("/"):
+        kind, name, matcher = "path", pattern, _path_matcher(glob_to_regex(pattern).fullmatch)
+    elif separator and name and kind in _MATCHERS:
+        matcher = _MATCHERS[kind](name)
+    else:
+        raise ConfigurationError(
+            f"{where}: {pattern!r} is not a pattern; allowed is {_PATTERNS}. A path starts with '/'."
+        )
+    parts = Parts(kind, name.upper() if kind == "method" else name)
+    fault = fault_of_text(Parts(kind, name))
+    if fault is not None:
+        raise ConfigurationError(f"{where}: {fault}")
+    return Rule(pattern, mode, matcher, parts=parts)
 
 
 def glob_to_regex(glob: str) -> re.Pattern[str]:
@@ -154,6 +179,13 @@ def _method_matcher(name: str) -> Matcher:
     return lambda request: request.method == method
 
 
+_MATCHERS: dict[str, Callable[[str], Matcher]] = {
+    "endpoint": _endpoint_matcher,
+    "blueprint": _blueprint_matcher,
+    "method": _method_matcher,
+}
+
+
 class RuleTable:
     """The ordered table of one app.
 
@@ -167,6 +199,7 @@ class RuleTable:
         self.skip_static = skip_static
         self._known: dict[tuple[str, str | None, str], tuple[Rule, ...]] = {}
         self._taken_back: set[str] = set()
+        self._names_are_known = False
 
     def mode_of_route(self, app: Flask, route: Route, method: str) -> Decision:
         """Return the mode of a route, with its variable parts taken as they are written (``/item/<id>``).
@@ -176,6 +209,7 @@ class RuleTable:
         with app.test_request_context(route.rule if route.rule.startswith("/") else "/", method=method) as context:
             context.request.url_rule = route
             context.request.routing_exception = None
+            self._names_are_known = True  # who asks for a table of routes is told in another way
             return self.mode_of(app, context.request, of_route=True)
 
     def mode_of(self, app: Flask, request: Request, *, of_route: bool = False) -> Decision:
@@ -187,7 +221,7 @@ class RuleTable:
         mode = view_mode(app.view_functions.get(endpoint) if endpoint else None, request.method)
         if mode is not None:
             return Decision(mode, AT_THE_VIEW)
-        for rule in self._candidates(request, endpoint) if self.rules else ():
+        for rule in self._candidates(app, request, endpoint) if self.rules else ():
             if not rule.asks or rule.matches(request):
                 return Decision(rule.mode, rule.source)
         if endpoint is None or not self.skip_static or not is_static_route(app, endpoint):
@@ -205,11 +239,12 @@ class RuleTable:
             return "a visitor was turned away"
         return reason if reason is not None or of_route else reason_against_request(app, request)
 
-    def _candidates(self, request: Request, endpoint: str | None) -> tuple[Rule, ...]:
+    def _candidates(self, app: Flask, request: Request, endpoint: str | None) -> tuple[Rule, ...]:
         """Answer the rules that may decide: the first that matches, and the callables in front of it."""
         place = (request.path, endpoint, request.method)
         known = self._known.get(place)
         if known is None:
+            self._log_unmatched(app)
             known = tuple(self._search(request))
             if len(self._known) >= PLACES:
                 self._known.clear()
@@ -224,6 +259,34 @@ class RuleTable:
             elif rule.matches(request):
                 yield rule
                 return
+
+    def unmatched(self, app: Flask) -> Iterator[str]:
+        """Return a sentence for each rule whose name nothing in the app has, once all its views are registered."""
+        for rule in self.rules:
+            reason = reason_for_no_match(rule.parts, app)
+            if reason is not None:
+                yield f"The session rule {rule.source!r} matches nothing: {reason}"
+
+    def shadowed(self) -> Iterator[tuple[Rule, Rule]]:
+        """Return each rule that never decides, and the rule in front of it that matches all that it matches."""
+        for place, rule in enumerate(self.rules):
+            first = next((each for each in self.rules[:place] if covers(each.parts, rule.parts)), None)
+            if first is not None:
+                yield rule, first
+
+    def _log_unmatched(self, app: Flask) -> None:
+        """Log the rules that match nothing, once: an app that serves requests gets no more views."""
+        if not self._names_are_known:
+            self._names_are_known = True
+            for sentence in self.unmatched(app):
+                logger.warning("%s", sentence)
+
+    def warn_of_doubtful_patterns(self) -> None:
+        """Warn of each rule that could match, and hardly will."""
+        for rule in self.rules:
+            doubt = doubt_of(rule.parts)
+            if doubt is not None:
+                warnings.warn(f"The session rule {rule.source!r} {doubt}", stacklevel=2)
 
     def warn_of_skipping_everything(self) -> None:
         """Warn of each rule that takes every request away from the session."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from .closing import Mode
 from .errors import ConfigurationError
+from .patterns import BETWEEN_PATTERNS
 from .rules import Rule, compile_rule
 from .values import hint_for_number, refuse_wrapped_url
 
@@ -91,8 +92,6 @@ class Settings:
 
 
 _BETWEEN_NAMES = r"\s*,\s*"
-#: A comma, a semicolon or a blank may be part of a path; in front of a slash it stands between two patterns.
-_BETWEEN_PATTERNS = r"\s*[,;\s]\s*(?=/|endpoint:|blueprint:|method:)"
 
 
 class _Reader:
@@ -230,9 +229,9 @@ def _rules(read: _Reader) -> tuple[Rule, ...]:
     rules: list[Rule] = []
     if isinstance(read.value("RULES", ()), (set, frozenset)):
         raise ConfigurationError(f"{PREFIX}RULES is a set, which has no order; allowed is {allowed}.")
-    for entry in read.entries("RULES", (), allowed, parts=_BETWEEN_PATTERNS):
+    for entry in read.entries("RULES", (), allowed, parts=BETWEEN_PATTERNS):
         if not isinstance(entry, (list, tuple)) or len(entry) != 2:
             raise ConfigurationError(f"{PREFIX}RULES has the entry {entry!r}; allowed is {allowed}.")
         rules.append(compile_rule(entry[0], entry[1], f"{PREFIX}RULES"))
-    skipped = read.entries("SKIP_PATHS", (), "a list of patterns", parts=_BETWEEN_PATTERNS)
+    skipped = read.entries("SKIP_PATHS", (), "a list of patterns", parts=BETWEEN_PATTERNS)
     return (*rules, *(compile_rule(pattern, Mode.SKIP, f"{PREFIX}SKIP_PATHS") for pattern in skipped))

@@ -37,6 +37,7 @@ ORDER = [
         "attributes",
         "settings",
         "rules",
+        "patterns",
         "staticfiles",
         "serialized",
         "serverside",

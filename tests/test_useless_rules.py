@@ -13,8 +13,6 @@ from flask import Blueprint, Flask, session
 
 from lazysession import ConfigurationError, LazySession
 
-red = pytest.mark.xfail(strict=True, reason="FAULTS 11")
-
 
 def shop(*rules: Any, **settings: Any) -> Flask:
     """Make a lazy app with these rules, a blueprint ``admin`` and a nested one."""
@@ -44,7 +42,6 @@ class Rule:
         return True
 
 
-@red
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
@@ -99,7 +96,6 @@ def test_rules_that_may_match(pattern: Any) -> None:
         shop((pattern, "readonly"))
 
 
-@red
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
@@ -129,7 +125,6 @@ UNMATCHED: list[tuple[str, str]] = [
 ]
 
 
-@red
 @pytest.mark.parametrize(("pattern", "words"), UNMATCHED)
 def test_names_that_match_nothing(pattern: str, words: str, caplog: pytest.LogCaptureFixture) -> None:
     """They are named by ``rules`` and ``check``, and logged when a rule is first asked, once."""
@@ -168,7 +163,6 @@ def test_a_method_of_the_apps_own() -> None:
     assert "matches nothing" not in printed(shop(("method:PURGE", "readonly")), "rules")
 
 
-@red
 @pytest.mark.filterwarnings("ignore:.*names no method of HTTP")
 def test_a_method_of_no_route() -> None:
     """One that no route accepts, and HTTP does not know, matches nothing."""
@@ -196,7 +190,6 @@ SHADOWED: list[tuple[Any, Any]] = [
 ]
 
 
-@red
 @pytest.mark.parametrize(("first", "second"), SHADOWED, ids=str)
 def test_a_rule_that_never_decides(first: Any, second: Any) -> None:
     """An earlier rule that matches all that a later one matches is named with it."""
@@ -207,7 +200,6 @@ def test_a_rule_that_never_decides(first: Any, second: Any) -> None:
     assert f"warning: {words}" in printed(app, "check", "--offline")
 
 
-@red
 def test_a_rule_that_changes_nothing() -> None:
     """With the same mode it is no more than a note; SKIP_PATHS stand behind RULES."""
     app = shop(("/a/**", "skip"), LAZYSESSION_SKIP_PATHS=["/a/b"])
