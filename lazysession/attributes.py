@@ -58,7 +58,7 @@ def with_attribute(handler: Handler, name: str, value: object, again: Again[Hand
     wrapped = handler.wrapped
     known, own, before = hasattr(wrapped, name) or name in _STORES, name in vars(wrapped), getattr(wrapped, name, None)
     if name == "client":
-        refuse_unusable("session_interface.client", value)
+        refuse_unusable("session_interface.client", value, {})
     setattr(wrapped, name, value)
     if not known:  # the app's own: nothing here asks for it
         return handler

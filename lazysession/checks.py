@@ -12,9 +12,10 @@ from .backend import Problem, Purges
 from .cookiechecks import find_cookie_problems
 from .errors import ConfigurationError
 from .interface import LazySessionInterface
+from .names import PREFIX, unread
 from .rules import NOT_SKIPPED, RuleTable
 from .serverside import ServerSide
-from .settings import PREFIX, Settings
+from .settings import Settings
 from .values import refuse_wrong_flask_settings
 from .wrapped import Wrapped
 
@@ -44,7 +45,10 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
     """Answer what is wrong with the settings of an app; no part of a key is in the words."""
     yield from find_cookie_problems(app, interface)
     yield from _problems_of_keys(app, interface)
+    yield from _problems_of_names(app, interface)
     try:
+        if interface.before_first_use is not None:
+            interface.before_first_use()
         refuse_wrong_flask_settings(app.config)
         settings = Settings.from_config(app.config, app.permanent_session_lifetime.total_seconds())
     except ConfigurationError as error:
@@ -68,6 +72,13 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
             f"Leave {PREFIX}TRACE out: it is then on in debug mode alone.",
             "trace",
         )
+
+
+def _problems_of_names(app: Flask, interface: LazySessionInterface) -> Iterator[Problem]:
+    stored = isinstance(interface.keeper, ServerSide)
+    session_type = str(app.config.get("SESSION_TYPE") or "null").lower()
+    for sentence in unread(app.config, None if stored and session_type == "null" else session_type):
+        yield Problem("warning", sentence, "Nothing, where the app itself reads it.", "settings-unread")
 
 
 def _problems_of_keys(app: Flask, interface: LazySessionInterface) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask, has_request_context
 from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
-from . import flasksession, registry
+from . import flasksession, names, registry
 from .backend import Adapter, Backend, Purges
 from .cli import lazysession_commands
 from .errors import ConfigurationError
@@ -68,6 +68,7 @@ class LazySession:
             raises_on_skipped_write=settings.skipped_write == "raise",
             trace=settings.trace,
             again=partial(_keep_again, settings=settings),
+            before_first_use=names.SettingsRead(app.config, flasksession.session_type_of(app.config)).refuse_changes,
         )
         app.session_interface = interface
         app.extensions["lazysession"] = self
@@ -84,6 +85,7 @@ def _make_keeper(app: Flask, settings: Settings) -> Keeper:
         f"SESSION_{session_type.upper()}", app.config.get(f"SESSION_{session_type.upper()}"), app.extensions
     )
     if flasksession.is_server_side(present):
+        _look_at_names(app, None)
         refuse_wrong_session_settings(app.config, "null")
         if getattr(present, "use_signer", False):
             refuse_missing_key(app.config, signs_ids=True)
@@ -91,19 +93,31 @@ def _make_keeper(app: Flask, settings: Settings) -> Keeper:
     if session_type == "null":
         if type(present) is SecureCookieSessionInterface and not app.config.get("SESSION_TYPE"):
             _refuse_store_without_type(app)
+            _look_at_names(app, "null")
         if isinstance(present, SecureCookieSessionInterface):
             refuse_missing_key(app.config, signs_ids=False)
         return Wrapped(present)
+    _look_at_names(app, session_type)
     refuse_wrong_session_settings(app.config, session_type)
     if app.config.get("SESSION_USE_SIGNER"):
         refuse_missing_key(app.config, signs_ids=True)
     return _keep_by_type(app, session_type, settings)
 
 
+def _look_at_names(app: Flask, session_type: str | None) -> None:
+    """Refuse misspelt settings, and log those that nothing reads."""
+    names.refuse_misread_names(app.config, app.default_config, session_type)
+    for sentence in names.unread(app.config, session_type):
+        logger.warning("%s", sentence)
+    own = names.others(app.config, session_type)
+    if own:
+        logger.info("Settings that LazySession does not read: %s.", ", ".join(own))
+
+
 def _refuse_store_without_type(app: Flask) -> None:
-    for session_type in (*flasksession.KNOWN_TYPES, *registry.names()):
-        name = f"SESSION_{session_type.upper()}"
-        if app.config.get(name) is not None:
+    for name in sorted(name for name, value in app.config.items() if value is not None):
+        session_type = _type_of_setting(name)
+        if session_type is not None:
             raise ConfigurationError(
                 f"{name} is set, and SESSION_TYPE is not: sessions would be cookies that visitors can read. Set "
                 f"SESSION_TYPE = {session_type!r}, or 'null' for signed cookies."
@@ -113,6 +127,15 @@ def _refuse_store_without_type(app: Flask) -> None:
 def _keep_again(app: Flask, interface: SessionInterface, *, settings: Settings) -> Keeper:
     """Make the session handler of an interface anew, as something was set on it."""
     return _keep_present(app, interface, settings) if flasksession.is_server_side(interface) else Wrapped(interface)
+
+
+def _type_of_setting(name: str) -> str | None:
+    """Return the SESSION_TYPE that a setting is of, as SESSION_REDIS is and SESSION_FILE_DIR; None for any other."""
+    for session_type in (*flasksession.KNOWN_TYPES, *registry.names()):
+        own = f"SESSION_{session_type.upper()}"
+        if name == own or (name.startswith(f"{own}_") and name in flasksession.defaults()):
+            return session_type
+    return "filesystem" if name.startswith("SESSION_FILE_") and name in flasksession.defaults() else None
 
 
 def _keep_present(app: Flask, interface: SessionInterface, settings: Settings) -> Keeper:

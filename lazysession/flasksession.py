@@ -212,6 +212,11 @@ def _hint(session_type: str) -> str:
     return next((f" Did you mean {name!r}?" for name in near if name), "")
 
 
+def defaults() -> dict[str, Any]:
+    """Return the settings of the Flask-Session that is installed, with the values that count where they are not set."""
+    return {name: value for name, value in vars(Defaults).items() if name.startswith("SESSION_")}
+
+
 #: The values of SESSION_TYPE that Flask-Session 0.8 takes; a later one may take more.
 KNOWN_TYPES = ("redis", "memcached", "mongodb", "sqlalchemy", "dynamodb", "cachelib", "filesystem")
 

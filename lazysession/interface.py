@@ -43,7 +43,7 @@ _OWN = frozenset(
         *("open_session", "save_session", "is_null_session", "regenerate"),
         *("keeper", "rules", "transient_keys", "raises_on_skipped_write", "trace", "serializer"),
         *("_app", "_finishing", "_may_be_unavailable", "_session_class", "_has_own_ways", "_late_uses", "_skipping"),
-        *("_again", "_watch"),
+        *("_again", "_watch", "before_first_use"),
     }
 )
 _FIXED = ("app", "wrapped")
@@ -100,6 +100,7 @@ class LazySessionInterface(SessionInterface):
     :param raises_on_skipped_write: a write in mode ``skip`` raises instead of being dropped.
     :param trace: record who opened each session; None while the app is in debug mode.
     :param again: makes the session handler of the wrapped interface anew, after the app has set something on it.
+    :param before_first_use: called when a session is first used, until it raises nothing.
     """
 
     keeper: Keeper
@@ -115,6 +116,7 @@ class LazySessionInterface(SessionInterface):
         raises_on_skipped_write: bool = False,
         trace: bool | None = None,
         again: Callable[[Flask, SessionInterface], Keeper],
+        before_first_use: Callable[[], None] | None = None,
     ) -> None:
         self.__dict__["wrapped"] = keeper.wrapped
         self._again = again
@@ -125,6 +127,7 @@ class LazySessionInterface(SessionInterface):
         self.transient_keys = transient_keys
         self.raises_on_skipped_write = raises_on_skipped_write
         self.trace = trace
+        self.before_first_use = before_first_use
         self._session_class: type[SessionMixin] | None = None
         self._has_own_ways = False
         self._late_uses = LateUses()
@@ -292,6 +295,10 @@ class LazySessionInterface(SessionInterface):
     def open_now(self, session: DeferredSession, *, cleared: bool) -> Opened:
         """Decide the mode of the request and open its session; called once for each session, under its lock."""
         app = self.app
+        before_first_use = self.before_first_use
+        if before_first_use is not None:
+            before_first_use()
+            self.before_first_use = None  # after it: each use fails until the config is right
         traced = app.debug if self.trace is None else self.trace
         started = time.perf_counter() if traced else 0.0
         opened = self._open(app, session, cleared=cleared)

@@ -14,27 +14,10 @@ from typing import Any
 
 from .closing import Mode
 from .errors import ConfigurationError
+from .names import NAMES, PREFIX
 from .patterns import BETWEEN_PATTERNS
 from .rules import Rule, compile_rule
 from .values import hint_for_number, refuse_wrapped_url
-
-PREFIX = "LAZYSESSION_"
-
-NAMES = (
-    "REFRESH_THROTTLE",
-    "RULES",
-    "SKIP_STATIC",
-    "SKIP_PATHS",
-    "SKIPPED_WRITE",
-    "TRANSIENT_KEYS",
-    "CONFLICT",
-    "CONFLICT_EXEMPT_KEYS",
-    "ON_READ_ERROR",
-    "ABSOLUTE_LIFETIME",
-    "ROTATE_ON_LOGIN",
-    "ALLOW_PICKLE",
-    "TRACE",
-)
 
 
 @dataclass(frozen=True)

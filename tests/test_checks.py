@@ -160,7 +160,7 @@ KEYS: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(("settings", "expected"), KEYS, ids=[str(settings) for settings, _ in KEYS])
 def test_keys(settings: dict[str, Any], expected: list[str], server_side: bool) -> None:
     """The key is looked at where it signs: Flask's cookie, and ids with SESSION_USE_SIGNER."""
-    app = make_app(server_side=server_side, **GOOD, SESSION_USE_SIGNER=True)
+    app = make_app(server_side=server_side, **GOOD, **({"SESSION_USE_SIGNER": True} if server_side else {}))
     app.config.update(settings)  # later, as LazySession would refuse a signer without a key
     assert [f"{problem.severity} {problem.name}" for problem in problems_of(app)] == expected
 

@@ -30,7 +30,8 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from lazysession.closing import Mode
-from lazysession.settings import NAMES, PREFIX, Settings
+from lazysession.names import NAMES, PREFIX
+from lazysession.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

@@ -53,6 +53,7 @@ ORDER = [
         "testing",
         "cookies",
         "caching",
+        "names",
         "flasksession",
         "values",
         "codec",
