@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 
 import click
 from flask import Flask, current_app
@@ -15,6 +16,7 @@ from werkzeug.routing import Rule
 from .backend import Backend, Checks, Problem, Purges
 from .checks import find_problems, find_useless_rules
 from .closing import Decision, Mode
+from .findings import FINDINGS
 from .interface import LazySessionInterface
 from .rules import RuleTable
 from .serverside import ServerSide
@@ -85,6 +87,7 @@ def check_command(fail_on: str, ignored: tuple[str, ...], offline: bool) -> None
     interface = _lazy_interface()
     problems = list(find_problems(interface.app, interface))
     failure = None if offline else _ask_store(problems)
+    _refuse_unknown(ignored, problems)
     shown = sorted((problem for problem in problems if problem.name not in ignored), key=_rank)
     for problem in shown:
         _print_problem(problem)
@@ -95,6 +98,20 @@ def check_command(fail_on: str, ignored: tuple[str, ...], offline: bool) -> None
         raise SystemExit(1)
     if failure is not None:
         raise SystemExit(3)  # 2 is that of a wrong option
+
+
+def _refuse_unknown(ignored: Iterable[str], problems: Iterable[Problem]) -> None:
+    """Refuse a name that no finding has; the adapter of another package may have findings that nobody knows before."""
+    known = sorted({*FINDINGS, *(problem.name for problem in problems if problem.name)})
+    own = (_backend() is None) or type(_backend()).__module__.startswith("lazysession.")
+    for name in set(ignored).difference(known):
+        close = get_close_matches(name.lower(), known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        if own:
+            raise click.BadParameter(
+                f"{name!r} is not a finding.{hint} Known are {', '.join(known)}.", param_hint="--ignore"
+            )
+        click.echo(f"{name!r} is not a finding of LazySession, and the store has none of this name.{hint}", err=True)
 
 
 def _lazy_interface() -> LazySessionInterface:

@@ -18,6 +18,7 @@ from flask.sessions import SecureCookieSessionInterface
 from lazysession import LazySession
 from lazysession.backend import Problem
 from lazysession.checks import find_problems
+from lazysession.findings import FINDINGS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use_signer.*:DeprecationWarning")
 
@@ -259,6 +260,11 @@ def findings_in_code() -> dict[str, set[str]]:
                 assert len(values) == len(ends), f"{path.name}:{node.lineno}: its severity is written out"
                 findings.setdefault(str(name.value), set()).update(map(str, values))
     return findings
+
+
+def test_every_finding_is_in_the_list() -> None:
+    """The list that ``check --ignore`` compares with has each finding once, sorted."""
+    assert list(FINDINGS) == sorted(findings_in_code())
 
 
 def test_every_finding_is_in_the_documentation() -> None:

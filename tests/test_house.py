@@ -22,6 +22,7 @@ ORDER = [
         "extension",
         "cli",
         "checks",
+        "findings",
         "cookiechecks",
         "handling",
         "logins",
