@@ -25,11 +25,12 @@ from sqlalchemy import (
     inspect as inspect_database,
 )
 from sqlalchemy.dialects.mysql import MEDIUMBLOB
-from sqlalchemy.engine import default
+from sqlalchemy.engine import ExceptionContext, default
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from lazysession.backends._psycopg import bound_answers
+from lazysession.backends._sql_errors import needs_new_connection
 from lazysession.backends._sql_options import check_options, check_query
 
 # hide_parameters: an error's text must not carry session ids and payloads into logs.
@@ -53,7 +54,6 @@ READ_TIMEOUT = 30
 #: How long a session waits for SQLite's one write lock, in milliseconds. The holder may be this very request (the app
 #: flushed and did not commit), and then waiting is of no use.
 SQLITE_BUSY_TIMEOUT = 1000
-_MYSQL_DEADLOCK, _POSTGRESQL_DEADLOCK = 1213, "40P01"
 _SQLITE_DEFAULT_TIMEOUT = 5000  # Python's; any other was chosen by the user, and stays
 
 
@@ -173,6 +173,7 @@ def engine_of_bind(database: Any, bind_key: str | None) -> Engine:
 
 
 def _prepare(engine: Engine, *, owns_file: bool, may_prepare: bool = False) -> Engine:
+    event.listen(engine, "handle_error", _leave_useless_connections)
     if engine.dialect.driver == "psycopg" and not may_prepare:
         event.listen(engine, "connect", _prepare_no_statement, insert=True)  # before what SQLAlchemy asks first
     if engine.dialect.name == "sqlite":
@@ -188,6 +189,12 @@ def _prepare(engine: Engine, *, owns_file: bool, may_prepare: bool = False) -> E
     return engine
 
 
+def _leave_useless_connections(context: ExceptionContext) -> None:
+    """Make the pool replace its connections where one says that its server can no longer write, or ends."""
+    if context.connection is not None and needs_new_connection(context.original_exception):
+        context.is_disconnect = True
+
+
 def describe_pool(pool: Any) -> str:
     """Return how long a connection was waited for; any, as pools differ in what they tell."""
     return f"{pool.timeout()} s for a connection, and {pool.checkedout()} of its pool were in use"
@@ -200,9 +207,3 @@ def _prepare_no_statement(connection: Any, _record: object) -> None:
     statement goes to another one: there it does not exist, or another client's has its name.
     """
     connection.prepare_threshold = None
-
-
-def is_deadlock(error: DBAPIError) -> bool:
-    """Tell whether the database chose this statement to end a deadlock: MariaDB's number, PostgreSQL's state."""
-    number: object = next(iter(error.orig.args), None) if error.orig is not None else None
-    return number == _MYSQL_DEADLOCK or getattr(error.orig, "sqlstate", None) == _POSTGRESQL_DEADLOCK

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -34,11 +36,11 @@ from lazysession.backends._engines import (
     describe_pool,
     engine_of_bind,
     engine_of_url,
-    is_deadlock,
     own_engine,
     session_table,
 )
 from lazysession.backends._processes import PerProcess, keep_for_good
+from lazysession.backends._sql_errors import refusal_of, worth_another_try
 from lazysession.backends._sqlalchemy_findings import problems_of
 
 logger = logging.getLogger("lazysession")
@@ -56,7 +58,6 @@ _LARGER_POOL = (
 PURGED_AT_ONCE = 1000
 
 _MYSQL = ("mysql", "mariadb")
-_ATTEMPTS = 10
 Answer = TypeVar("Answer")
 
 
@@ -156,20 +157,35 @@ class SqlAlchemyBackend:
         return self._on_connection(work)
 
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:
-        """Create with one INSERT; the unique session_id tells a key that is taken."""
+        """Create with one INSERT; where the table refuses it, a SELECT tells whether the key is taken.
+
+        :raises TableRefuses: where nothing has the key, so that no other would do either.
+        """
         row = {"session_id": key, "data": payload, "expiry": self._expiry(self.clock(), lifetime)}
-        try:
-            self._on_connection(lambda connection: connection.execute(insert(self._table).values(row)))
-        except IntegrityError:
-            return False
-        return True
+        taken = select(self._rows.data).where(self._rows.session_id == key)  # compared as the unique index does
+        attempts = 0
+
+        def work(connection: Connection) -> bool:
+            nonlocal attempts
+            attempts += 1
+            try:
+                connection.execute(insert(self._table).values(row))
+            except IntegrityError:
+                found = connection.execute(taken).one_or_none()
+                if found is None:
+                    raise
+                # An INSERT whose answer was lost with the connection is done again, and finds its own row.
+                return attempts > 1 and bool(found.data == payload)
+            return True
+
+        return self._on_connection(work)
 
     def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
         """Replace with one UPDATE that names the payload seen; a second statement only tells why none matched."""
         values: dict[str, Any] = {"data": payload}
         if lifetime is not None:
             values["expiry"] = self._expiry(self.clock(), lifetime)
-        return self._change_what_was_seen(update(self._table).values(values), key, seen)
+        return self._change_what_was_seen(update(self._table).values(values), key, seen, payload)
 
     def delete(self, key: str, seen: bytes | None = None) -> Replaced:
         """Delete with one DELETE; with a payload seen, it names that as a replace does.
@@ -235,7 +251,9 @@ class SqlAlchemyBackend:
         expiry = now + timedelta(seconds=lifetime)
         return expiry.replace(microsecond=0) if self._engine.dialect.name in _MYSQL else expiry
 
-    def _change_what_was_seen(self, statement: Update | Delete, key: str, seen: bytes) -> Replaced:
+    def _change_what_was_seen(
+        self, statement: Update | Delete, key: str, seen: bytes, payload: bytes | None = None
+    ) -> Replaced:
         live = self._is(key) & (self._rows.expiry > self.clock())
         attempts = 0
 
@@ -245,10 +263,10 @@ class SqlAlchemyBackend:
             if connection.execute(statement.where(live, self._rows.data == seen)).rowcount:
                 return Replaced(Outcome.STORED)
             found = connection.execute(select(self._rows.data).where(live)).scalar_one_or_none()
-            if found is not None:
+            # What was done and its answer lost with the connection is done again, and finds its own work done.
+            done_before = attempts > 1 and (isinstance(statement, Delete) if found is None else found == payload)
+            if found is not None and not done_before:
                 return Replaced(Outcome.CHANGED, bytes(found))
-            # A delete whose answer was lost with the connection is done again, and finds its own work done.
-            done_before = attempts > 1 and isinstance(statement, Delete)
             return Replaced(Outcome.STORED if done_before else Outcome.GONE)
 
         return self._on_connection(work)
@@ -265,11 +283,12 @@ class SqlAlchemyBackend:
             return False
 
     def _on_connection(self, work: Callable[[Connection], Answer]) -> Answer:
-        """Do a verb's work, and again at once where the server broke it off: a deadlock, a connection gone stale.
+        """Do a verb's work, and again at once where that can help: a deadlock, a connection gone stale.
 
-        Doing it twice does no harm: what was done already is an outcome of the second attempt, which the core merges.
+        Doing it twice does no harm: a verb recognizes at its second attempt what it has done.
         """
-        for attempt in range(_ATTEMPTS):
+        began, reconnected = time.monotonic(), False
+        for attempt in itertools.count(1):
             try:
                 with self._engine_here.get().connect() as connection:
                     return work(connection)
@@ -277,12 +296,24 @@ class SqlAlchemyBackend:
                 logger.error("A session waited %s. %s", describe_pool(self._engine.pool), _LARGER_POOL)
                 raise
             except DBAPIError as error:
-                if "database is locked" in str(error.orig):
-                    logger.error(_LOCKED)
-                broken_off = is_deadlock(error) or (error.connection_invalidated and attempt == 0)
-                if not broken_off or attempt == _ATTEMPTS - 1:
+                seconds = time.monotonic() - began
+                if not worth_another_try(error, attempt=attempt, reconnected=reconnected, seconds=seconds):
+                    self._explain(error)
                     raise
-        raise AssertionError("the last attempt returns or raises")
+                reconnected = reconnected or error.connection_invalidated
+        raise AssertionError("the loop returns or raises")
+
+    def _explain(self, error: DBAPIError) -> None:
+        """Log the way out of an error that has one.
+
+        :raises TableRefuses: in the place of an error whose text may show the row.
+        """
+        if "database is locked" in str(error.orig):
+            logger.error(_LOCKED)
+        refusal = refusal_of(error, self._engine.dialect.identifier_preparer.format_table(self._table))
+        if refusal is not None:
+            logger.error("%s", refusal)
+            raise refusal from None
 
 
 def _leave_connections(engine: Engine) -> None:

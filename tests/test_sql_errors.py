@@ -54,12 +54,11 @@ def backend_on(url: str, **options: Any) -> SqlAlchemyBackend:
 
 @pytest.mark.parametrize("isolation", ["serializable", "repeatable%20read"])
 @pytest.mark.parametrize("driver", POSTGRESQL)
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 def test_a_serialization_failure(
     postgresql_url: str, driver: str, isolation: str, admin: Callable[[str], Connection]
 ) -> None:
     """A statement that waited for a row which another transaction then changed is tried again, and succeeds."""
-    other = admin(postgresql_url)
+    other, watcher = admin(postgresql_url), admin(postgresql_url)
     query = f"?options=-c%20default_transaction_isolation%3D{isolation.replace('%20', '%5C%20')}"
     backend = backend_on(address(postgresql_url, driver) + query)
     backend.delete("contested")
@@ -69,8 +68,8 @@ def test_a_serialization_failure(
     outcomes: list[Outcome] = []
     thread = threading.Thread(target=lambda: outcomes.append(backend.replace("contested", b"2", 1000, b"1").outcome))
     thread.start()
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE sessions%'"
-    while not other.exec_driver_sql(waiting).scalar_one():
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ '^UPDATE sessions'"
+    while not watcher.exec_driver_sql(waiting).scalar_one():
         assert thread.is_alive()
     other.exec_driver_sql("COMMIT")
     thread.join()
@@ -88,7 +87,6 @@ def verbs_of(backend: SqlAlchemyBackend) -> dict[str, Callable[[], object]]:
 
 
 @pytest.mark.parametrize("driver", POSTGRESQL)
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 def test_a_primary_that_became_a_replica(postgresql_url: str, driver: str, admin: Callable[[str], Connection]) -> None:
     """Connections of the pool that stayed with a server which is read-only now are made anew, and no request fails."""
     other = admin(postgresql_url)
@@ -107,7 +105,6 @@ def test_a_primary_that_became_a_replica(postgresql_url: str, driver: str, admin
     other.exec_driver_sql("DROP ROLE moving")
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 def test_a_mariadb_that_became_a_replica(mariadb_url: str, admin: Callable[[str], Connection]) -> None:
     """The same there, where transactions of the connections that stayed are read-only."""
     other = admin(mariadb_url)
@@ -125,7 +122,6 @@ def test_a_mariadb_that_became_a_replica(mariadb_url: str, admin: Callable[[str]
         other.exec_driver_sql("SET GLOBAL tx_read_only = 0")
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 def test_a_mariadb_that_stays_a_replica(mariadb_url: str, admin: Callable[[str], Connection]) -> None:
     """A write fails after a second attempt on a new connection; reads go on, and later writes succeed again."""
     other = admin(mariadb_url)
@@ -196,7 +192,6 @@ NEVER = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 def test_which_errors_are_worth_another_try() -> None:
     """Of each class by the code of each driver, with a bound on the attempts, the connections and the time."""
     from lazysession.backends._sql_errors import ATTEMPTS, PATIENCE, needs_new_connection, worth_another_try
@@ -230,7 +225,6 @@ def lose_the_answer(backend: SqlAlchemyBackend, word: str) -> list[str]:
     return lost
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 def test_a_create_whose_answer_was_lost(tmp_path: Path) -> None:
     """The second attempt finds its own row and says that it is stored; another payload is still a taken key."""
     backend = backend_on(f"sqlite:///{tmp_path}/sessions.db")
@@ -246,7 +240,6 @@ def test_a_create_whose_answer_was_lost(tmp_path: Path) -> None:
     assert not backend.create("other", b"mine", 60)
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 def test_a_replace_whose_answer_was_lost(tmp_path: Path) -> None:
     """The second attempt finds its own payload, which is no change of another request."""
     backend = backend_on(f"sqlite:///{tmp_path}/sessions.db")
@@ -363,7 +356,6 @@ def make_table(
 
 
 @pytest.mark.parametrize(("server", "case", "driver"), CASES)
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 def test_a_table_that_refuses_new_sessions(
     make_table: Callable[[str, str], str], server: str, case: str, driver: str, caplog: pytest.LogCaptureFixture
 ) -> None:
