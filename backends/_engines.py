@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import (
     URL,
     Column,
-    DateTime,
     Engine,
     Index,
     Integer,
@@ -31,6 +30,7 @@ from sqlalchemy.pool import StaticPool
 
 from lazysession.backends._psycopg import bound_answers
 from lazysession.backends._sql_errors import needs_new_connection
+from lazysession.backends._sql_expiry import Expiry, learn_expiry
 from lazysession.backends._sql_options import check_options, check_query
 
 # hide_parameters: an error's text must not carry session ids and payloads into logs.
@@ -60,7 +60,7 @@ _SQLITE_DEFAULT_TIMEOUT = 5000  # Python's; any other was chosen by the user, an
 def session_table(name: str, schema: str | None = None, sequence: str | None = None) -> Table:
     """Describe the table as Flask-Session declares it, plus an index on the expiry for when it is created here."""
     identity = Column("id", Integer, *([Sequence(sequence)] if sequence else []), primary_key=True)
-    expiry = Column("expiry", DateTime)
+    expiry: Column[Any] = Column("expiry", Expiry())
     return Table(
         name,
         MetaData(schema=schema),
@@ -79,6 +79,7 @@ def create_if_absent(engine: Engine, table: Table) -> None:
     except DBAPIError:
         if not inspect_database(engine).has_table(table.name, schema=table.schema):
             raise
+    learn_expiry(engine, table)
 
 
 def own_engine(engine: Engine) -> Engine:

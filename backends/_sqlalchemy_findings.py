@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Inspector, Table, func, inspect, select
+from sqlalchemy import JSON, TIMESTAMP, Connection, DateTime, Inspector, String, Table, func, inspect, select
 from sqlalchemy.dialects.mysql import LONGBLOB, MEDIUMBLOB
 from sqlalchemy.types import LargeBinary
 
@@ -14,6 +14,10 @@ from lazysession.backend import Problem
 
 #: From how many expired rows on it is said that nobody purges; no more are counted.
 UNPURGED = 10_000
+
+#: The length of ``session:`` and an id as Flask-Session makes it by default.
+USUAL_KEY = 51
+_MYSQL = ("mysql", "mariadb")
 
 _URL_ARGUMENT = "in a URL, '?{name}={seconds}'; with Flask-SQLAlchemy, "
 _ENGINE_ARGUMENT = "SQLALCHEMY_ENGINE_OPTIONS = {{'connect_args': {{'{name}': {seconds}}}}}."
@@ -32,9 +36,13 @@ def problems_of(connection: Connection, table: Table, now: datetime) -> Iterator
         )
         return
     yield from _problems_of_ids(seen, table, name)
-    yield from _problems_of_expiry(connection, seen, table, name, now)
-    if connection.dialect.name in ("mysql", "mariadb"):
-        yield from _problems_of_size(seen, table, name)
+    types = {each["name"]: each["type"] for each in seen.get_columns(table.name, schema=table.schema)}
+    fits = list(_problems_of_types(connection.dialect.name, types, name))
+    yield from fits
+    if not any(problem.name == "sql-expiry-type" and problem.severity == "error" for problem in fits):
+        yield from _problems_of_expiry(connection, seen, table, name, now)
+    if connection.dialect.name in _MYSQL:
+        yield from _problems_of_size(connection, types, name)
 
 
 def _problems_of_driver(connection: Connection) -> Iterator[Problem]:
@@ -108,12 +116,53 @@ def _problems_of_expiry(
         )
 
 
-def _problems_of_size(seen: Inspector, table: Table, name: str) -> Iterator[Problem]:
-    types = {each["name"]: each["type"] for each in seen.get_columns(table.name, schema=table.schema)}
-    if isinstance(types["data"], LargeBinary) and not isinstance(types["data"], (MEDIUMBLOB, LONGBLOB)):
+def _problems_of_types(dialect: str, types: dict[str, Any], name: str) -> Iterator[Problem]:
+    """Name columns that cannot hold what sessions need; any, as SQLAlchemy has no annotation for what it reflects."""
+    expiry, data, session_id = types["expiry"], types["data"], types["session_id"]
+    if not isinstance(expiry, DateTime):
+        yield _wrong_type(dialect, name, "expiry", expiry, "it cannot say when a session ends")
+    elif dialect in _MYSQL and isinstance(expiry, TIMESTAMP):
+        what = (
+            f"The column expiry of {name} is {expiry}: it ends in 2038, and where the zone has a summer time, an hour "
+        )
+        what += "in autumn is another."
+        yield Problem("warning", what, _change(dialect, name, "expiry"), "sql-expiry-type")
+    if dialect != "sqlite" and isinstance(data, (String, JSON)):
+        yield _wrong_type(dialect, name, "data", data, "it cannot hold the bytes of a session")
+    length = getattr(session_id, "length", None)
+    if dialect != "sqlite" and length is not None and length < USUAL_KEY:
         yield Problem(
-            "warning",
-            f"The column data of {name} is {types['data']}: a session of more than 64 KiB cannot be stored.",
+            "error",
+            f"The column session_id of {name} holds {length} characters; by default, a key has {USUAL_KEY}.",
+            _change(dialect, name, "session_id"),
+            "sql-id-size",
+        )
+
+
+def _wrong_type(dialect: str, name: str, column: str, kind: object, why: str) -> Problem:
+    what = f"The column {column} of {name} is {kind}: {why}."
+    return Problem("error", what, _change(dialect, name, column), f"sql-{column}-type")
+
+
+def _change(dialect: str, name: str, column: str) -> str:
+    """Return the statement that gives a column the type that LazySession makes it with."""
+    kinds = {"expiry": "DATETIME", "data": "MEDIUMBLOB", "session_id": "VARCHAR(255)"}
+    if dialect in _MYSQL:
+        return f"ALTER TABLE {name} MODIFY {column} {kinds[column]}"
+    if dialect == "postgresql":
+        kinds |= {"expiry": "TIMESTAMP", "data": "BYTEA"}
+        using = "" if column != "data" else " USING convert_to(data::text, 'UTF8')"
+        return f"ALTER TABLE {name} ALTER {column} TYPE {kinds[column]}{using}"
+    return f"Make the table anew, with the column {column} as {kinds[column].replace('MEDIUM', '')}."
+
+
+def _problems_of_size(connection: Connection, types: dict[str, Any], name: str) -> Iterator[Problem]:
+    if isinstance(types["data"], LargeBinary) and not isinstance(types["data"], (MEDIUMBLOB, LONGBLOB)):
+        strict = "STRICT" in str(connection.exec_driver_sql("SELECT @@sql_mode").scalar_one())
+        yield Problem(
+            "warning" if strict else "error",
+            f"The column data of {name} is {types['data']}: a session of more than 64 KiB "
+            f"{'cannot be stored' if strict else 'is cut off and lost, as sql_mode is not strict'}.",
             f"ALTER TABLE {name} MODIFY data MEDIUMBLOB",
             "sql-size",
         )

@@ -40,7 +40,7 @@ from lazysession.backends._engines import (
     session_table,
 )
 from lazysession.backends._processes import PerProcess, keep_for_good
-from lazysession.backends._sql_errors import refusal_of, worth_another_try
+from lazysession.backends._sql_errors import TableRefuses, refusal_of, worth_another_try
 from lazysession.backends._sqlalchemy_findings import problems_of
 
 logger = logging.getLogger("lazysession")
@@ -185,6 +185,8 @@ class SqlAlchemyBackend:
         values: dict[str, Any] = {"data": payload}
         if lifetime is not None:
             values["expiry"] = self._expiry(self.clock(), lifetime)
+        elif self._engine.dialect.name in _MYSQL:  # a TIMESTAMP that is not named may be set to the present time
+            values["expiry"] = self._rows.expiry
         return self._change_what_was_seen(update(self._table).values(values), key, seen, payload)
 
     def delete(self, key: str, seen: bytes | None = None) -> Replaced:
@@ -294,6 +296,9 @@ class SqlAlchemyBackend:
                     return work(connection)
             except NoConnection:
                 logger.error("A session waited %s. %s", describe_pool(self._engine.pool), _LARGER_POOL)
+                raise
+            except TableRefuses as refusal:
+                logger.error("%s", refusal)
                 raise
             except DBAPIError as error:
                 seconds = time.monotonic() - began

@@ -85,7 +85,6 @@ def uses_all_verbs(backend: SqlAlchemyBackend, sql: str) -> None:
     assert backend.delete("key", b"3").outcome is Outcome.STORED
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_an_expiry_with_a_time_zone(make: Any, driver: str, zone: str) -> None:
@@ -101,7 +100,6 @@ def test_an_expiry_without_a_time_zone(make: Any, zone: str) -> None:
     uses_all_verbs(backend, "extract(epoch FROM expiry - (now() AT TIME ZONE 'UTC'))")
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 def test_an_expiry_that_moves_by_itself(make: Any) -> None:
     """MySQL's TIMESTAMP may be set to the present time by each UPDATE, which must not end a session."""
     column = "expiry TIMESTAMP DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP"
@@ -119,7 +117,6 @@ def test_an_expiry_as_timestamp(make: Any, server: str) -> None:
     assert record.remaining == pytest.approx(1000, abs=20)
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 def test_an_expiry_that_is_no_time(make: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A column of dates cannot say when a session ends: the log names the column and the command to run."""
     backend = make("postgresql", "expiry DATE")
@@ -151,12 +148,11 @@ FOUND = [
     ("sqlite", "data TEXT", None, "", ""),
     ("sqlite", "session_id VARCHAR(32) UNIQUE", None, "", ""),
 ]
-NEW = pytest.mark.xfail(strict=True, reason="FAULTS 8")
 
 
 @pytest.mark.parametrize(
     ("server", "column", "name", "severity", "remedy"),
-    [pytest.param(*case, marks=NEW if case[2] not in (None, "sql-size") else ()) for case in FOUND],
+    FOUND,
 )
 def test_what_check_says_of_a_column(
     make: Any, server: str, column: str, name: str | None, severity: str, remedy: str
@@ -174,7 +170,6 @@ def test_what_check_says_of_a_column(
         assert column.split()[0] in problem.what
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 def test_a_mysql_that_cuts_off(make: Any) -> None:
     """Where MySQL is not strict, a session that is too large is cut off without an error, so the finding is one."""
     backend = make("mariadb", "data BLOB", "?sql_mode=ANSI")
