@@ -1,0 +1,307 @@
+"""An app starts while its store is down: what does not use the session is served, and the table is made later."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import os
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import click
+import pytest
+from cachelib import RedisCache
+from faults import FaultProxy
+from flask import Flask, session
+from flask_sqlalchemy import SQLAlchemy
+from pymongo import MongoClient
+from sqlalchemy import create_engine, inspect
+from stores.base import LIVE
+
+from lazysession import ConfigurationError, LazySession
+
+_numbers = itertools.count()
+
+
+def _flask_sqlalchemy(url: str) -> dict[str, Any]:
+    return {"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": SQLAlchemy(), "SQLALCHEMY_DATABASE_URI": url}
+
+
+def _resource(port: int) -> Any:
+    options = {"region_name": "us-west-2", "aws_access_key_id": "a", "aws_secret_access_key": "hush"}
+    config = boto3.session.Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
+    return boto3.resource("dynamodb", endpoint_url=f"http://127.0.0.1:{port}", config=config, **options)
+
+
+def _postgresql(port: int) -> str:
+    return f"postgresql+psycopg://postgres:hush@127.0.0.1:{port}/postgres?connect_timeout=2"
+
+
+_MONGODB = "mongodb://127.0.0.1:{}/?serverSelectionTimeoutMS=500&heartbeatFrequencyMS=500"
+
+#: The fixture of the server, and the settings of an app whose store is on a port of 127.0.0.1.
+STORES: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
+    "postgresql": ("postgresql", lambda port: {"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": _postgresql(port)}),
+    "mariadb": (
+        "mariadb",
+        lambda port: {
+            "SESSION_TYPE": "sqlalchemy",
+            "SESSION_SQLALCHEMY": f"mysql+pymysql://root@127.0.0.1:{port}/mysql?connect_timeout=1&read_timeout=5",
+        },
+    ),
+    "flask-sqlalchemy": ("postgresql", lambda port: _flask_sqlalchemy(_postgresql(port))),
+    "dynamodb": (
+        "dynalite",
+        lambda port: {
+            "SESSION_TYPE": "dynamodb",
+            "SESSION_DYNAMODB": f"dynamodb://us-west-2/?endpoint_url=http://127.0.0.1:{port}&max_attempts=1",
+        },
+    ),
+    "dynamodb-resource": ("dynalite", lambda port: {"SESSION_TYPE": "dynamodb", "SESSION_DYNAMODB": _resource(port)}),
+    "mongodb": ("mongodb", lambda port: {"SESSION_TYPE": "mongodb", "SESSION_MONGODB": _MONGODB.format(port)}),
+    "mongodb-client": (
+        "mongodb",
+        lambda port: {
+            "SESSION_TYPE": "mongodb",
+            "SESSION_MONGODB": MongoClient(_MONGODB.format(port), connect=False),
+        },
+    ),
+    "redis": (
+        "redis",
+        lambda port: {"SESSION_TYPE": "redis", "SESSION_REDIS": f"redis://127.0.0.1:{port}/0?socket_timeout=1"},
+    ),
+    "memcached": (
+        "memcached",
+        lambda port: {"SESSION_TYPE": "memcached", "SESSION_MEMCACHED": f"memcached://127.0.0.1:{port}?timeout=1"},
+    ),
+    "cachelib-redis": (
+        "redis",
+        lambda port: {"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": RedisCache("127.0.0.1", port)},
+    ),
+}
+#: What asks its store when the app starts, and so can say at once that it is down.
+ASKED_AT_START = ("postgresql", "mariadb", "flask-sqlalchemy", "dynamodb", "dynamodb-resource")
+#: Each app has a table of its own, where there are tables.
+_TABLES = {"sqlalchemy": "SESSION_SQLALCHEMY_TABLE", "dynamodb": "SESSION_DYNAMODB_TABLE"}
+
+
+def make_app(settings: dict[str, Any]) -> Flask:
+    app = Flask("shop")
+    app.config.update(SECRET_KEY="key", **settings)
+    if "SQLALCHEMY_DATABASE_URI" in settings:
+        settings["SESSION_SQLALCHEMY"].init_app(app)
+    LazySession(app)
+    app.add_url_rule("/untouched", view_func=lambda: "served", endpoint="untouched")
+    app.add_url_rule("/read", view_func=lambda: str(session.get("a")), endpoint="read")
+    app.add_url_rule("/change", view_func=lambda: session.update(a=1) or "", endpoint="change")
+    return app
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> str:
+    if request.param not in ("mongodb", "redis", "memcached", "cachelib-redis"):
+        request.applymarker(pytest.mark.xfail(strict=True, reason="FAULTS 8"))
+    return str(request.param)
+
+
+@pytest.fixture
+def proxy(request: pytest.FixtureRequest, store: str, monkeypatch: pytest.MonkeyPatch) -> Generator[FaultProxy]:
+    """A proxy before the store's server."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    url = urlsplit(request.getfixturevalue(f"{STORES[store][0]}_url"))
+    assert url.port is not None
+    with FaultProxy(url.port) as proxy:
+        yield proxy
+
+
+def settings_on(store: str, port: int) -> dict[str, Any]:
+    settings = STORES[store][1](port)
+    table = _TABLES.get(settings["SESSION_TYPE"])
+    return settings | ({table: f"started_{os.getpid()}_{next(_numbers)}"} if table else {})
+
+
+def test_starts_without_its_store(store: str, proxy: FaultProxy, caplog: pytest.LogCaptureFixture) -> None:
+    """While the store is down, requests that do not use the session are served; when it is there, all are."""
+    settings = settings_on(store, proxy.port)
+    proxy.mode = "refuse"
+    with caplog.at_level(logging.WARNING):
+        app = make_app(settings)
+    started = [record for record in caplog.records if record.levelno == logging.WARNING]
+    if store in ASKED_AT_START:
+        (warning,) = started
+        assert f"SESSION_{settings['SESSION_TYPE'].upper()}" in warning.getMessage()
+    assert "hush" not in caplog.text
+    browser = app.test_client()
+    browser.set_cookie("session", LIVE)
+    assert browser.get("/untouched").text == "served"
+    assert browser.get("/read").status_code == 503
+    assert browser.get("/change").status_code == 503
+    assert browser.get("/untouched").text == "served"
+    assert "hush" not in caplog.text
+    proxy.mode = "pass"
+    assert browser.get("/change").status_code == 200
+    assert browser.get("/read").text == "1"
+
+
+def test_later_requests_ask_for_nothing_more(store: str, proxy: FaultProxy) -> None:
+    """An app that started without its store makes no more round trips than one that started with it."""
+    trips = []
+    for mode in ("pass", "refuse"):
+        settings = settings_on(store, proxy.port)
+        proxy.mode = mode
+        app = make_app(settings)
+        proxy.mode = "pass"
+        browser = app.test_client()
+        browser.get("/change")
+        browser.get("/read")
+        before = len(proxy.trips)
+        for _ in range(3):
+            assert browser.get("/read").text == "1"
+        trips.append(len(proxy.trips) - before)
+    if not store.startswith("mongodb"):  # whose client also asks how the server is
+        assert trips[0] == trips[1]
+    before = len(proxy.trips)
+    browser.get("/untouched")
+    assert store.startswith("mongodb") or len(proxy.trips) == before
+
+
+@pytest.mark.xfail(strict=True, reason="FAULTS 8")
+@pytest.mark.parametrize("store", ["postgresql", "mariadb", "dynamodb"])
+def test_many_make_the_table_at_once(store: str, proxy: FaultProxy) -> None:
+    """First uses at the same time, in several apps and threads, all work: who comes second finds the table."""
+    settings = settings_on(store, proxy.port)
+    proxy.mode = "refuse"
+    apps = [make_app(dict(settings)) for _ in range(3)]
+    proxy.mode = "pass"
+    statuses: list[int] = []
+    ready = threading.Barrier(6)
+
+    def visit(app: Flask) -> None:
+        ready.wait()
+        statuses.append(app.test_client().get("/change").status_code)
+
+    threads = [threading.Thread(target=visit, args=(app,)) for app in apps for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 6
+
+
+@pytest.mark.xfail(strict=True, reason="FAULTS 8")
+def test_wrong_credentials(postgresql_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An account that the database refuses counts as the store's fault; the log says what the database says."""
+    port = urlsplit(postgresql_url).port
+    app = make_app(
+        {
+            "SESSION_TYPE": "sqlalchemy",
+            "SESSION_SQLALCHEMY": f"postgresql+psycopg://nobody:hush@127.0.0.1:{port}/postgres",
+        }
+    )
+    assert 'role "nobody" does not exist' in caplog.text
+    caplog.clear()
+    browser = app.test_client()
+    assert browser.get("/untouched").status_code == 200
+    assert browser.get("/change").status_code == 503
+    assert 'role "nobody" does not exist' in caplog.text
+    result = app.test_cli_runner().invoke(args=["lazysession", "check"])
+    assert result.exit_code == 3
+    assert 'role "nobody" does not exist' in result.output
+    assert "hush" not in caplog.text + result.output
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(
+            {
+                "SESSION_TYPE": "sqlalchemy",
+                "SESSION_SQLALCHEMY": "postgresql+psycopg://me:hush@127.0.0.1/x?no_option=1",
+            },
+            marks=pytest.mark.xfail(strict=True, reason="FAULTS 8"),
+        ),
+        {"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": "postgresql//x"},
+        pytest.param(
+            {"SESSION_TYPE": "dynamodb", "SESSION_DYNAMODB": "dynamodb://us-west-2/a"},
+            marks=pytest.mark.xfail(strict=True, reason="FAULTS 8"),
+        ),
+    ],
+    ids=["option", "url", "table"],
+)
+def test_wrong_settings_stop_the_start(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no store that comes back can make right is an error at start-up."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    with pytest.raises(ConfigurationError, match=f"SESSION_{settings['SESSION_TYPE'].upper()}") as caught:
+        make_app(settings)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.xfail(strict=True, reason="FAULTS 8")
+def test_commands_leave_the_table_to_migrations(tmp_path: Path) -> None:
+    """A command such as ``flask db upgrade`` finds no table made before its migration makes it."""
+    url = f"sqlite:///{tmp_path}/shop.db"
+
+    def tables() -> list[str]:
+        return inspect(create_engine(url)).get_table_names()
+
+    with click.Context(click.Command("flask"), info_name="flask"):
+        app = make_app({"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": url})
+    assert tables() == []
+    result = app.test_cli_runner().invoke(args=["lazysession", "check"])
+    assert "There is no table sessions" in result.output
+    assert app.test_client().get("/change").status_code == 200
+    assert tables() == ["sessions"]
+
+
+def test_flask_run_makes_the_table(tmp_path: Path) -> None:
+    """``flask run`` starts the app as every server does."""
+    url = f"sqlite:///{tmp_path}/shop.db"
+    with click.Context(click.Command("run"), info_name="run"):
+        make_app({"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": url})
+    assert inspect(create_engine(url)).get_table_names() == ["sessions"]
+
+
+@pytest.mark.xfail(strict=True, reason="FAULTS 8")
+def test_a_table_that_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A running app does not make its table again, which may be a migration's work; the log says what to do."""
+    url = f"sqlite:///{tmp_path}/shop.db"
+    app = make_app({"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": url})
+    browser = app.test_client()
+    assert browser.get("/change").status_code == 200
+    with create_engine(url).begin() as connection:
+        connection.exec_driver_sql("DROP TABLE sessions")
+    assert browser.get("/read").status_code == 503
+    assert browser.get("/read").status_code == 503
+    assert caplog.text.count("There is no table sessions any more") == 1
+    assert "restart" in caplog.text
+    assert inspect(create_engine(url)).get_table_names() == []
+
+
+@pytest.mark.xfail(strict=True, reason="FAULTS 8")
+def test_a_directory_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file system that is not there counts as a store that is down; its directory is made at the first use."""
+    make = os.mkdir
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "mkdir", fail)
+    app = make_app({"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": (tmp_path / "sessions").as_uri()})
+    assert "SESSION_CACHELIB" in caplog.text
+    browser = app.test_client()
+    browser.set_cookie("session", LIVE)
+    assert browser.get("/untouched").text == "served"
+    assert browser.get("/change").status_code == 503
+    monkeypatch.setattr(os, "mkdir", make)
+    assert browser.get("/change").status_code == 200
+    assert browser.get("/read").text == "1"
+    assert (tmp_path / "sessions").stat().st_mode & 0o777 == 0o700
