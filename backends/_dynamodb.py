@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ParamValidationError
 
 from lazysession.backend import Problem
 from lazysession.backends._processes import keep_for_good
@@ -20,18 +20,41 @@ _DEFAULT_TIMEOUT = 60  # boto3's, for connecting and for reading
 _FOR_EVER = float("inf")
 
 
-def create_if_absent(client: Any, table: str) -> None:
-    """Create the table as Flask-Session does, with its time to live on, unless it exists.
+class TableMaker:
+    """Creates a table as Flask-Session does, with its time to live on, unless it exists.
 
-    A role that may not look is taken to be one whose table is there. Another process may create it at the same time.
+    :param table: its name.
     """
-    status = _status(client, table)
-    if status not in ("ABSENT", "CREATING"):
-        return
-    created = status == "ABSENT" and _create(client, table)
-    client.get_waiter("table_exists").wait(TableName=table, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
-    if created:
-        _enable_time_to_live(client, table)
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+        self._was_created = False  # here, so that its time to live is still to be turned on
+
+    def make(self, client: Any, *, patience: int) -> None:
+        """Create the table and wait until it is there; another process may create it at the same time.
+
+        A role that may not look is taken to be one whose table is there.
+
+        :param patience: seconds to wait for a table that is being created.
+        :raises ValueError: when DynamoDB takes no table of this name.
+        :raises WaiterError: when that takes longer; the next call goes on waiting.
+        """
+        try:
+            status = _status(client, self._table)
+        except ParamValidationError as error:
+            raise ValueError(f"{self._table!r} cannot name a table.") from error
+        except ClientError as error:
+            if code_of(error) == "ValidationException":
+                raise ValueError(f"{self._table!r} cannot name a table.") from error
+            raise
+        if status == "ABSENT" and _create(client, self._table):
+            self._was_created = True
+        if status in ("ABSENT", "CREATING"):
+            config = {"Delay": 1, "MaxAttempts": patience}
+            client.get_waiter("table_exists").wait(TableName=self._table, WaiterConfig=config)
+        if self._was_created:
+            _enable_time_to_live(client, self._table)
+            self._was_created = False
 
 
 def _status(client: Any, table: str) -> str:
@@ -113,6 +136,19 @@ def connect(url: str) -> tuple[Any, str]:
     except (BotoCoreError, ValueError):
         raise ValueError("the region, the endpoint_url or a number in the URL is wrong.") from None
     return client, table
+
+
+def default_resource() -> Any:
+    """Return the resource that Flask-Session makes where it is given none."""
+    import boto3  # needed for this alone
+
+    return boto3.resource(
+        "dynamodb",
+        endpoint_url="http://localhost:8000",
+        region_name="us-west-2",
+        aws_access_key_id="dummy",
+        aws_secret_access_key="dummy",  # noqa: S106 - as of Flask-Session, for a DynamoDB that takes any
+    )
 
 
 def is_resource(value: object) -> bool:

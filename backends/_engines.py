@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from sqlalchemy.engine import ExceptionContext, default
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, ProgrammingError
 from sqlalchemy.pool import StaticPool
 
 from lazysession.backends._psycopg import bound_answers
@@ -55,6 +55,9 @@ READ_TIMEOUT = 30
 #: flushed and did not commit), and then waiting is of no use.
 SQLITE_BUSY_TIMEOUT = 1000
 _SQLITE_DEFAULT_TIMEOUT = 5000  # Python's; any other was chosen by the user, and stays
+_MYSQL_DEADLOCK, _POSTGRESQL_DEADLOCK = 1213, "40P01"
+#: How much of a driver's words is logged.
+_LONGEST_WORDS = 120
 
 
 def session_table(name: str, schema: str | None = None, sequence: str | None = None) -> Table:
@@ -73,13 +76,40 @@ def session_table(name: str, schema: str | None = None, sequence: str | None = N
 
 
 def create_if_absent(engine: Engine, table: Table) -> None:
-    """Create the table unless it exists; another process may do the same at the same time."""
+    """Create the table unless it exists; another process may do the same at the same time.
+
+    :raises ValueError: when the driver refuses the URL.
+    :raises DBAPIError: when the database is down, or refuses the account.
+    """
     try:
         table.create(engine, checkfirst=True)
-    except DBAPIError:
-        if not inspect_database(engine).has_table(table.name, schema=table.schema):
+    except DBAPIError as error:
+        if isinstance(error, ProgrammingError) and error.statement is None:  # before anything was asked
+            raise ValueError(f"its driver refuses the URL ({explain(engine, error)})") from None
+        if error.connection_invalidated or error.statement is None or not _exists(engine, table):
             raise
     learn_expiry(engine, table)
+
+
+def _exists(engine: Engine, table: Table) -> bool:
+    return inspect_database(engine).has_table(table.name, schema=table.schema)
+
+
+def explain(engine: Engine, error: Exception) -> str:
+    """Return an error for the log: in the driver's words where it could not connect, otherwise its name alone.
+
+    The words about a statement may hold a session's id. A password is left out, wherever it was.
+    """
+    if not isinstance(error, DBAPIError):
+        return type(error).__name__
+    name = type(error.orig).__name__
+    if error.statement is not None:
+        return name
+    words = str(error.orig).partition("\n")[0].strip(" .?")
+    secrets = [str(engine.url.password or ""), *(str(engine.url.query.get(key, "")) for key in ("password", "passwd"))]
+    for secret in filter(None, secrets):
+        words = words.replace(secret, "***")
+    return f"{name}: {words[:_LONGEST_WORDS]}"
 
 
 def own_engine(engine: Engine) -> Engine:

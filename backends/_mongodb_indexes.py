@@ -17,15 +17,19 @@ logger = logging.getLogger("lazysession")
 def make_indexes(sessions: Collection[dict[str, Any]]) -> bool:
     """Make the indexes on ``id`` and on ``expiration`` unless they exist; a failure is logged, as all works without.
 
+    :raises ConnectionFailure: when the server is down.
     :returns: whether the one on ``id`` is known to be unique, so that no session is stored twice.
     """
     try:
-        missing = list(_missing_indexes(sessions.index_information()))
+        present = sessions.index_information()
+        missing = list(_missing_indexes(present))
         if "id" in missing:
             _index_ids(sessions)
         if "expiration" in missing:
             sessions.create_index("expiration", expireAfterSeconds=0)
-        return _has_unique_ids(sessions.index_information())
+        return _has_unique_ids(sessions.index_information() if missing else present)
+    except errors.ConnectionFailure:
+        raise
     except errors.PyMongoError as error:
         logger.warning(
             "The indexes of the collection %r could not be seen to (%s). Sessions work without them, but are found "

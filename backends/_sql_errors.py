@@ -41,6 +41,8 @@ _ELSEWHERE: dict[str | int, str] = {
     1053: "the server shuts down",
     1927: "the connection was killed",
 }
+#: There is no table of this name.
+_NO_TABLE: frozenset[str | int] = frozenset({"42P01", 1146})
 
 
 def worth_another_try(error: DBAPIError, *, attempt: int, reconnected: bool, seconds: float) -> bool:
@@ -71,6 +73,11 @@ def _codes_of(error: BaseException | None) -> Iterator[str | int]:
     first: Any = next(iter(error.args), None) if error is not None else None
     found.append(first.get("C") if isinstance(first, dict) else first)  # pg8000 has a dict
     yield from (code for code in found if isinstance(code, (str, int)))
+
+
+def misses_table(error: DBAPIError) -> bool:
+    """Return whether a statement failed because there is no table, as SQLite, PostgreSQL and MariaDB say it."""
+    return "no such table" in str(error.orig) or not _NO_TABLE.isdisjoint(_codes_of(error.orig))
 
 
 class TableRefuses(Exception):

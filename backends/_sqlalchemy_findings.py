@@ -32,7 +32,10 @@ def problems_of(connection: Connection, table: Table, now: datetime) -> Iterator
     name = connection.dialect.identifier_preparer.format_table(table)
     if not seen.has_table(table.name, schema=table.schema):
         yield Problem(
-            "error", f"There is no table {name}: no session can be stored.", "Start the app anew.", "sql-table"
+            "error",
+            f"There is no table {name}: no session can be stored.",
+            "Start the app, which makes it, or let a migration.",
+            "sql-table",
         )
         return
     yield from _problems_of_ids(seen, table, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,10 @@ from cachelib.serializers import BaseSerializer
 from lazysession.backend import Problem
 from lazysession.backends._cachefiles import SessionFiles
 from lazysession.backends._objects import ObjectBackend, Stored
+from lazysession.backends._preparing import Preparation
 
+#: The errors of a path that no file system makes right: a file in the way, for example.
+_NEVER_A_DIRECTORY = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
 #: The SESSION_TYPE that reaches the same server better, by the name of cachelib's class.
 _BETTER = {
     "RedisCache": "redis",
@@ -60,7 +65,7 @@ class CacheLibBackend(ObjectBackend):
         if value is None:
             return None
         if isinstance(value, str):
-            return backend_of(_cache_in(_path_of(value)))
+            return FileCacheBackend(_cache_in(_path_of(value)), makes_directory=True)
         if isinstance(value, type) or not all(hasattr(value, name) for name in ("get", "set", "delete")):
             raise ValueError(
                 f"an object of type {type(value).__name__} is neither a cache of cachelib nor a URL such as 'file:///var/lib/app/sessions'."
@@ -144,13 +149,38 @@ class FileCacheBackend(CacheLibBackend):
     brings a deleted file back.
     """
 
-    def __init__(self, cache: Any) -> None:
+    def __init__(self, cache: Any, *, makes_directory: bool = False) -> None:
         super().__init__(cache)
         self._files = SessionFiles(cache)
+        self._preparation = Preparation(self._make_directory)
+        if not makes_directory:
+            self._preparation.note_done()
+
+    def prepare(self) -> None:
+        """Make the directory that a URL names, for its owner alone, unless it exists.
+
+        :raises ValueError: when there can be no such directory.
+        :raises OSError: when the file system is not there, or refuses.
+        """
+        self._preparation.ensure()
+
+    def _make_directory(self) -> None:
+        try:
+            Path(self.cache._path).mkdir(mode=0o700, parents=True, exist_ok=True)  # pyright: ignore[reportPrivateUsage]
+        except OSError as error:
+            if error.errno in _NEVER_A_DIRECTORY:
+                raise ValueError(f"its directory cannot be made: {error.strerror}.") from error
+            raise
+
+    def explain(self, error: Exception) -> str:
+        """Return what the system says of an error, without the name of a file."""
+        said = error.strerror if isinstance(error, OSError) else None
+        return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
     @contextmanager
     def alone(self, key: str) -> Generator[None]:
         """Keep others from changing what is under the key, other processes by a lock file in the directory."""
+        self._preparation.ensure()
         with super().alone(key), self._files.locked(self._files.path(key)):
             yield
 
@@ -159,6 +189,7 @@ class FileCacheBackend(CacheLibBackend):
 
         :raises OSError: when it is there and cannot be read; cachelib itself would take it for absent.
         """
+        self._preparation.ensure()
         found = self._files.read(key, self.clock())
         return None if found is None else Stored(*found)
 
@@ -194,6 +225,7 @@ class FileCacheBackend(CacheLibBackend):
     def check(self) -> Iterator[Problem]:
         """Answer what is wrong with the directory, beside what any cache can have."""
         yield from super().check()
+        self._preparation.ensure()
         yield from self._files.check()
 
 
@@ -235,11 +267,10 @@ def _path_of(url: str) -> str:
 
 
 def _cache_in(path: str) -> FileSystemCache:
-    try:
-        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"its directory cannot be made: {error.strerror}.") from error
-    return FileSystemCache(path, threshold=0, mode=0o600)
+    """Return a cache in a directory that may not be there yet, which cachelib's own would make, or fail."""
+    cache = FileSystemCache(tempfile.gettempdir(), threshold=0, mode=0o600)
+    cache._path = path  # pyright: ignore[reportPrivateUsage]
+    return cache
 
 
 def _pickles(cache: Any) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,20 +14,24 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
 from lazysession.backends._dynamodb import (
     URL_FORM,
+    TableMaker,
     code_of,
     connect,
-    create_if_absent,
+    default_resource,
     is_client,
     is_resource,
     leave_connections,
     takes_python_values,
     timeout_problems,
 )
+from lazysession.backends._preparing import Preparation
 from lazysession.backends._processes import PerProcess
 
 logger = logging.getLogger("lazysession")
 
 DEFAULT_TABLE = "Sessions"
+#: Seconds that a request, or else the start of an app, waits for a table that DynamoDB is creating.
+_PATIENCE, _PATIENCE_AT_START = 3, 120
 
 # An item without an expiration is one that never expires, as DynamoDB itself takes it.
 _LIVE = "attribute_exists(id) AND (attribute_not_exists(expiration) OR expiration > :now)"
@@ -43,23 +46,55 @@ class DynamoDBBackend:
     :param client: a low-level client, or the one inside a resource (``resource.meta.client``): clients may be shared
         between threads, resources may not.
     :param table: the name of the table.
+    :param makes_table: create the table where it does not exist, at the latest at the first use.
     :param clock: the present time in seconds since 1970, UTC.
     """
 
     drives: ClassVar[str | None] = "flask_session.dynamodb.dynamodb:DynamoDBSessionInterface"
 
-    def __init__(self, client: Any, table: str = DEFAULT_TABLE, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        client: Any,
+        table: str = DEFAULT_TABLE,
+        *,
+        makes_table: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         # Any: boto3 makes the classes of its clients at run time.
         self._client_here = PerProcess(lambda: client, leave_connections)
         self._client_here.get()  # what is connected from now on is this process's
         self.clock = clock
         self._table = table
         self._typed = not takes_python_values(client)
+        #: The resource's table, as Flask-Session's interface has it; none for a client or a URL.
+        self.store: Any = None
+        self._maker = TableMaker(table)
+        self._preparation = Preparation(lambda: self._maker.make(self._client_here.get(), patience=_PATIENCE))
+        if not makes_table:
+            self._preparation.note_done()
 
     @property
     def client(self) -> Any:
         """The client, without the connections that a forked worker has from its parent."""
         return self._client_here.get()
+
+    def prepare(self) -> None:
+        """Create the table, with its time to live on, unless it exists.
+
+        :raises ValueError: when DynamoDB takes no table of this name.
+        :raises ClientError, BotoCoreError: when DynamoDB does not answer, or refuses the role.
+        """
+        if self._preparation.is_done:
+            return
+        try:
+            self._maker.make(self.client, patience=_PATIENCE_AT_START)
+            self._preparation.note_done()
+        finally:
+            leave_connections(self.client)  # none may be inherited by forked workers
+
+    def explain(self, error: Exception) -> str:
+        """Return DynamoDB's name for an error, or that of its class."""
+        return code_of(error) or type(error).__name__
 
     @classmethod
     def from_interface(cls, interface: Any) -> DynamoDBBackend:
@@ -74,22 +109,21 @@ class DynamoDBBackend:
 
         A URL is ``dynamodb://REGION/TABLE``, where both may be left out, with ``endpoint_url``, ``connect_timeout``
         and ``read_timeout`` (seconds) and ``max_attempts`` in its query. Credentials are found as boto3 finds them.
-        The table is created, with its time to live on, where it does not exist.
+        The table is created, with its time to live on, where it does not exist: by :meth:`prepare`, or at the first
+        use.
 
         :param table_exists: True where the table is made by other means: nothing is created, and nothing is sent.
         :raises ValueError: for anything else, for a URL without a region where boto3 knows none either, and for a
             table that is named twice.
-        :returns: None without a value: Flask-Session then uses a DynamoDB on localhost.
+        Without a value, it is the DynamoDB on localhost:8000, as with Flask-Session, which warns of that too.
         """
         if table_exists is not None and not isinstance(table_exists, bool):
             raise ValueError(f"SESSION_DYNAMODB_TABLE_EXISTS is {table_exists!r}; allowed is True or False.")
         if value is None:
-            if table_exists and not _is_known_to_flask_session("table_exists"):
-                raise ValueError(
-                    "SESSION_DYNAMODB_TABLE_EXISTS needs a SESSION_DYNAMODB: without one, this Flask-Session connects "
-                    "to localhost:8000 and creates the table."
-                )
-            return None
+            warnings.warn(
+                "SESSION_DYNAMODB is not set: sessions go to the DynamoDB on localhost:8000.", RuntimeWarning, 2
+            )
+            value = default_resource()
         if isinstance(value, str):
             client, named = connect(value)
             if named and table and named != table:
@@ -104,19 +138,16 @@ class DynamoDBBackend:
                 f"an object of type {type(value).__name__} is neither a boto3 resource or client for DynamoDB nor a "
                 f"URL such as {URL_FORM}."
             )
-        if not table_exists:
-            create_if_absent(client, table or DEFAULT_TABLE)
-        return cls(client, table or DEFAULT_TABLE)
+        backend = cls(client, table or DEFAULT_TABLE, makes_table=not table_exists)
+        if is_resource(value):
+            resource: Any = value
+            backend.store = resource.Table(table or DEFAULT_TABLE)
+        return backend
 
     @classmethod
     def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Tell whether Flask-Session takes the value: a resource, and only where the stubs it imports are installed.
-
-        Flask-Session 0.8 creates the table in any case, so it is not asked where the table exists.
-        """
-        if not is_resource(value) or find_spec("mypy_boto3_dynamodb") is None:
-            return False
-        return not options.get("table_exists") or _is_known_to_flask_session("table_exists")
+        """Return False: Flask-Session creates the table when it builds, for which DynamoDB must be there."""
+        return False
 
     def read(self, key: str, renew: Renew | None) -> Record | None:
         """Read with one GetItem; a refresh that is due is one UpdateItem of the expiration alone."""
@@ -134,7 +165,7 @@ class DynamoDBBackend:
         item = {"id": self._value("S", key), "val": self._value("B", payload), "expiration": self._time(now + lifetime)}
         values = {":now": self._time(now)}
         try:
-            self.client.put_item(
+            self._ready().put_item(
                 TableName=self._table, Item=item, ConditionExpression=_FREE, ExpressionAttributeValues=values
             )
         except ClientError as error:
@@ -165,7 +196,7 @@ class DynamoDBBackend:
             values = {":seen": self._value("B", seen), ":now": self._time(now)}
             condition = {"ConditionExpression": f"val = :seen AND {_LIVE}", "ExpressionAttributeValues": values} | _TELL
         try:
-            answer = self.client.delete_item(**self._item(key), **condition)
+            answer = self._ready().delete_item(**self._item(key), **condition)
         except ClientError as error:
             return self._why_refused(error, key, now)
         removed = _parse(answer.get("Attributes"), now)
@@ -204,8 +235,13 @@ class DynamoDBBackend:
                 "dynamodb-ttl",
             )
 
+    def _ready(self) -> Any:
+        """Return the client, as soon as there is a table."""
+        self._preparation.ensure()
+        return self.client
+
     def _get(self, key: str, now: float) -> tuple[bytes, float | None] | None:
-        return _parse(self.client.get_item(**self._item(key), ConsistentRead=True).get("Item"), now)
+        return _parse(self._ready().get_item(**self._item(key), ConsistentRead=True).get("Item"), now)
 
     def _why_refused(self, error: ClientError, key: str, now: float) -> Replaced:
         if not _is_refusal(error):
@@ -228,7 +264,7 @@ class DynamoDBBackend:
         return True
 
     def _update(self, key: str, now: float, change: str, condition: str, values: dict[str, Any]) -> None:
-        self.client.update_item(
+        self._ready().update_item(
             **self._item(key),
             UpdateExpression=change,
             ConditionExpression=condition,
@@ -245,15 +281,6 @@ class DynamoDBBackend:
 
     def _value(self, type: str, value: Any) -> Any:
         return {type: value} if self._typed else value
-
-
-def _is_known_to_flask_session(parameter: str) -> bool:
-    """Return whether Flask-Session's interface takes a parameter, which is newer than version 0.8."""
-    try:
-        from flask_session.dynamodb import dynamodb
-    except ImportError:  # the stubs that it imports
-        return False
-    return parameter in inspect.signature(dynamodb.DynamoDBSessionInterface).parameters
 
 
 def _parse(item: dict[str, Any] | None, now: float) -> tuple[bytes, float | None] | None:

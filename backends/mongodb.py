@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import warnings
 from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from pymongo.collection import Collection
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
 from lazysession.backends._clock import utc_now
 from lazysession.backends._mongodb_indexes import index_problems, make_indexes, reason_of, timeout_problems
+from lazysession.backends._preparing import Preparation
 
 logger = logging.getLogger("lazysession")
 
@@ -26,8 +28,6 @@ _DEFAULT_DB = "flask_session"
 _DATABASES_OF_THE_SERVER = ("admin", "config", "local")
 _FIELDS = {"_id": False, "val": True, "expiration": True}
 
-#: How long the start of an app with a URL waits for a MongoDB that is not there, in seconds; PyMongo's default is 30.
-START_UP_PATIENCE = 5
 #: How long a client of a URL waits for a server to choose, a connection and an answer, where the URL says nothing, in
 #: milliseconds. PyMongo's own defaults are 30 s, 20 s and for ever.
 TIMEOUTS = {"serverSelectionTimeoutMS": 5000, "connectTimeoutMS": 5000, "socketTimeoutMS": 5000}
@@ -42,7 +42,9 @@ class MongoDBBackend:
 
     :param client: the client that the collection belongs to.
     :param sessions: the collection.
-    :param unique: its index on ``id`` is unique; otherwise doubles that Flask-Session left are deleted as well.
+    :param unique: its index on ``id`` is unique; otherwise doubles that Flask-Session left are deleted as well. None to
+        make the indexes at the first use, and so find out: a client that was connected before a fork, or before gevent
+        has patched the process, may fail in the workers.
     :param clock: the present time, in naive UTC.
     """
 
@@ -53,18 +55,23 @@ class MongoDBBackend:
         client: Any,
         sessions: Collection[dict[str, Any]],
         *,
-        unique: bool = False,
+        unique: bool | None = False,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.client = client
         self.clock = clock
-        self._unique = unique
-        self._sessions = _with_own_options(sessions)
+        self._unique = bool(unique)
+        #: The collection, as Flask-Session's interface has it.
+        self.store = sessions
+        self._prepared = _with_own_options(sessions)
+        self._preparation = Preparation(self._make_indexes)
+        if unique is not None:
+            self._preparation.note_done()
 
     @classmethod
     def from_interface(cls, interface: Any) -> MongoDBBackend:
         """Take over the client and the collection of Flask-Session's interface, and see to its indexes."""
-        return cls(interface.client, interface.store, unique=make_indexes(interface.store))
+        return cls(interface.client, interface.store, unique=None)
 
     @classmethod
     def from_setting(
@@ -72,31 +79,40 @@ class MongoDBBackend:
     ) -> MongoDBBackend | None:
         """Make a backend of SESSION_MONGODB: a client, or a URL (``mongodb://``, ``mongodb+srv://``).
 
-        The indexes are made where they are missing. A server that cannot be reached is no error here.
+        The indexes are made at the first use, where they are missing. No server is asked here.
 
         :param db: the database; None for the one in the URL's path, or else Flask-Session's ``flask_session``.
         :param collect: the collection.
         :raises ValueError: for anything else, and for names that MongoDB does not take.
-        :returns: None without a value: Flask-Session then uses the MongoDB on localhost.
+        Without a value, it is the MongoDB on localhost, as with Flask-Session, which warns of that too.
         """
         if value is None:
-            return None
+            warnings.warn("SESSION_MONGODB is not set: sessions go to the MongoDB on localhost.", RuntimeWarning, 2)
+            value = MongoClient(connect=False)
         if not isinstance(value, str):
             sessions = _collection_of(value, db or _DEFAULT_DB, collect)
-            return cls(value, sessions, unique=make_indexes(sessions))
+            return cls(value, sessions, unique=None)
         client = _client_of_url(value)
         db = db or _database_of_url(client)
         sessions = _collection_of(client, db, collect)
-        patience = min(client.options.server_selection_timeout, START_UP_PATIENCE)
-        # Another client, as the app's own is not to connect before workers are forked.
-        with _client_of_url(value, serverSelectionTimeoutMS=int(patience * 1000)) as starter:
-            unique = make_indexes(starter[db][collect])
-        return cls(client, sessions, unique=unique)
+        return cls(client, sessions, unique=None)
 
     @classmethod
     def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Tell whether Flask-Session takes the client; any other it replaces by one on localhost, with a warning."""
-        return isinstance(value, MongoClient)
+        """Return False: Flask-Session makes an index when it builds, for which MongoDB must be there."""
+        return False
+
+    def explain(self, error: Exception) -> str:
+        """Return MongoDB's name for an error, or that of its class."""
+        return reason_of(error) if isinstance(error, errors.PyMongoError) else type(error).__name__
+
+    @property
+    def _sessions(self) -> Collection[dict[str, Any]]:
+        self._preparation.ensure()
+        return self._prepared
+
+    def _make_indexes(self) -> None:
+        self._unique = make_indexes(self._prepared)
 
     def read(self, key: str, renew: Renew | None) -> Record | None:
         """Read with one find; a refresh that is due is one update of the expiration alone."""
@@ -165,7 +181,7 @@ class MongoDBBackend:
         try:
             present = self._sessions.index_information()
         except errors.OperationFailure:
-            what = f"The account may not list the indexes of the collection {self._sessions.name!r}."
+            what = f"The account may not list the indexes of the collection {self._prepared.name!r}."
             yield Problem(
                 "warning",
                 what,
@@ -173,9 +189,9 @@ class MongoDBBackend:
                 "mongodb-rights",
             )
         else:
-            yield from index_problems(self._sessions.name, present)
+            yield from index_problems(self._prepared.name, present)
         # Asked for last: a client knows its servers once it has connected.
-        if self._sessions.write_concern.document.get("w") in (0, 1) and len(self.client.nodes) > 1:
+        if self._prepared.write_concern.document.get("w") in (0, 1) and len(self.client.nodes) > 1:
             what = "The client's write concern is 1: a failover may lose sessions that were stored."
             yield Problem("warning", what, "Leave out w, or set w=majority.", "mongodb-write-concern")
 

@@ -36,14 +36,17 @@ from lazysession.backends._engines import (
     describe_pool,
     engine_of_bind,
     engine_of_url,
+    explain,
     own_engine,
     session_table,
 )
+from lazysession.backends._preparing import Preparation
 from lazysession.backends._processes import PerProcess, keep_for_good
-from lazysession.backends._sql_errors import TableRefuses, refusal_of, worth_another_try
+from lazysession.backends._sql_errors import TableRefuses, misses_table, refusal_of, worth_another_try
 from lazysession.backends._sqlalchemy_findings import problems_of
 
 logger = logging.getLogger("lazysession")
+
 _LOCKED = (
     "A session could not be reached, as its SQLite file stayed locked. Where the app's own transaction holds it "
     "(a write that is not committed, or an open read without WAL), end that before the request ends, switch the file "
@@ -66,25 +69,32 @@ class SqlAlchemyBackend:
 
     :param engine: an engine of the backend's own, in isolation level AUTOCOMMIT.
     :param table: the table, with the columns of :func:`session_table`.
+    :param makes_table: create the table where it does not exist, at the latest at the first use.
     :param clock: the present time, in naive UTC.
     """
 
     drives: ClassVar[str | None] = "flask_session.sqlalchemy.sqlalchemy:SqlAlchemySessionInterface"
 
-    def __init__(self, engine: Engine, table: Table, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, engine: Engine, table: Table, *, makes_table: bool = False, clock: Callable[[], datetime] = utc_now
+    ) -> None:
         self._engine = engine
         self._rows = table.c
         self._table = table
         self.clock = clock
         self._engine_here = PerProcess(lambda: engine, _leave_connections)
         self._engine_here.get()  # what is connected from now on is this process's
+        self._preparation = Preparation(lambda: create_if_absent(self._engine_here.get(), table))
+        if not makes_table:
+            self._preparation.note_done()
+        self._was_missed = False
 
     @classmethod
     def from_interface(cls, interface: Any) -> SqlAlchemyBackend:
         """Take over the table of Flask-Session's model, on an engine of our own to the same database."""
         model = interface.sql_session_model.__table__
         engine = interface.client.engines[model.metadata.info.get("bind_key")]
-        return cls._on(own_engine(engine), session_table(model.name, model.schema))
+        return cls(own_engine(engine), session_table(model.name, model.schema), makes_table=True)
 
     @classmethod
     def from_setting(
@@ -100,7 +110,8 @@ class SqlAlchemyBackend:
     ) -> SqlAlchemyBackend | None:
         """Make a backend of SESSION_SQLALCHEMY: a Flask-SQLAlchemy object, or a database URL.
 
-        The table is created, with an index on its expiry, where it does not exist.
+        The table is created, with an index on its expiry, where it does not exist: by :meth:`prepare`, or at the first
+        use.
 
         :raises ValueError: for anything else, and for a bind key that the object does not have.
         :returns: None without a value: Flask-Session then makes a Flask-SQLAlchemy object of its own.
@@ -123,7 +134,7 @@ class SqlAlchemyBackend:
                 f"an object of type {type(value).__name__} is neither a Flask-SQLAlchemy object nor a URL such as "
                 "'sqlite:///app.db'."
             )
-        return cls._on(engine, session_table(table, schema, sequence))
+        return cls(engine, session_table(table, schema, sequence), makes_table=True)
 
     @classmethod
     def left_to_flask_session(
@@ -135,12 +146,22 @@ class SqlAlchemyBackend:
         metadata = value.metadatas.get(bind_key)
         return metadata is None or (f"{schema}.{table}" if schema else table) not in metadata.tables
 
-    @classmethod
-    def _on(cls, engine: Engine, table: Table) -> SqlAlchemyBackend:
-        create_if_absent(engine, table)
-        if not isinstance(engine.pool, StaticPool):  # whose one connection is a database in memory
-            engine.dispose()  # no connection made at start-up may be inherited by forked workers
-        return cls(engine, table)
+    def prepare(self) -> None:
+        """Create the table unless it exists.
+
+        :raises ValueError: when the driver refuses the URL.
+        :raises DBAPIError: when the database is down, or refuses the account.
+        """
+        engine = self._engine_here.get()
+        try:
+            self._preparation.ensure()
+        finally:
+            if not isinstance(engine.pool, StaticPool):  # whose one connection is a database in memory
+                engine.dispose()  # no connection made at start-up may be inherited by forked workers
+
+    def explain(self, error: Exception) -> str:
+        """Return what the database says to a connection that it refuses; of other errors the name alone."""
+        return explain(self._engine_here.get(), error)
 
     def read(self, key: str, renew: Renew | None) -> Record | None:
         """Read with one SELECT; a refresh that is due is one UPDATE of the expiry alone."""
@@ -239,7 +260,8 @@ class SqlAlchemyBackend:
         :raises DBAPIError: when the database cannot be asked.
         """
         now = self.clock()
-        return self._on_connection(lambda connection: list(problems_of(connection, self._table, now)))
+        with self._engine_here.get().connect() as connection:  # past the preparation: a missing table is a finding
+            return list(problems_of(connection, self._table, now))
 
     def _is(self, key: str) -> ColumnElement[bool]:
         """Name a row by its key, letter for letter: the usual collations of MariaDB and MySQL ignore case."""
@@ -289,6 +311,7 @@ class SqlAlchemyBackend:
 
         Doing it twice does no harm: a verb recognizes at its second attempt what it has done.
         """
+        self._preparation.ensure()
         began, reconnected = time.monotonic(), False
         for attempt in itertools.count(1):
             try:
@@ -313,12 +336,23 @@ class SqlAlchemyBackend:
 
         :raises TableRefuses: in the place of an error whose text may show the row.
         """
+        self._note_missing_table(error)
         if "database is locked" in str(error.orig):
             logger.error(_LOCKED)
         refusal = refusal_of(error, self._engine.dialect.identifier_preparer.format_table(self._table))
         if refusal is not None:
             logger.error("%s", refusal)
             raise refusal from None
+
+    def _note_missing_table(self, error: DBAPIError) -> None:
+        """Log that somebody has dropped the table; making it again could be in the way of a migration."""
+        if not self._was_missed and misses_table(error):
+            self._was_missed = True
+            logger.error(
+                "There is no table %s any more: requests that use the session fail. If no migration is about to make "
+                "it, restart the app, which does.",
+                self._table.fullname,
+            )
 
 
 def _leave_connections(engine: Engine) -> None:

@@ -159,6 +159,37 @@ class Purges(Protocol):
 
 
 @runtime_checkable
+class Prepares(Protocol):
+    """A backend whose store needs something before its first session, such as a table.
+
+    The app starts where :meth:`prepare` fails, so the verbs have to do the same at their first use.
+    """
+
+    def prepare(self) -> None:
+        """Make what is missing; called once when the app starts, and not for commands such as ``flask db upgrade``.
+
+        :raises ValueError: where a setting is wrong, which stops the start. Any other error is logged: the store is
+            down, or refuses the account.
+        """
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A backend that can say more of its client's errors than the name of their class."""
+
+    def explain(self, error: Exception) -> str:
+        """Return what an error says, for the log: no password, session id or payload."""
+        ...
+
+
+def explanation(backend: object, error: Exception) -> str:
+    """Return what the log says of an error of a backend: its own words, or the name of the error's class."""
+    backend = getattr(backend, "unserialized", backend)
+    return backend.explain(error) if isinstance(backend, Explains) else type(error).__name__
+
+
+@runtime_checkable
 class Checks(Protocol):
     """A backend that can tell what is wrong with its store's set-up."""
 

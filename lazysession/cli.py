@@ -13,7 +13,7 @@ from flask import Flask, current_app
 from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
-from .backend import Backend, Checks, Problem, Purges
+from .backend import Backend, Checks, Problem, Purges, explanation
 from .checks import find_problems, find_useless_rules
 from .closing import Decision, Mode
 from .findings import FINDINGS
@@ -93,7 +93,7 @@ def check_command(fail_on: str, ignored: tuple[str, ...], offline: bool) -> None
         _print_problem(problem)
     click.echo(_summary(shown, len(problems) - len(shown)))
     if failure is not None:
-        click.echo(f"The store could not be asked ({type(failure).__name__}).", err=True)
+        click.echo(f"The store could not be asked ({explanation(_backend(), failure)}).", err=True)
     if any(_rank(problem) <= SEVERITIES.index(fail_on) for problem in shown):
         raise SystemExit(1)
     if failure is not None:

@@ -6,11 +6,12 @@ import logging
 from functools import partial
 from typing import Any
 
+import click
 from flask import Flask, has_request_context
 from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
 from . import flasksession, names, registry
-from .backend import Adapter, Backend, Purges
+from .backend import Adapter, Backend, Prepares, Purges, explanation
 from .cli import lazysession_commands
 from .errors import ConfigurationError
 from .handling import follow_error_handling
@@ -196,7 +197,32 @@ def _from_setting(
         raise ConfigurationError(f"SESSION_{session_type.upper()} cannot be used: {error}") from error
 
 
+def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> None:
+    """Make what the store lacks, such as a table; one that is down is logged, and prepared at the first use.
+
+    Not for a command: a migration may be about to make the table itself.
+    """
+    context = click.get_current_context(silent=True)
+    if not isinstance(backend, Prepares) or (context is not None and context.info_name != "run"):
+        return
+    session_type = str(app.config.get("SESSION_TYPE") or "").upper()
+    name = f"SESSION_{session_type}" if session_type else type(interface).__name__
+    try:
+        backend.prepare()
+    except ValueError as error:
+        raise ConfigurationError(f"{name} cannot be used: {error}") from error
+    except (AttributeError, ImportError, NameError, TypeError):  # no store that comes back makes that right
+        raise
+    except Exception as error:  # whatever the client raises
+        logger.warning(
+            "The store of %s does not answer: %s. The app starts; requests that use the session fail until it does.",
+            name,
+            explanation(backend, error),
+        )
+
+
 def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, settings: Settings) -> ServerSide:
+    _prepare(app, interface, backend)
     if isinstance(backend, Purges) and not _has_own_clean_up(interface):
         # Flask-Session's clean-up commits the app's own database session; this one has a connection of its own.
         interface._delete_expired_sessions = _CleanUp(backend)  # type: ignore[attr-defined]

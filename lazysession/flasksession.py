@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from difflib import get_close_matches
 from importlib import import_module
@@ -144,12 +145,19 @@ def load(reference: str) -> Any:
 def build(app: Flask, session_type: str) -> SessionInterface:
     """Let Flask-Session build its interface for SESSION_TYPE; the app keeps the interface that it has.
 
-    :raises ConfigurationError: for a SESSION_TYPE that nobody knows, or one whose client library is missing.
+    :raises ConfigurationError: for a SESSION_TYPE that nobody knows, or one whose client library is missing, and when
+        the directory for the files cannot be made.
     """
     before = app.session_interface
     try:
-        Session(app)
+        with _table_only_declared() if session_type == "sqlalchemy" else nullcontext():
+            Session(app)
         return app.session_interface
+    except OSError as error:
+        if session_type not in ("filesystem", "cachelib"):
+            raise
+        name = "SESSION_FILE_DIR" if session_type == "filesystem" else "SESSION_CACHELIB"
+        raise ConfigurationError(f"{name}: the directory of the sessions cannot be made ({error.strerror}).") from error
     except ImportError as error:
         raise missing_client(session_type, error) from error
     except ValueError as error:
@@ -161,6 +169,35 @@ def build(app: Flask, session_type: str) -> SessionInterface:
         ) from error
     finally:
         app.session_interface = before
+
+
+def _do_nothing(*_: object, **__: object) -> None:
+    """Take the place of what would ask the database."""
+
+
+@contextmanager
+def _table_only_declared() -> Generator[None]:
+    """Make Flask-Session's SQL interface declare its table and not create it, for which the database must be there.
+
+    Our adapter creates the table. Declared by Flask-Session, it belongs to the app's models, for migrations.
+    """
+    with ExitStack() as after:
+        try:
+            module: Any = import_module("flask_session.sqlalchemy.sqlalchemy")
+        except ImportError:  # no Flask-SQLAlchemy
+            yield
+            return
+        declare = module.create_session_model
+
+        def declare_only(*args: Any, **options: Any) -> Any:
+            table = (model := declare(*args, **options)).__table__
+            table.create = _do_nothing
+            after.callback(delattr, table, "create")
+            return model
+
+        module.create_session_model = declare_only
+        after.callback(setattr, module, "create_session_model", declare)
+        yield
 
 
 #: What a store is called elsewhere, and the SESSION_TYPE that serves it.
@@ -294,7 +331,9 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
 
     def __init__(self, app: Flask, backend: Backend, codec: Codec, session_class: type[ServerSideSession]) -> None:
         self.session_class = session_class
-        self.client = getattr(backend, "client", None)  # Flask-Session's interfaces have it, where there is one
+        # Flask-Session's interfaces have these, where there is one
+        self.client = getattr(backend, "client", None)
+        self.store = getattr(backend, "store", None)
         self.backend = backend
         self._codec = codec
         self.ttl = not isinstance(backend, Purges)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 
-from .backend import Backend
+from .backend import Backend, explanation
 from .closing import Cookie, Decision, Mode, Opened, Owed, Store, decide
 from .codec import Codec
 from .cookies import SessionCookies, SessionIds
@@ -151,7 +151,7 @@ class ServerSide:
     def _open_without_store(self, app: Flask, request: Request, error: Exception) -> Opened:
         if self.on_read_error == "raise":
             raise error
-        logger.error("The session store failed while a session was opened: %s", type(error).__name__)
+        logger.error("The session store failed while a session was opened: %s", explanation(self.backend, error))
         if self.on_read_error == "unavailable":
             raise SessionUnavailable() from error
         opened = self.open_nothing(app, request)
@@ -192,7 +192,7 @@ class ServerSide:
             raise
         except Exception as error:  # whatever the client raises: the contract leaves it the choice
             self._show_as_loaded(opened)
-            logger.error("The session store failed while a session was saved: %s", type(error).__name__)
+            logger.error("The session store failed while a session was saved: %s", explanation(self.backend, error))
             raise SessionUnavailable() from error
         self._settle_cookie(app, opened, response, self._take_over(opened, payload, saved, owed))
         self._tell(app, saved)

@@ -21,12 +21,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
 from flask import Flask, session
 from flask_session import Session
-from flask_session.dynamodb import DynamoDBSession
+from flask_session.dynamodb.dynamodb import DynamoDBSession, DynamoDBSessionInterface
 from servers import free_port
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Checks, Outcome, Purges, Record, Renew, Replaced
-from lazysession.backends import dynamodb
 from lazysession.backends.dynamodb import DynamoDBBackend
 from lazysession.testing import (
     ALWAYS,
@@ -80,6 +79,7 @@ def make(value: Any, table: str | None = None) -> DynamoDBBackend:
     """Make a backend of a setting, on a table of its own."""
     backend = DynamoDBBackend.from_setting(value, table=table or new_table())
     assert backend is not None
+    backend.prepare()
     return backend
 
 
@@ -521,7 +521,7 @@ class TestTable:
 
     @pytest.mark.parametrize("operation", ["DescribeTable", "CreateTable"])
     def test_other_errors_are_told_at_the_start(self, dynalite_url: str, operation: str) -> None:
-        """An app whose table cannot be had does not start."""
+        """A table that cannot be had is an error of the client's, which an app logs when it starts."""
         held = client(dynalite_url)
         with before(held, operation, failing("LimitExceededException")), pytest.raises(ClientError, match="on purpose"):
             make(held)
@@ -652,22 +652,26 @@ class TestSetting:
             assert backend._table == expected
 
     def test_nothing_is_left_to_flask_session(self) -> None:
-        """Without a value, Flask-Session uses its DynamoDB on localhost."""
-        assert DynamoDBBackend.from_setting(None) is None
+        """Without a value, it is the DynamoDB on localhost, as with Flask-Session, and nothing is asked of it."""
+        with pytest.warns(RuntimeWarning, match="SESSION_DYNAMODB is not set"):
+            backend = DynamoDBBackend.from_setting(None)
+        assert backend is not None
+        assert backend.client.meta.endpoint_url == "http://localhost:8000"
+        assert backend.store.name == "Sessions"
 
     def test_threads_share_the_client_and_not_the_resource(self, dynalite_url: str) -> None:
         """A resource may not be shared between threads."""
         given = resource(dynalite_url)
         assert make(given).client is given.meta.client
 
-    def test_what_flask_session_takes(self, dynalite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It takes a resource alone, and only where the stubs are that its module imports."""
+    def test_what_flask_session_builds(self, dynalite_url: str) -> None:
+        """Nothing: its interface makes a table when it is built. What apps know it by is there."""
         given = resource(dynalite_url)
-        assert DynamoDBBackend.left_to_flask_session(given)
-        assert not DynamoDBBackend.left_to_flask_session(given.meta.client)
-        assert not DynamoDBBackend.left_to_flask_session(url_of(dynalite_url))
-        monkeypatch.setattr(dynamodb, "find_spec", lambda _name: None)
         assert not DynamoDBBackend.left_to_flask_session(given)
+        app = make_app(LazySession, given, new_table())
+        assert isinstance(app.session_interface, DynamoDBSessionInterface)
+        assert app.session_interface.client is given.meta.client
+        assert app.session_interface.store.name == app.config["SESSION_DYNAMODB_TABLE"]
 
 
 # Through an app

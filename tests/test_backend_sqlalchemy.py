@@ -30,6 +30,7 @@ def hold(url: str, *, shared: bool = True) -> Held:
     """Hold a database; time passes on the backend's clock."""
     backend = SqlAlchemyBackend.from_setting(url)
     assert backend is not None
+    backend.prepare()
     now, passed = backend.clock, [0.0]
     backend.clock = lambda: now() + timedelta(seconds=passed[0])
 
@@ -100,6 +101,7 @@ def test_every_verb_is_one_trip_to_mariadb(mariadb_url: str, whose: str) -> None
     """Counted by the server: no BEGIN, COMMIT or ROLLBACK comes with a statement, on either kind of engine."""
     backend = SqlAlchemyBackend.from_setting(mariadb_url)
     assert backend is not None
+    backend.prepare()
     engines = [backend._engine]
     if whose == "app":
         engines.append(create_engine(mariadb_url))

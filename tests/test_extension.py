@@ -380,7 +380,7 @@ def test_start_up_errors(settings: dict[str, Any], message: str) -> None:
         ("redis", "redis://localhost", ["redis"]),
         ("redis", None, ["redis", "flask_session.redis", "flask_session.redis.redis"]),
         ("sqlalchemy", "sqlite://", ["sqlalchemy", "lazysession.backends.sqlalchemy"]),
-        ("mongodb", None, ["pymongo", "flask_session.mongodb", "flask_session.mongodb.mongodb"]),
+        ("mongodb", "mongodb://localhost", ["pymongo", "lazysession.backends.mongodb"]),
     ],
 )
 def test_a_missing_client_library(

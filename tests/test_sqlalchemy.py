@@ -61,6 +61,14 @@ class Shop:
             return sorted(self.db.session.scalars(self.db.select(self.Item.name)))
 
 
+def started(value: Any, **options: Any) -> SqlAlchemyBackend:
+    """Make a backend as an app does when it starts."""
+    backend = SqlAlchemyBackend.from_setting(value, **options)
+    assert backend is not None
+    backend.prepare()
+    return backend
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Shop:
     return Shop(tmp_path)
@@ -256,7 +264,7 @@ def test_wal_for_files_of_our_own(tmp_path: Path) -> None:
         with create_engine(f"sqlite:///{path}").connect() as connection:
             return connection.execute(text("PRAGMA journal_mode")).scalar()
 
-    SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/own.db")
+    started(f"sqlite:///{tmp_path}/own.db")
     Shop(tmp_path)
     assert journal_mode(tmp_path / "own.db") == "wal"
     assert journal_mode(tmp_path / "shop.db") == "delete"
@@ -265,8 +273,8 @@ def test_wal_for_files_of_our_own(tmp_path: Path) -> None:
 def test_index_on_the_expiry(tmp_path: Path) -> None:
     """A table that is created here has an index on its expiry; one that exists is used as it stands."""
     url = f"sqlite:///{tmp_path}/sessions.db"
-    SqlAlchemyBackend.from_setting(url)
-    SqlAlchemyBackend.from_setting(url)
+    started(url)
+    started(url)
     inspector = inspect(create_engine(url))
     assert [index["column_names"] for index in inspector.get_indexes("sessions")] == [["expiry"]]
 
@@ -328,7 +336,7 @@ def test_options(tmp_path: Path) -> None:
     db.init_app(app)
     backend = SqlAlchemyBackend.from_setting
     with app.app_context():
-        backend(db, table="visits", bind_key="other")
+        started(db, table="visits", bind_key="other")
         with pytest.raises(ValueError, match="known are"):
             backend(db, bind_key="nobody")
     assert inspect(create_engine(f"sqlite:///{tmp_path}/other.db")).has_table("visits")
@@ -412,8 +420,7 @@ def test_a_wrong_value(value: Any, message: str) -> None:
 
 def test_errors_carry_no_session_id(tmp_path: Path) -> None:
     """The text of a database error, which ends up in logs, names no key and no payload."""
-    backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db")
-    assert backend is not None
+    backend = started(f"sqlite:///{tmp_path}/sessions.db")
     with backend._engine.connect() as connection:
         connection.execute(text("DROP TABLE sessions"))
     with pytest.raises(OperationalError) as caught:

@@ -21,7 +21,6 @@ from stores.base import LIVE, backend_of
 
 from lazysession import LazySession
 
-
 pytestmark = pytest.mark.xfail(strict=True, reason="FAULTS 8")
 
 

@@ -128,6 +128,7 @@ def sql_backend(url: str, table: str) -> Generator[SqlAlchemyBackend]:
     backend = SqlAlchemyBackend.from_setting(url, table=table)
     assert backend is not None
     try:
+        backend.prepare()
         yield backend
     finally:
         backend._engine.dispose()
@@ -296,6 +297,7 @@ def dynamodb(url: str, **options: Any) -> DynamoDBBackend:
     client: Any = boto3.client("dynamodb", endpoint_url=url, config=Config(**options), **account)
     backend = DynamoDBBackend.from_setting(client, table="Checks")
     assert backend is not None
+    backend.prepare()
     return backend
 
 
