@@ -32,6 +32,7 @@ from lazysession.backends._psycopg import bound_answers
 from lazysession.backends._sql_errors import needs_new_connection
 from lazysession.backends._sql_expiry import Expiry, learn_expiry
 from lazysession.backends._sql_options import check_options, check_query
+from lazysession.backends._sqlite_locks import wait_for_lock, wait_for_locks
 
 # hide_parameters: an error's text must not carry session ids and payloads into logs.
 _ENGINE_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
@@ -51,11 +52,6 @@ POOL_TIMEOUT = 5
 #: The same for an answer by psycopg, which has no such option; the query of a URL may say otherwise, as PyMySQL's may.
 READ_TIMEOUT = 30
 
-#: How long a session waits for SQLite's one write lock, in milliseconds. The holder may be this very request (the app
-#: flushed and did not commit), and then waiting is of no use.
-SQLITE_BUSY_TIMEOUT = 1000
-_SQLITE_DEFAULT_TIMEOUT = 5000  # Python's; any other was chosen by the user, and stays
-_MYSQL_DEADLOCK, _POSTGRESQL_DEADLOCK = 1213, "40P01"
 #: How much of a driver's words is logged.
 _LONGEST_WORDS = 120
 
@@ -93,6 +89,12 @@ def create_if_absent(engine: Engine, table: Table) -> None:
 
 def _exists(engine: Engine, table: Table) -> bool:
     return inspect_database(engine).has_table(table.name, schema=table.schema)
+
+
+def _set_up_file(connection: Any, record: Any) -> None:
+    """Put a SQLite file into WAL mode, where readers and the writer do not wait for each other."""
+    wait_for_lock(connection, "PRAGMA journal_mode = WAL", record)
+    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def explain(engine: Engine, error: Exception) -> str:
@@ -208,15 +210,9 @@ def _prepare(engine: Engine, *, owns_file: bool, may_prepare: bool = False) -> E
     if engine.dialect.driver == "psycopg" and not may_prepare:
         event.listen(engine, "connect", _prepare_no_statement, insert=True)  # before what SQLAlchemy asks first
     if engine.dialect.name == "sqlite":
-
-        def on_connect(connection: Any, _record: object) -> None:
-            if connection.execute("PRAGMA busy_timeout").fetchone()[0] == _SQLITE_DEFAULT_TIMEOUT:
-                connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT}")
-            if owns_file:  # readers and the writer do not wait for each other
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-
-        event.listen(engine, "connect", on_connect)
+        wait_for_locks(engine)
+        if owns_file:
+            event.listen(engine, "connect", _set_up_file)
     return engine
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
@@ -44,14 +43,10 @@ from lazysession.backends._preparing import Preparation
 from lazysession.backends._processes import PerProcess, keep_for_good
 from lazysession.backends._sql_errors import TableRefuses, misses_table, refusal_of, worth_another_try
 from lazysession.backends._sqlalchemy_findings import problems_of
+from lazysession.backends._sqlite_locks import AT_ONCE
 
 logger = logging.getLogger("lazysession")
 
-_LOCKED = (
-    "A session could not be reached, as its SQLite file stayed locked. Where the app's own transaction holds it "
-    "(a write that is not committed, or an open read without WAL), end that before the request ends, switch the file "
-    "to WAL, or give the sessions a file of their own: SESSION_SQLALCHEMY = 'sqlite:///sessions.db'."
-)
 _LARGER_POOL = (
     "If the database answers quickly, raise pool_size in SESSION_SQLALCHEMY_ENGINE_OPTIONS (for a Flask-SQLAlchemy "
     "object, in SQLALCHEMY_ENGINE_OPTIONS)."
@@ -299,8 +294,8 @@ class SqlAlchemyBackend:
         live = self._is(key) & (self._rows.expiry > now)
         expiry = self._expiry(now, renew.lifetime)
         try:
-            with _not_waiting_for_sqlite(connection):
-                return connection.execute(update(self._table).where(live).values(expiry=expiry)).rowcount > 0
+            statement = update(self._table).where(live).values(expiry=expiry)
+            return connection.execute(statement, execution_options=AT_ONCE).rowcount > 0  # it is due again next time
         except DBAPIError as error:
             what = "The expiry of a session could not be refreshed (%s); the session itself was read."
             logger.warning(what, type(error.orig).__name__)
@@ -337,8 +332,6 @@ class SqlAlchemyBackend:
         :raises TableRefuses: in the place of an error whose text may show the row.
         """
         self._note_missing_table(error)
-        if "database is locked" in str(error.orig):
-            logger.error(_LOCKED)
         refusal = refusal_of(error, self._engine.dialect.identifier_preparer.format_table(self._table))
         if refusal is not None:
             logger.error("%s", refusal)
@@ -363,18 +356,3 @@ def _leave_connections(engine: Engine) -> None:
     if not isinstance(engine.pool, StaticPool):
         keep_for_good(engine.pool)
         engine.dispose(close=False)
-
-
-@contextmanager
-def _not_waiting_for_sqlite(connection: Connection) -> Generator[None]:
-    """Let a refresh fail at once where SQLite is locked: it is due again at the next use."""
-    if connection.dialect.name != "sqlite":
-        yield
-        return
-    driver: Any = connection.connection.dbapi_connection
-    timeout = driver.execute("PRAGMA busy_timeout").fetchone()[0]
-    driver.execute("PRAGMA busy_timeout = 0")
-    try:
-        yield
-    finally:
-        driver.execute(f"PRAGMA busy_timeout = {timeout}")

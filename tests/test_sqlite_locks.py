@@ -21,8 +21,6 @@ from stores.base import LIVE, backend_of
 
 from lazysession import LazySession
 
-pytestmark = pytest.mark.xfail(strict=True, reason="FAULTS 8")
-
 
 class Clock:
     """Time that passes where somebody sleeps, and at no other time."""
