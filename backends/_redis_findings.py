@@ -23,14 +23,7 @@ def problems_of(node: Any) -> Iterator[Problem]:
             "Make the client with socket_timeout=2 and socket_connect_timeout=2, or name it by a URL.",
             "redis-timeout",
         )
-    if any(_refuses(node, *command) for command in (("EVAL", "return 1", 0), ("EVALSHA", "0" * 40, 0))):
-        yield Problem(
-            "error" if _refuses(node, "UNWATCH") else "warning",
-            "Redis runs no scripts for this account: each change of a session takes up to four round trips, and fails "
-            "where transactions are refused as well.",
-            "Allow them with ACL SETUSER ... +eval +evalsha.",
-            "redis-scripts",
-        )
+    yield from _problems_of_scripts(node)
     info = _ask(node, "INFO")
     if not isinstance(info, dict):
         yield Problem(
@@ -51,6 +44,17 @@ def problems_of(node: Any) -> Iterator[Problem]:
                 "Set appendonly yes, or save, or add a replica.",
                 "redis-persistence",
             )
+
+
+def _problems_of_scripts(node: Any) -> Iterator[Problem]:
+    if any(_refuses(node, *command) for command in (("EVAL", "return 1", 0), ("EVALSHA", "0" * 40, 0))):
+        yield Problem(
+            "error" if _refuses(node, "UNWATCH") else "warning",
+            "Redis runs no scripts for this account: each change of a session takes up to four round trips, and fails "
+            "where transactions are refused as well.",
+            "Allow them with ACL SETUSER ... +eval +evalsha.",
+            "redis-scripts",
+        )
 
 
 def _problems_of_server(info: dict[str, Any]) -> Iterator[Problem]:

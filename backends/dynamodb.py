@@ -104,7 +104,7 @@ class DynamoDBBackend:
     @classmethod
     def from_setting(
         cls, value: Any, *, table: str | None = None, table_exists: object = None, **options: object
-    ) -> DynamoDBBackend | None:
+    ) -> DynamoDBBackend:
         """Make a backend of SESSION_DYNAMODB: a boto3 resource, a client, or a URL.
 
         A URL is ``dynamodb://REGION/TABLE``, where both may be left out, with ``endpoint_url``, ``connect_timeout``
@@ -115,7 +115,7 @@ class DynamoDBBackend:
         :param table_exists: True where the table is made by other means: nothing is created, and nothing is sent.
         :raises ValueError: for anything else, for a URL without a region where boto3 knows none either, and for a
             table that is named twice.
-        Without a value, it is the DynamoDB on localhost:8000, as with Flask-Session, which warns of that too.
+        :returns: without a value, the DynamoDB on localhost:8000, as Flask-Session takes it and warns of it.
         """
         if table_exists is not None and not isinstance(table_exists, bool):
             raise ValueError(f"SESSION_DYNAMODB_TABLE_EXISTS is {table_exists!r}; allowed is True or False.")
@@ -124,24 +124,10 @@ class DynamoDBBackend:
                 "SESSION_DYNAMODB is not set: sessions go to the DynamoDB on localhost:8000.", RuntimeWarning, 2
             )
             value = default_resource()
-        if isinstance(value, str):
-            client, named = connect(value)
-            if named and table and named != table:
-                raise ValueError(f"its URL names the table {named!r}, and SESSION_DYNAMODB_TABLE is {table!r}.")
-            table = named or table
-        elif is_resource(value):
-            client = value.meta.client
-        elif is_client(value):
-            client = value
-        else:
-            raise ValueError(
-                f"an object of type {type(value).__name__} is neither a boto3 resource or client for DynamoDB nor a "
-                f"URL such as {URL_FORM}."
-            )
-        backend = cls(client, table or DEFAULT_TABLE, makes_table=not table_exists)
+        client, table = _client_and_table(value, table)
+        backend = cls(client, table, makes_table=not table_exists)
         if is_resource(value):
-            resource: Any = value
-            backend.store = resource.Table(table or DEFAULT_TABLE)
+            backend.store = value.Table(table)
         return backend
 
     @classmethod
@@ -281,6 +267,23 @@ class DynamoDBBackend:
 
     def _value(self, type: str, value: Any) -> Any:
         return {type: value} if self._typed else value
+
+
+def _client_and_table(value: Any, table: str | None) -> tuple[Any, str]:
+    """Return the client and the table that the settings name; any, as boto3 makes its classes at run time."""
+    if isinstance(value, str):
+        client, named = connect(value)
+        if named and table and named != table:
+            raise ValueError(f"its URL names the table {named!r}, and SESSION_DYNAMODB_TABLE is {table!r}.")
+        return client, named or table or DEFAULT_TABLE
+    if is_resource(value):
+        return value.meta.client, table or DEFAULT_TABLE
+    if is_client(value):
+        return value, table or DEFAULT_TABLE
+    raise ValueError(
+        f"an object of type {type(value).__name__} is neither a boto3 resource or client for DynamoDB nor a "
+        f"URL such as {URL_FORM}."
+    )
 
 
 def _parse(item: dict[str, Any] | None, now: float) -> tuple[bytes, float | None] | None:

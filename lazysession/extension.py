@@ -13,6 +13,7 @@ from flask.sessions import SecureCookieSessionInterface, SessionInterface
 from . import flasksession, names, registry
 from .backend import Adapter, Backend, Prepares, Purges, explanation
 from .cli import lazysession_commands
+from .dbsession import uses_db_session
 from .errors import ConfigurationError
 from .handling import follow_error_handling
 from .interface import Keeper, LazySessionInterface
@@ -154,7 +155,9 @@ def _keep_present(app: Flask, interface: SessionInterface, settings: Settings) -
             backend = adapter.from_interface(interface)
     except ValueError as error:
         raise ConfigurationError(f"The {type(interface).__name__} of this app cannot be used: {error}") from error
-    return _over_backend(app, interface, backend, settings)
+    handler = _over_backend(app, interface, backend, settings)
+    handler.loads_before_view = adapter.drives is None and uses_db_session(interface)
+    return handler
 
 
 def _keep_by_type(app: Flask, session_type: str, settings: Settings) -> Keeper:

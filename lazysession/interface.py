@@ -22,6 +22,7 @@ from werkzeug.local import LocalProxy
 from .attributes import ANSWERED_BY_WRAPPED, SerializerWatch, with_attribute, without_attribute
 from .caching import forbid_storing, vary_by_cookie
 from .closing import Decision, Mode, Opened
+from .early import load_before_view, take_early
 from .errors import ConfigurationError, SessionReadOnly
 from .failures import is_current
 from .finishing import Finishing
@@ -42,7 +43,7 @@ _OWN = frozenset(
     {
         *("open_session", "save_session", "is_null_session", "regenerate"),
         *("keeper", "rules", "transient_keys", "raises_on_skipped_write", "trace", "serializer"),
-        *("_app", "_finishing", "_may_be_unavailable", "_session_class", "_has_own_ways", "_late_uses", "_skipping"),
+        *("_app", "_finishing", "_opens_otherwise", "_session_class", "_has_own_ways", "_late_uses", "_skipping"),
         *("_again", "_watch", "before_first_use"),
     }
 )
@@ -56,6 +57,8 @@ class Keeper(Protocol):
     session_class: type[SessionMixin]
     #: Whether ``unavailable`` is worth asking in every request.
     may_be_unavailable: bool
+    #: Whether it uses a database session of the app's, which no load in mid-view may touch.
+    loads_before_view: bool
 
     def unavailable(self, app: Flask) -> bool:
         """Tell, without I/O, that the wrapped interface would answer None for every request."""
@@ -168,7 +171,7 @@ class LazySessionInterface(SessionInterface):
     def _keep(self, keeper: Keeper) -> None:
         """Use a session handler from now on."""
         self.keeper = keeper
-        self._may_be_unavailable = keeper.may_be_unavailable
+        self._opens_otherwise = keeper.may_be_unavailable or keeper.loads_before_view
         self._watch = SerializerWatch(keeper.wrapped)
 
     def _answer(self, name: str) -> None:
@@ -216,8 +219,13 @@ class LazySessionInterface(SessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
         """Answer a deferred session at once; never raises and does no I/O."""
-        if self._may_be_unavailable and self.keeper.unavailable(app):
+        return self._open_otherwise(app, request) if self._opens_otherwise else DeferredSession(self, request)
+
+    def _open_otherwise(self, app: Flask, request: Request) -> SessionMixin | None:
+        if self.keeper.may_be_unavailable and self.keeper.unavailable(app):
             return None
+        if self.keeper.loads_before_view:
+            return load_before_view(self, self.keeper, self.rules, app, request)
         return DeferredSession(self, request)
 
     def is_null_session(self, obj: object) -> bool:
@@ -289,6 +297,9 @@ class LazySessionInterface(SessionInterface):
         session.__dict__["lazy_decision"] = decision  # for that use, which may come without a request context
         if decision.mode is not Mode.SKIP:
             vary_by_cookie(response)
+            if isinstance(session.lazy_early, Opened):  # refreshed now: in the body, the database session is gone
+                opened = take_early(session.lazy_early, decision)
+                self._finishing.save(self.keeper, app, session, opened, response)
 
     # The first use
 
@@ -331,6 +342,11 @@ class LazySessionInterface(SessionInterface):
                 raise session.lazy_failure.again()
             return self.keeper.open_nothing(app, request)
         decision = session.lazy_decision or self._mode_of(app, session)
+        if session.lazy_early is not None and decision.mode is not Mode.SKIP:
+            if not cleared:
+                return take_early(session.lazy_early, decision)
+            if not isinstance(self.keeper, ServerSide) and decision.mode is not Mode.READONLY:
+                return take_early(session.lazy_early, decision)  # it would load to start over
         if (decision is not _OUTSIDE and session.lazy_passed is None) or has_app_context():
             return self._open_in(decision, app, request, cleared=cleared)
         with app.app_context():

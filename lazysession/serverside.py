@@ -64,6 +64,8 @@ class ServerSide:
     ) -> None:
         self.wrapped = interface
         self.may_be_unavailable = False
+        #: The backend uses a database session of the app's.
+        self.loads_before_view = False
         self.backend = backend
         self.codec = codec
         self.on_read_error = on_read_error
@@ -111,7 +113,8 @@ class ServerSide:
         if sid is None:
             return self.new(app, request, decision)
         try:
-            found = self._reading.find(sid, self.lifetimes.renew(app, decision.mode))
+            renew = None if self.loads_before_view else self.lifetimes.renew(app, decision.mode)
+            found = self._reading.find(sid, renew)
         except Exception as error:  # whatever the client raises: the contract leaves it the choice
             return self._open_without_store(app, request, error)
         if found is None:
@@ -172,7 +175,9 @@ class ServerSide:
         payload = self._encode_unless_as_read(opened)
         session = opened.session
         if payload == opened.payload and not opened.refreshed and _id(session) == opened.sid and session:
-            return  # what was only read owes nothing
+            if not self.loads_before_view:
+                return  # what was only read owes nothing
+            opened.refreshed = self._refresh_after_view(app, opened.sid or "", opened.mode)
         owed = self._owed(opened, payload)
         if owed.store is not Store.NOTHING:
             if opened.mode is Mode.READONLY:
@@ -196,6 +201,18 @@ class ServerSide:
             raise SessionUnavailable() from error
         self._settle_cookie(app, opened, response, self._take_over(opened, payload, saved, owed))
         self._tell(app, saved)
+
+    def _refresh_after_view(self, app: Flask, sid: str, mode: Mode) -> bool:
+        """Return whether the expiry was due, and moved: where the read, before the view, left that out."""
+        renew = self.lifetimes.renew(app, mode)
+        if renew is None:
+            return False
+        try:
+            found = self._reading.find(sid, renew)
+        except Exception as error:  # whatever the client raises; the session itself was read
+            logger.warning("The expiry of a session could not be refreshed (%s).", type(error).__name__)
+            return False
+        return found is not None and found.refreshed
 
     def _show_as_loaded(self, opened: Opened) -> None:
         """Make a session that was not saved what it was: an error page must not show a change that was refused."""

@@ -13,7 +13,7 @@ from werkzeug.datastructures import Headers
 
 from .closing import Decision, Mode, Opened
 from .errors import SessionReadOnly
-from .failures import Failures, goes_on_empty
+from .failures import Failure, Failures, goes_on_empty
 
 _REQUIRED = object()
 #: The attribute for the lock of the load: a session that has it was used.
@@ -74,6 +74,7 @@ class DeferredSession(Failures, SessionMixin):
     lazy_closed = False  # saved
     lazy_passed: Headers | None = None  # of the response that was made while the session was not used
     lazy_decision: Decision | None = None  # decided when a streamed response was made
+    lazy_early: Opened | Failure | None = None  # what the load before the view found, of an interface that needs that
     lazy_origin = ""
     accessed = False
 

@@ -6,6 +6,7 @@ from flask import Flask, Request, Response
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface, SessionMixin
 
 from .closing import Decision, Mode, Opened
+from .dbsession import uses_db_session
 from .errors import ConfigurationError, SessionReadOnly
 
 
@@ -19,6 +20,7 @@ class Wrapped:
         self.wrapped = interface
         self.session_class: type[SessionMixin] = getattr(interface, "session_class", None) or SessionMixin
         self._plain_cookie = type(interface) is SecureCookieSessionInterface
+        self.loads_before_view = uses_db_session(interface)
         self.may_be_unavailable = isinstance(interface, SecureCookieSessionInterface)
 
     def unavailable(self, app: Flask) -> bool:

@@ -134,7 +134,6 @@ def names(app: Flask) -> list[str]:
         return sorted(db.session.scalars(db.select(Note.name)))
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 6")
 def test_a_load_flushes_nothing(app: Flask) -> None:
     """A first use in mid-view leaves the app's pending rows pending, and what it rolls back is not there."""
     pending: list[bool] = []
@@ -151,10 +150,8 @@ def test_a_load_flushes_nothing(app: Flask) -> None:
     assert names(app) == ["first"]
 
 
-def test_a_load_commits_nothing(app: Flask, request: pytest.FixtureRequest) -> None:
+def test_a_load_commits_nothing(app: Flask) -> None:
     """Nor where what is loaded has expired, which Flask-Session deletes at once."""
-    if hasattr(app.session_interface, "sql_session_model"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="FAULTS 6"))
 
     def view() -> str:
         db.session.add(Note(name="second"))
@@ -175,7 +172,6 @@ def test_a_load_commits_nothing(app: Flask, request: pytest.FixtureRequest) -> N
     assert names(app) == ["first"]
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 6")
 def test_the_apps_own_error_is_its_own(app: Flask) -> None:
     """A duplicate row fails at the app's own commit, where it can be caught."""
 
@@ -206,7 +202,6 @@ def test_a_load_expires_nothing(app: Flask) -> None:
     assert expired == [False]
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 6")
 def test_what_is_not_used_is_not_saved(app: Flask) -> None:
     """Such a session is loaded before the view; where the view does not use it, nothing else happens."""
     browser = app.test_client()
@@ -248,7 +243,6 @@ def test_a_failed_load(app: Flask) -> None:
     assert browser.get("/read").status_code >= 500
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 6")
 def test_a_refresh_comes_after_the_view(app: Flask) -> None:
     """A refresh is a write and a commit: it is made when the response is there, and only after a use."""
     if type(app.session_interface.wrapped) is not Encrypted:  # type: ignore[attr-defined]
