@@ -11,8 +11,10 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from flask import Flask, session
+from flask.sessions import SessionInterface
 from flask_sqlalchemy import SQLAlchemy
 
 from lazysession import LazySession
@@ -22,6 +24,9 @@ WORKERS, REQUESTS, VISITORS = 3, 60, 3
 
 #: Stores whose clients are the app's own, by the library.
 OF_THE_APP = ("flask-sqlalchemy", "pymemcache", "pylibmc", "python-memcached")
+#: Clients of memcached behind an interface with storage methods of its own, which LazySession calls.
+OVERRIDDEN = tuple(f"overridden {name}" for name in ("pymemcache", "PooledClient", "HashClient", "pylibmc"))
+OVERRIDDEN += ("overridden python-memcached",)
 
 
 def fork_in_c(work: Callable[[], None]) -> Callable[[], bool]:
@@ -48,6 +53,8 @@ def app_with_url(store: str, address: str) -> Flask:
     database = app.config.get("SESSION_SQLALCHEMY")
     if isinstance(database, SQLAlchemy):
         database.init_app(app)
+    if store in OVERRIDDEN:
+        app.session_interface = overriding(app)
     LazySession(app)
 
     @app.get("/login/<name>")
@@ -64,13 +71,32 @@ def app_with_url(store: str, address: str) -> Flask:
     return app
 
 
+def overriding(app: Flask) -> SessionInterface:
+    """Return an interface on the app's client of memcached with a storage method of its own, as one that encrypts."""
+    from flask_session.memcached import MemcachedSessionInterface
+
+    class Overriding(MemcachedSessionInterface):  # type: ignore[misc]  # Flask-Session has no annotations
+        def _retrieve_session_data(self, store_id: str) -> Any:
+            return super()._retrieve_session_data(store_id)
+
+    interface: SessionInterface = Overriding(app, client=app.config["SESSION_MEMCACHED"])
+    return interface
+
+
 def clients_of(store: str, address: str) -> dict[str, object]:
     """Return the settings of a store whose client, or Flask-SQLAlchemy object, is the app's own."""
     server = address.removeprefix("memcached://")
     if store == "flask-sqlalchemy":
         return {"SESSION_SQLALCHEMY": SQLAlchemy(), "SQLALCHEMY_DATABASE_URI": address, "SESSION_TYPE": "sqlalchemy"}
+    store = store.removeprefix("overridden ")
     if store == "pymemcache":
-        client: object = importlib.import_module("pymemcache.client.base").Client(server)
+        client: object = importlib.import_module("pymemcache.client.base").Client(server, default_noreply=False)
+    elif store == "PooledClient":
+        client = importlib.import_module("pymemcache.client.base").PooledClient(server, default_noreply=False)
+    elif store == "HashClient":
+        client = importlib.import_module("pymemcache.client.hash").HashClient([server])
+        for each in client.clients.values():
+            each.default_noreply = False
     elif store == "pylibmc":
         client = importlib.import_module("pylibmc").Client([server], binary=False)
     else:
@@ -83,7 +109,7 @@ def settings_of(store: str, address: str) -> dict[str, object]:
 
     :param address: the URL of its server, or a folder.
     """
-    if store in OF_THE_APP:
+    if store in OF_THE_APP or store in OVERRIDDEN:
         return clients_of(store, address)
     if store == "sqlite":
         return {"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": f"sqlite:///{address}/sessions.db?timeout=20"}

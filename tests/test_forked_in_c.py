@@ -30,6 +30,9 @@ CLIENTS = {
     "pylibmc": "memcached",
     "python-memcached": "memcached",
 }
+#: The same behind an interface with storage methods of its own.
+OVERRIDDEN = {f"overridden {name}": "memcached" for name in ("pymemcache", "PooledClient", "HashClient", "pylibmc")}
+OVERRIDDEN["overridden python-memcached"] = "memcached"
 
 
 def run_forked(store: str, address: str, before: str) -> subprocess.CompletedProcess[str]:
@@ -41,14 +44,16 @@ def run_forked(store: str, address: str, before: str) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize("before", ["used", "unused"])
-@pytest.mark.parametrize("store", STORES | CLIENTS)
+@pytest.mark.parametrize("store", STORES | CLIENTS | OVERRIDDEN)
 def test_every_worker_sees_only_its_own_sessions(
     request: pytest.FixtureRequest, tmp_path: Path, store: str, before: str
 ) -> None:
     """A session is used before the fork or not: no answer is another visitor's, no session is lost."""
-    if store == "pylibmc":
+    if store in OVERRIDDEN and before == "used":
+        request.applymarker(pytest.mark.xfail(strict=True, reason="FAULTS 5"))
+    if store.endswith("pylibmc"):
         pytest.importorskip("pylibmc")
-    needs = (STORES | CLIENTS)[store]
+    needs = (STORES | CLIENTS | OVERRIDDEN)[store]
     address = str(tmp_path) if needs == "folder" else request.getfixturevalue(f"{needs}_url")
     ended = run_forked(store, address, before)
     assert ended.returncode == 0, ended.stderr[-2000:]

@@ -16,11 +16,14 @@ from urllib.parse import urlsplit
 
 import pytest
 from stores.base import backend_of as backend_of_app
-from test_forked_in_c import STORES
+from test_forked_in_c import OVERRIDDEN, STORES
 
 #: Those on a server; and memcached by the clients that an app may bring.
 ON_SERVERS = {name: needs for name, needs in STORES.items() if needs != "folder"}
-ON_SERVERS |= {"pymemcache.Client": "memcached", "pymemcache.HashClient": "memcached", "memcache.Client": "memcached"}
+ON_SERVERS |= {"pymemcache.Client": "memcached", "pymemcache.HashClient": "memcached"}
+ON_SERVERS |= {"python-memcached": "memcached"} | {
+    name: needs for name, needs in OVERRIDDEN.items() if not name.endswith("pylibmc")  # whose calls Python cannot stop
+}
 INTERRUPTIONS = 5
 
 
@@ -80,10 +83,6 @@ def make_backend(store: str, address: str) -> Any:
         from pymemcache.client.hash import HashClient
 
         return MemcachedBackend(HashClient([("127.0.0.1", port)], use_pooling=True))
-    if store == "memcache.Client":
-        import memcache
-
-        return MemcachedBackend(memcache.Client([f"127.0.0.1:{port}"]))
     return backend_of_app(app_with_url(store, address))
 
 
@@ -126,6 +125,8 @@ def main() -> None:
 @pytest.mark.parametrize("store", ON_SERVERS)
 def test_an_interrupted_connection_is_thrown_away(request: pytest.FixtureRequest, store: str) -> None:
     """The next reader gets its own session, and no connection is left over."""
+    if store in OVERRIDDEN:
+        request.applymarker(pytest.mark.xfail(strict=True, reason="FAULTS 5"))
     address = request.getfixturevalue(f"{ON_SERVERS[store]}_url")
     paths = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONSAFEPATH": "1"}

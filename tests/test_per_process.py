@@ -13,6 +13,7 @@ from lazysession.backends import _objects
 from lazysession.backends._dynamodb import leave_connections
 from lazysession.backends._notes import Notes
 from lazysession.backends._processes import PerProcess
+from lazysession.records.locks import lock_for
 
 
 @pytest.fixture
@@ -76,6 +77,22 @@ def test_locks_that_the_parent_held_are_not_waited_for(fork: Any) -> None:
         for lock in parents:
             lock.release()
     assert notes.get("key") == 2
+
+
+def test_a_lock_of_a_record_that_the_parent_held_is_not_waited_for(fork: Any) -> None:
+    """A child takes the lock of the same session at once, without the second that is waited for a slow thread."""
+    taken: list[bool] = []
+
+    def take() -> None:
+        with lock_for("key"):
+            taken.append(True)
+
+    with lock_for("key"):
+        fork()
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join(0.9)
+        assert taken
 
 
 def test_a_client_of_another_botocore_is_closed() -> None:
