@@ -1,13 +1,10 @@
-"""How pymemcache, pylibmc and python-memcached do what the adapter for memcached asks of a client."""
+"""How pymemcache and pylibmc do what the adapter for memcached asks of a client."""
 
 from __future__ import annotations
 
 import copy
-import os
-import threading
 from abc import abstractmethod
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar
@@ -153,90 +150,14 @@ class _Pylibmc(_Borrowing):
         return clone
 
 
-class _PythonMemcached(Commands):
-    """``Client`` of python-memcached, which keeps a connection for each thread itself.
-
-    It answers an outage as an absence. Whenever it answers so, its servers are asked whether one of them is dead.
-    """
-
-    def __init__(self, client: Any) -> None:
-        super().__init__(client)
-        self._mine = threading.local()
-
-    @contextmanager
-    def _borrow(self) -> Generator[Any]:
-        """Lend the client, without the connections that this thread has from before a fork.
-
-        They are closed by an exception: after ``gevent.Timeout`` the next command would read the answer to this one.
-        """
-        process = os.getpid()
-        if getattr(self._mine, "process", process) != process:
-            self._client.disconnect_all()
-        self._mine.process = process
-        try:
-            yield self._client
-        except BaseException:
-            self._client.disconnect_all()
-            raise
-
-    def gets(self, key: str) -> tuple[bytes | None, Any]:
-        tokens: dict[Any, int] = {}
-        with self._tokens(tokens) as client:
-            payload = _bytes(client.gets(key))
-        self._be_sure(payload is not None)
-        return payload, tokens or None
-
-    def add(self, key: str, payload: bytes, expiry: int) -> bool:
-        with self._borrow() as client:
-            added = self._be_sure(client.add(key, payload, time=expiry))
-        if not added and self.gets(key)[0] is None:
-            raise OSError("memcached refused to store a session: it may be too large.")
-        return added
-
-    def cas(self, key: str, payload: bytes, expiry: int, token: Any) -> Outcome:
-        with self._tokens(dict(token)) as client:
-            stored = self._be_sure(client.cas(key, payload, time=expiry))
-        if stored:
-            return Outcome.STORED
-        found, present = self.gets(key)
-        if found is not None and present == token:
-            raise OSError("memcached refused to store a session: it may be too large.")
-        return Outcome.GONE if found is None else Outcome.CHANGED
-
-    def touch(self, key: str, expiry: int) -> bool:
-        with self._borrow() as client:
-            return self._be_sure(client.touch(key, expiry))
-
-    def delete(self, key: str) -> None:
-        with self._borrow() as client:
-            self._be_sure(client.delete(key))
-
-    @contextmanager
-    def _tokens(self, tokens: dict[Any, int]) -> Generator[Any]:
-        """Lend the client, its tokens kept here: its own memory of them is off by default, and grows indefinitely."""
-        with self._borrow() as client:
-            before = client.cache_cas, client.cas_ids
-            client.cache_cas, client.cas_ids = True, tokens
-            try:
-                yield client
-            finally:
-                client.cache_cas, client.cas_ids = before
-
-    def _be_sure(self, answer: Any) -> bool:
-        if not answer and any(server.deaduntil for server in self._client.servers):
-            raise ConnectionError("python-memcached has lost a server.")
-        return bool(answer)
-
-
 _OUTCOMES = {True: Outcome.STORED, False: Outcome.CHANGED, None: Outcome.GONE}
 
 #: Known by name, so that no library is imported that the app does not use.
-_LIBRARIES: dict[str, type[_Pymemcache | _Pylibmc | _PythonMemcached]] = {
+_LIBRARIES: dict[str, type[_Pymemcache | _Pylibmc]] = {
     "pymemcache.client.base.Client": _Pymemcache,
     "pymemcache.client.base.PooledClient": _Pymemcache,
     "pymemcache.client.hash.HashClient": _Pymemcache,
     "pylibmc.client.Client": _Pylibmc,
-    "memcache.Client": _PythonMemcached,
 }
 
 

@@ -116,8 +116,16 @@ class PooledConnections(Connections):
         for connection in free:
             connection.close()
 
-    def _leave(self, parents: Any) -> None:
-        pool = copy.copy(parents)
-        pool._lock = threading.Lock()  # the parent's may be held by a thread that does not exist here
-        pool._free_objs, pool._used_objs = deque(), deque()
-        self._client.client_pool = pool
+    def _leave(self, _parents: Any) -> None:
+        replace_pool(self._client)
+
+
+def replace_pool(client: Any) -> None:
+    """Give a ``PooledClient`` a pool without connections.
+
+    Threads that have borrowed a connection go on using it, and give it back to the pool before, with which it goes.
+    """
+    pool = copy.copy(client.client_pool)
+    pool._lock = threading.Lock()  # a parent's may be held by a thread that does not exist here
+    pool._free_objs, pool._used_objs = deque(), deque()
+    client.client_pool = pool

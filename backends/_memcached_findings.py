@@ -30,3 +30,22 @@ def timeout_problems(client: Any) -> Iterator[Problem]:
                 "memcached-timeout",
             )
             return
+
+
+def unmaintained_problems(client: Any) -> Iterator[Problem]:
+    """Return what a client of python-memcached lacks, and which to use instead; nothing for any other."""
+    if not is_python_memcached(client):
+        return
+    yield Problem(
+        "warning",
+        "python-memcached is unmaintained and driven without compare-and-swap: of two processes that change one "
+        "session at once one may lose its change, or undo the other's logout. It also unpickles what it finds.",
+        "Use pymemcache: SESSION_MEMCACHED = 'memcached://...' (pip install 'lazysession[memcached]').",
+        "memcached-client",
+    )
+    yield from timeout_problems(client)
+
+
+def is_python_memcached(client: object) -> bool:
+    """Return whether a client is python-memcached's, or derived from it; the library is not imported."""
+    return any((base.__module__, base.__qualname__) == ("memcache", "Client") for base in type(client).__mro__)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from lazysession.backend import Outcome, Record, Renew, Replaced
 from lazysession.backends._notes import Notes
-from lazysession.backends._processes import PerProcess
+from lazysession.backends._processes import LocksPerProcess
 from lazysession.backends._values import keep_unchanged, pack, unpack
 
 logger = logging.getLogger("lazysession")
@@ -23,7 +23,7 @@ UNKNOWN_LIFETIME = 31 * 86400.0
 
 #: Shared by all backends of the process, so that two of them on one store exclude each other as well.
 #: Threads that are not in a forked process may hold those of its parent.
-_LOCKS = PerProcess(lambda: [threading.RLock() for _ in range(64)])
+_LOCKS = LocksPerProcess(lambda: [threading.RLock() for _ in range(64)])
 
 
 def stripe(name: str, count: int) -> int:

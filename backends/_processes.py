@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -25,26 +26,40 @@ class PerProcess(Generic[Value]):
 
     def __init__(self, make: Callable[[], Value], leave: Callable[[Value], object] | None = None) -> None:
         self._make, self._leave = make, leave
-        self._values: dict[int, Value] = {}
+        self._values: dict[object, Value] = {}
 
     def get(self) -> Value:
         """Return the value of this process."""
-        process = os.getpid()
+        here = self._here()
         try:
-            return self._values[process]
+            return self._values[here]
         except KeyError:
-            return self._make_for(process)
+            return self._make_for(here)
 
-    def _make_for(self, process: int) -> Value:
-        parents = {other: value for other, value in self._values.copy().items() if other != process}
+    def _here(self) -> object:
+        return os.getpid()
+
+    def _make_for(self, here: object) -> Value:
+        parents = {other: value for other, value in self._values.copy().items() if other != here}
         for value in parents.values():
             keep_for_good(value)
             if self._leave is not None:
                 self._leave(value)
-        made = self._values.setdefault(process, self._make())
+        made = self._values.setdefault(here, self._make())
         for other in parents:
             self._values.pop(other, None)
         return made
+
+
+class LocksPerProcess(PerProcess[Value]):
+    """Locks of each process, which are also made anew once gevent has patched ``threading`` in it.
+
+    Greenlets share one thread. A lock of before would stop all of them where one has to wait, and a reentrant one would
+    let all of them in.
+    """
+
+    def _here(self) -> object:
+        return os.getpid(), threading.Lock
 
 
 def keep_for_good(value: object) -> None:

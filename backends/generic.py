@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any, ClassVar, Protocol
 
 from lazysession.backend import Problem, Undecodable
+from lazysession.backends._client_connections import ClientUse
+from lazysession.backends._memcached_findings import unmaintained_problems
 from lazysession.backends._objects import ObjectBackend, Stored
 
 
@@ -43,6 +45,7 @@ class GenericBackend(ObjectBackend):
     def __init__(self, interface: StoringInterface) -> None:
         super().__init__()
         self._interface = interface
+        self._client_use = ClientUse(interface)
 
     @classmethod
     def from_interface(cls, interface: Any) -> GenericBackend:
@@ -63,20 +66,24 @@ class GenericBackend(ObjectBackend):
         return True
 
     def check(self) -> Iterator[Problem]:
-        """Say what the methods do not allow."""
-        yield Problem(
-            "warning",
-            f"{type(self._interface).__name__} stores by methods of its own, which cannot compare: of two processes "
-            "that change one session at once one may lose its change, or undo the other's logout.",
-            "Drop what it overrides, where a plain SESSION_TYPE does, or run one process.",
-            "generic-compare",
-        )
+        """Say what the methods do not allow, or the client, where that is why they are used."""
+        problems = list(unmaintained_problems(getattr(self._interface, "client", None)))
+        yield from problems or [
+            Problem(
+                "warning",
+                f"{type(self._interface).__name__} stores by methods of its own, which cannot compare: of two "
+                "processes that change one session at once one may lose its change, or undo the other's logout.",
+                "Drop what it overrides, where a plain SESSION_TYPE does, or run one process.",
+                "generic-compare",
+            )
+        ]
         yield from pickle_problems(self._interface)
 
     def find(self, key: str) -> Stored | None:
         """Retrieve."""
         try:
-            data = self._interface._retrieve_session_data(key)  # pyright: ignore[reportPrivateUsage]  # made for that
+            with self._client_use():
+                data = self._interface._retrieve_session_data(key)  # pyright: ignore[reportPrivateUsage]  # made for it
         except Undecodable:
             return None
         return None if data is None else Stored(data, None)
@@ -86,11 +93,13 @@ class GenericBackend(ObjectBackend):
         session = self._interface.session_class(data, sid=key.removeprefix(self._interface.key_prefix))
         session.modified = True
         expiry = timedelta(seconds=max(1.0, lifetime))  # some interfaces round down, and no store takes nothing
-        self._interface._upsert_session(expiry, session, key)  # pyright: ignore[reportPrivateUsage]
+        with self._client_use():
+            self._interface._upsert_session(expiry, session, key)  # pyright: ignore[reportPrivateUsage]
 
     def remove(self, key: str) -> None:
         """Delete."""
-        self._interface._delete_session(key)  # pyright: ignore[reportPrivateUsage]
+        with self._client_use():
+            self._interface._delete_session(key)  # pyright: ignore[reportPrivateUsage]
 
 
 def pickle_problems(interface: object) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Sessions in memcached: an item for each session, driven through pymemcache, pylibmc or python-memcached."""
+"""Sessions in memcached: an item for each session, driven through pymemcache or pylibmc."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import lazysession.backends._memcached_clients as clients
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
 from lazysession.backends._memcached_commands import PAST
-from lazysession.backends._memcached_findings import timeout_problems
+from lazysession.backends._memcached_findings import is_python_memcached, timeout_problems
 from lazysession.backends._notes import Notes
 
 #: Seconds that a client made of a URL waits for a server.
@@ -43,7 +43,7 @@ class MemcachedBackend:
     memcached does not tell what is left of a life, so each process notes what it did itself. A session that it has no
     note of is due for a refresh, which costs no trip: it rides on the read.
 
-    :param client: a client of pymemcache, pylibmc or python-memcached.
+    :param client: a client of pymemcache or pylibmc.
     :param clock: the present time, in seconds since the epoch.
     :raises ValueError: for any other client.
     """
@@ -60,11 +60,14 @@ class MemcachedBackend:
         self._ascii_only = not getattr(client, "allow_unicode_keys", True)
 
     @classmethod
-    def from_interface(cls, interface: Any) -> MemcachedBackend:
+    def from_interface(cls, interface: Any) -> MemcachedBackend | None:
         """Take over the client of Flask-Session's interface.
 
         :raises ValueError: for a client that cannot compare and set, and for a prefix too long for memcached.
+        :returns: None for a client of python-memcached, which is unmaintained: the generic adapter drives it.
         """
+        if is_python_memcached(interface.client):
+            return None
         backend = cls(interface.client)
         if not backend._takes(interface.key_prefix + "k" * -(-interface.sid_length * 4 // 3)):
             raise ValueError(_UNTAKEN)
@@ -75,9 +78,10 @@ class MemcachedBackend:
         """Make a backend of SESSION_MEMCACHED: a client, or a URL (``memcached://host:port``), made into pymemcache's.
 
         :raises ValueError: for anything else.
-        :returns: None without a value: Flask-Session then uses the memcached on localhost.
+        :returns: None without a value: Flask-Session then uses the memcached on localhost. Also for a client of
+            python-memcached, see :meth:`from_interface`.
         """
-        if value is None:
+        if value is None or is_python_memcached(value):
             return None
         return cls(client_of_url(value) if isinstance(value, str) else value)
 

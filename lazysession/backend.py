@@ -209,10 +209,11 @@ class Adapter(Protocol):
     drives: ClassVar[str | None]
 
     @classmethod
-    def from_interface(cls, interface: object) -> Backend:
+    def from_interface(cls, interface: object) -> Backend | None:
         """Take over the client, table and the like of Flask-Session's ready interface.
 
         :raises ValueError: when its client cannot be driven; the message says which can.
+        :returns: None for a client that only the interface's own methods can drive, through the generic adapter.
         """
         ...
 

@@ -144,20 +144,33 @@ def _keep_present(app: Flask, interface: SessionInterface, settings: Settings) -
     """Drive what Flask-Session built through our adapter; one that stores in a way of its own, by its own methods."""
     if not flasksession.serves_requests_as_ever(interface):
         return Wrapped(interface)
-    adapter = registry.find_for_interface(interface)
-    if adapter is None or adapter.drives is None or not flasksession.stores_as(interface, adapter.drives):
-        adapter = registry.find(registry.GENERIC)
-        flasksession.read_safely(interface, allow_pickle=settings.allow_pickle)
-    if adapter is None:  # a fork of this package without it
+    backend = _from_interface(app, _adapter_of(interface), interface)
+    if backend is not None:
+        return _over_backend(app, interface, backend, settings)
+    flasksession.read_safely(interface, allow_pickle=settings.allow_pickle)
+    backend = _from_interface(app, registry.find(registry.GENERIC), interface)
+    if backend is None:  # a fork of this package without the generic adapter
         return Wrapped(interface)
+    handler = _over_backend(app, interface, backend, settings)
+    handler.loads_before_view = uses_db_session(interface)
+    return handler
+
+
+def _adapter_of(interface: SessionInterface) -> type[Adapter] | None:
+    """Return the adapter of an interface's store; None for an interface that stores in a way of its own."""
+    adapter = registry.find_for_interface(interface)
+    own = adapter is not None and adapter.drives is not None and flasksession.stores_as(interface, adapter.drives)
+    return adapter if own else None
+
+
+def _from_interface(app: Flask, adapter: type[Adapter] | None, interface: SessionInterface) -> Backend | None:
+    if adapter is None:
+        return None
     try:
         with app.app_context():
-            backend = adapter.from_interface(interface)
+            return adapter.from_interface(interface)
     except ValueError as error:
         raise ConfigurationError(f"The {type(interface).__name__} of this app cannot be used: {error}") from error
-    handler = _over_backend(app, interface, backend, settings)
-    handler.loads_before_view = adapter.drives is None and uses_db_session(interface)
-    return handler
 
 
 def _keep_by_type(app: Flask, session_type: str, settings: Settings) -> Keeper:

@@ -35,10 +35,3 @@ def connect_pylibmc(spec: str) -> MemcachedBackend:
     import pylibmc
 
     return MemcachedBackend(pylibmc.Client([spec]))
-
-
-def connect_python_memcached(spec: str) -> MemcachedBackend:
-    """Make a backend on python-memcached's Client."""
-    import memcache
-
-    return MemcachedBackend(memcache.Client([spec]))

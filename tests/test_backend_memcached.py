@@ -17,7 +17,7 @@ from typing import Any
 import memcache
 import msgspec
 import pytest
-from connecting import connect_client, connect_pylibmc, connect_python_memcached
+from connecting import connect_client, connect_pylibmc
 from flask import Flask, session
 from flask_session import Session
 from flask_session.memcached import MemcachedSession
@@ -182,26 +182,19 @@ class TestPylibmc(Memcached, ComparesAtomically):
         return hold(server, pylibmc.Client([server.spec]), partial(connect_pylibmc, server.spec))
 
 
-class TestPythonMemcached(Memcached, ComparesAtomically):
-    """python-memcached's Client; it cannot ask what is left."""
-
-    @pytest.fixture
-    def held(self, server: Server) -> Held:
-        return hold(server, memcache.Client([server.spec]), partial(connect_python_memcached, server.spec))
-
-
 CLIENTS: dict[str, Callable[[tuple[str, int]], Any]] = {
     "Client": Client,
     "PooledClient": PooledClient,
     "HashClient": lambda address: HashClient([address]),
     "HashClient, pooled": lambda address: HashClient([address], use_pooling=True),
     "pylibmc": lambda address: pylibmc.Client(["{}:{}".format(*address)]),
-    "python-memcached": lambda address: memcache.Client(["{}:{}".format(*address)]),
 }
+#: The same, and the one that only Flask-Session's own methods drive.
+OF_APPS = CLIENTS | {"python-memcached": lambda address: memcache.Client(["{}:{}".format(*address)])}
 every_client = pytest.mark.parametrize("make_client", CLIENTS.values(), ids=CLIENTS.keys())
-all_but_python_memcached = pytest.mark.parametrize("make_client", list(CLIENTS.values())[:5], ids=list(CLIENTS)[:5])
+every_client_of_apps = pytest.mark.parametrize("make_client", OF_APPS.values(), ids=OF_APPS.keys())
 pymemcache_alone = pytest.mark.parametrize("make_client", list(CLIENTS.values())[:4], ids=list(CLIENTS)[:4])
-the_others = pytest.mark.parametrize("make_client", list(CLIENTS.values())[4:], ids=list(CLIENTS)[4:])
+pylibmc_alone = pytest.mark.parametrize("make_client", [CLIENTS["pylibmc"]], ids=["pylibmc"])
 
 
 class Wire:
@@ -282,9 +275,9 @@ class TestRoundTrips:
         backend.delete(KEY)
         assert wire.sent == ["add", "gets", "cas", "gats", "mg", "cas", "gets", "cas"]
 
-    @the_others
-    def test_of_the_others(self, wire: Wire, make_client: Callable[[Any], Any]) -> None:
-        """They have no command that reads and refreshes: that is two trips."""
+    @pylibmc_alone
+    def test_of_pylibmc(self, wire: Wire, make_client: Callable[[Any], Any]) -> None:
+        """It has no command that reads and refreshes: that is two trips."""
         backend = MemcachedBackend(make_client(wire.address))
         backend.create(KEY, b"1", ONE_DAY)
         backend.read(KEY, HOURLY)
@@ -485,7 +478,7 @@ class TestExpiry:
         backend.read(KEY, HOURLY)
         assert ONE_DAY - 5 < server.remaining() <= ONE_DAY
 
-    @the_others
+    @pylibmc_alone
     def test_kept_as_it_was_noted(self, server: Server, make_client: Callable[[Any], Any]) -> None:
         """Who cannot ask keeps the expiry that this process set last."""
         now = time.time()
@@ -498,7 +491,7 @@ class TestExpiry:
         backend.replace(KEY, b"3", None, seen=b"2")
         assert 295 < server.remaining() <= 300
 
-    @the_others
+    @pylibmc_alone
     def test_a_note_that_is_over_is_wrong(self, server: Server, make_client: Callable[[Any], Any]) -> None:
         """Another process refreshed what this one took for ended."""
         now = time.time()
@@ -510,7 +503,7 @@ class TestExpiry:
         assert mine.replace(KEY, b"2", None, seen=b"1").outcome is Outcome.STORED
         assert 995 < server.remaining() <= 1000
 
-    @the_others
+    @pylibmc_alone
     def test_begun_anew_once(self, server: Server, make_client: Callable[[Any], Any]) -> None:
         """A life that was begun anew is noted: passive writes alone do not keep a session for ever."""
         now = time.time()
@@ -521,7 +514,7 @@ class TestExpiry:
         backend.replace(KEY, b"2", None, seen=b"1")
         assert 2995 < server.remaining() <= 3000
 
-    @the_others
+    @pylibmc_alone
     def test_begun_anew_without_a_note(self, server: Server, make_client: Callable[[Any], Any]) -> None:
         """Who cannot ask and knows nothing gives the lifetime it was last asked for, or an hour."""
         for lifetime in (None, 5000):
@@ -595,25 +588,11 @@ class TestValues:
         """A value that was stored as something else is an undecodable payload, and no error."""
         client = make_client(server.address)
         backend = MemcachedBackend(client)
-        flags = {"pylibmc": 2, "python-memcached": 2}.get(next(n for n, m in CLIENTS.items() if m is make_client), 0)
+        flags = 2 if make_client is CLIENTS["pylibmc"] else 0
         server.tell(b"set %s %d 100 1" % (KEY.encode(), flags), b"7")
         record = backend.read(KEY, None)
         assert record is not None
         assert record.payload == (b"" if flags else b"7")
-
-    def test_the_memory_of_tokens_stays_the_apps_own(self, server: Server) -> None:
-        """python-memcached remembers tokens for the app, if asked to, and never those of sessions."""
-        client = memcache.Client([server.spec])
-        backend = MemcachedBackend(client)
-        backend.create(KEY, b"1", 100)
-        backend.read(KEY, None)
-        backend.replace(KEY, b"2", 100, seen=b"1")
-        assert (client.cache_cas, client.cas_ids) == (False, {})
-        client.cache_cas = True
-        client.gets(KEY)
-        backend.read(KEY, None)
-        assert client.cache_cas
-        assert list(client.cas_ids) == [KEY.encode()]
 
     def test_serde(self, server: Server) -> None:
         """Through a serializer of the client's, as Flask-Session goes."""
@@ -764,7 +743,7 @@ def hang_up(wire: Wire) -> None:
 class TestClosedWhileWaiting:
     """A connection that the server has closed while nobody used it."""
 
-    @all_but_python_memcached
+    @every_client
     def test_costs_no_error(self, cut: Wire, server: Server, make_client: Callable[[Any], Any]) -> None:
         """Each verb goes to a new connection, with the answer that it would have had."""
         backend = MemcachedBackend(make_client(cut.address))
@@ -820,7 +799,7 @@ class TestClosedWhileWaiting:
         assert len(answers) == 2
 
     @leaves_sockets
-    @all_but_python_memcached
+    @every_client
     def test_a_restart(self, make_client: Callable[[Any], Any]) -> None:
         """Down it is an error, and up again the session is absent, with no error in between."""
         port = free_port()
@@ -1012,7 +991,7 @@ class TestCheck:
     def test_pickle(self, server: Server) -> None:
         """A client that unpickles is reported, one that does not is not."""
         serde = {"serde": pickle_serde, "timeout": 60, "connect_timeout": 60}
-        unpickling = [*(CLIENTS[name](server.address) for name in ("pylibmc", "python-memcached"))]
+        unpickling = [CLIENTS["pylibmc"](server.address)]
         unpickling += [Client(server.address, **serde), HashClient([server.address], **serde)]
         assert all("unpickles" in problem.what for client in unpickling for problem in MemcachedBackend(client).check())
         assert all(len(list(MemcachedBackend(client).check())) == 1 for client in unpickling)
@@ -1060,7 +1039,7 @@ def answering(client: Any) -> Any:
 
 @pytest.mark.parametrize("format", ["msgpack", "json"])
 @pytest.mark.parametrize("order", [(Session, LazySession), (LazySession, Session)], ids=["theirs first", "ours first"])
-@every_client
+@every_client_of_apps
 def test_a_session_wanders_between_both(
     server: Server, make_client: Callable[[Any], Any], format: str, order: tuple[type, type]
 ) -> None:
@@ -1083,7 +1062,7 @@ def test_a_session_wanders_between_both(
 
 
 @pytest.mark.parametrize("lifetime", [ONE_DAY, 31 * ONE_DAY])
-@every_client
+@every_client_of_apps
 def test_the_same_item(server: Server, make_client: Callable[[Any], Any], lifetime: int) -> None:
     """Key, bytes, flags and expiry are those that Flask-Session stores."""
     stored = []
@@ -1191,7 +1170,7 @@ def test_a_refresh_renews_the_cookie(counted: Callable[..., tuple[list[str], Any
 
 
 @leaves_sockets
-@every_client
+@every_client_of_apps
 def test_an_outage_through_an_app(make_client: Callable[[Any], Any]) -> None:
     """Store down: what uses the session is a 503, what does not is not; nobody is logged out."""
     app = make(LazySession, make_client(("127.0.0.1", free_port())), PROPAGATE_EXCEPTIONS=False)

@@ -49,8 +49,6 @@ def test_every_worker_sees_only_its_own_sessions(
     request: pytest.FixtureRequest, tmp_path: Path, store: str, before: str
 ) -> None:
     """A session is used before the fork or not: no answer is another visitor's, no session is lost."""
-    if store in OVERRIDDEN and before == "used":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="FAULTS 5"))
     if store.endswith("pylibmc"):
         pytest.importorskip("pylibmc")
     needs = (STORES | CLIENTS | OVERRIDDEN)[store]

@@ -29,8 +29,6 @@ def run_late(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("store", EVERY)
 def test_a_worker_that_is_patched_after_the_fork(request: pytest.FixtureRequest, tmp_path: Path, store: str) -> None:
     """As gunicorn's gevent workers with --preload: each greenlet sees only its own sessions, and loses none."""
-    if store == "python-memcached":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="FAULTS 5"))
     if store.endswith("pylibmc"):
         pytest.importorskip("pylibmc")
     address = str(tmp_path) if EVERY[store] == "folder" else request.getfixturevalue(f"{EVERY[store]}_url")
@@ -38,7 +36,6 @@ def test_a_worker_that_is_patched_after_the_fork(request: pytest.FixtureRequest,
     assert ended.returncode == 0, ended.stderr[-2000:]
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 5")
 @pytest.mark.parametrize("lock", ["of a record", "of objects", "of a client"])
 def test_a_lock_of_before_is_not_used(lock: str) -> None:
     """Two greenlets exclude each other, and the one that waits stops no third."""

@@ -64,7 +64,6 @@ def server(memcached_url: str) -> str:
     return memcached_url.removeprefix("memcached://")
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 5")
 @pytest.mark.parametrize("extensions", [(LazySession,), (Session, LazySession)], ids=["alone", "after Session"])
 @pytest.mark.parametrize("client_class", [memcache.Client, Derived])
 def test_flask_sessions_methods_drive_it(server: str, client_class: Any, extensions: tuple[type, ...]) -> None:
@@ -80,9 +79,7 @@ def test_flask_sessions_methods_drive_it(server: str, client_class: Any, extensi
     ("installed", "adapter"),
     [
         (("pylibmc", "memcache", "pymemcache"), MemcachedBackend),
-        pytest.param(
-            ("memcache", "pymemcache"), GenericBackend, marks=pytest.mark.xfail(strict=True, reason="FAULTS 5")
-        ),
+        (("memcache", "pymemcache"), GenericBackend),
         (("pymemcache",), MemcachedBackend),
     ],
 )
@@ -125,7 +122,6 @@ def test_an_outage_is_an_error(server: str) -> None:
     assert (anonymous.status_code, "Set-Cookie" in anonymous.headers) == (503, False)
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 5")
 def test_the_check_names_what_to_use_instead(server: str) -> None:
     """Its finding says what the client lacks, and names another one; a client that waits for ever is found as well."""
     backend: Any = backend_of(make(memcache.Client([server])))

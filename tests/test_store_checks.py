@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import memcache  # type: ignore[import-untyped]
 import pylibmc  # type: ignore[import-untyped]
 import pytest
 import redis
@@ -319,7 +318,6 @@ def test_dynamodb(moto_url: str) -> None:
 # memcached
 
 
-NO_TIMEOUT: dict[str, Any] = {"socket_timeout": None}
 PATIENT: dict[str, Callable[[tuple[str, int]], Any]] = {
     "Client": Client,
     "Client, connected": lambda address: Client(address, timeout=2),
@@ -327,14 +325,12 @@ PATIENT: dict[str, Callable[[tuple[str, int]], Any]] = {
     "PooledClient": PooledClient,
     "HashClient": lambda address: HashClient([address]),
     "HashClient, pooled": lambda address: HashClient([address], use_pooling=True, timeout=2),
-    "python-memcached": lambda address: memcache.Client(["{}:{}".format(*address)], **NO_TIMEOUT),
 }
 IMPATIENT: dict[str, Callable[[tuple[str, int]], Any]] = {
     "Client": lambda address: Client(address, timeout=2, connect_timeout=2),
     "PooledClient": lambda address: PooledClient(address, timeout=2, connect_timeout=2),
     "HashClient": lambda address: HashClient([address], timeout=2, connect_timeout=2),
     "pylibmc": lambda address: pylibmc.Client(["{}:{}".format(*address)]),
-    "python-memcached": lambda address: memcache.Client(["{}:{}".format(*address)]),
     "URL": lambda address: "memcached://{}:{}".format(*address),
 }
 

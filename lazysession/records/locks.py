@@ -11,16 +11,16 @@ from contextlib import contextmanager
 _COUNT = 64
 #: How long a thread waits, in seconds: the one that has the lock may wait for a store that hangs.
 _TIMEOUT = 1.0
-#: By process id: a forked process has no thread that could release a lock of its parent. Made when they are first
-#: needed, so that they are gevent's where a worker patches the threading module after this one was imported.
-_locks: dict[int, list[threading.Lock]] = {}
+#: By process id: a forked process has no thread that could release a lock of its parent. And by the function that makes
+#: a lock, which gevent replaces where it patches the threading module: a lock of before would stop all greenlets.
+_locks: dict[object, list[threading.Lock]] = {}
 
 
 @contextmanager
 def lock_for(key: str) -> Generator[None]:
     """Hold the lock of a session, which it shares with a few other sessions; go on without it after a second."""
-    process = os.getpid()
-    locks = _locks.get(process) or _locks.setdefault(process, [threading.Lock() for _ in range(_COUNT)])
+    here = os.getpid(), threading.Lock
+    locks = _locks.get(here) or _locks.setdefault(here, [threading.Lock() for _ in range(_COUNT)])
     lock = locks[zlib.crc32(key.encode()) % _COUNT]
     held = lock.acquire(timeout=_TIMEOUT)
     try:

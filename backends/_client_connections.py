@@ -1,0 +1,94 @@
+"""The connections of a client that Flask-Session's own methods use: each belongs to one process and to one call."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from lazysession.backends._memcached_connections import replace_pool
+from lazysession.backends._processes import LocksPerProcess, keep_for_good
+
+#: Set on the client, so that python-memcached's, a ``threading.local``, has one for each of its sets of connections.
+_MARK = "lazysession_process"
+
+
+class ClientUse:
+    """Uses of an interface's client, one for each call of a storage method.
+
+    Clients of memcached compare no process id, and after a ``BaseException`` they may keep a connection on which the
+    answer is still to come: the next reader would get it, and with it another visitor's session. They are known by
+    their ``disconnect_all``. Other clients (redis-py, PyMongo) see to both themselves.
+
+    :param interface: the interface; any, as Flask-Session has no annotations.
+    """
+
+    def __init__(self, interface: Any) -> None:
+        self._interface = interface
+        # The lambda: gevent replaces the class.
+        self._lock: LocksPerProcess[threading.Lock] = LocksPerProcess(lambda: threading.Lock())  # noqa: PLW0108
+        client = getattr(interface, "client", None)
+        if hasattr(type(client), "disconnect_all"):
+            setattr(client, _MARK, os.getpid())
+
+    @contextmanager
+    def __call__(self) -> Generator[None]:
+        """Keep the client to this process, and throw its connections away where the block ends by an exception.
+
+        :raises ConnectionError: when python-memcached, for which an outage is an absence, has no server left.
+        """
+        client = getattr(self._interface, "client", None)
+        if not hasattr(type(client), "disconnect_all"):  # of the class: a MongoClient has every attribute
+            yield
+            return
+        with self._turn(client):
+            client = self._of_this_process(client)
+            try:
+                yield
+            except BaseException:
+                _disconnect(client)
+                raise
+            if _has_lost_its_servers(client):
+                raise ConnectionError("The client of memcached has no server left.")
+
+    def _turn(self, client: Any) -> AbstractContextManager[Any]:
+        """Return the lock for a client that neither pools its connections nor has one for each thread.
+
+        Example: gunicorn's worker patches ``threading.local`` after its parent imported python-memcached (--preload).
+        The client is then one for all greenlets, and one would read what was answered to another.
+        """
+        pooled = all(hasattr(node, "client_pool") for node in _nodes(client))
+        return nullcontext() if pooled or isinstance(client, threading.local) else self._lock.get()
+
+    def _of_this_process(self, client: Any) -> Any:
+        process = os.getpid()
+        if getattr(client, _MARK, None) == process:
+            return client
+        if hasattr(client, "clone"):  # pylibmc says goodbye on what it closes, and the parent is still using that
+            keep_for_good(client)
+            client = self._interface.client = client.clone()
+        else:
+            _disconnect(client)
+        setattr(client, _MARK, process)
+        return client
+
+
+def _nodes(client: Any) -> list[Any]:
+    """Return the clients of each server of a ``HashClient``; of any other, the client itself."""
+    nodes = getattr(client, "clients", None)
+    return list(nodes.values()) if isinstance(nodes, dict) else [client]
+
+
+def _disconnect(client: Any) -> None:
+    for node in _nodes(client):
+        if hasattr(node, "client_pool"):
+            replace_pool(node)
+        else:
+            node.disconnect_all()
+
+
+def _has_lost_its_servers(client: Any) -> bool:
+    servers = getattr(client, "servers", None)
+    return isinstance(servers, list) and bool(servers) and all(getattr(each, "deaduntil", 0) for each in servers)
