@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pymemcache.client.base import PooledClient
 
 from lazysession.backends import _objects
+from lazysession.backends._client_connections import ClientUse
 from lazysession.backends._dynamodb import leave_connections
+from lazysession.backends._memcached_connections import PooledConnections
 from lazysession.backends._notes import Notes
 from lazysession.backends._processes import PerProcess
+from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 from lazysession.records.locks import lock_for
 
 
@@ -93,6 +100,92 @@ def test_a_lock_of_a_record_that_the_parent_held_is_not_waited_for(fork: Any) ->
         thread.start()
         thread.join(0.9)
         assert taken
+
+
+def held_by_another_thread(lock: Any) -> Callable[[], None]:
+    """Take a lock in a thread, as it may be at a fork; call the result to give it back."""
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    return lambda: (done.set(), thread.join(10))[1]
+
+
+def test_the_pool_of_a_database_that_the_parent_held_is_not_waited_for(fork: Any, tmp_path: Path) -> None:
+    """A child reads on a pool of its own, while a thread of the parent holds the locks of the old one."""
+    backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db")
+    assert backend is not None
+    backend.read("key", None)
+    pool: Any = backend._engine.pool
+    give_back = held_by_another_thread(pool._pool.mutex)
+    fork()
+    try:
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(backend.read, "key", None).result(10) is None
+    finally:
+        give_back()
+        backend._engine.dispose()
+        pool.dispose()
+
+
+def test_the_pool_of_a_client_that_the_parent_held_is_not_waited_for(fork: Any) -> None:
+    """So does a client of memcached with a pool, driven by the adapter or by an interface's own methods."""
+    adapters, interfaces = (PooledClient(("localhost", 11211)) for _ in range(2))
+    connections = PooledConnections(adapters, ())
+    use = ClientUse(SimpleNamespace(client=interfaces))
+    give_back = [held_by_another_thread(client.client_pool._lock) for client in (adapters, interfaces)]
+    fork()
+
+    def borrow() -> bool:
+        with connections.borrow() as connection, use():
+            return connection is not None and interfaces.client_pool.get() is not None
+
+    try:
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(borrow).result(10)
+    finally:
+        for each in give_back:
+            each()
+
+
+def test_a_client_that_the_parent_used_is_not_waited_for(fork: Any) -> None:
+    """A client that one thread uses at a time has another lock in a child."""
+
+    class Client:
+        left = 0
+
+        def disconnect_all(self) -> None:
+            self.left += 1
+
+    client = Client()
+    use = ClientUse(SimpleNamespace(client=client))
+
+    def in_use() -> int:
+        with use():
+            return client.left
+
+    with use():
+        assert in_use_by_another(in_use) is None
+        fork()
+        assert in_use_by_another(in_use) == 1
+
+
+def in_use_by_another(work: Callable[[], int]) -> int | None:
+    """Run in another thread; return None where it waits."""
+    found: list[int] = []
+    threading.Thread(target=lambda: found.append(work()), daemon=True).start()
+    deadline = threading.Event()
+    for _ in range(50):
+        if found:
+            return found[0]
+        deadline.wait(0.01)
+    return None
 
 
 def test_a_client_of_another_botocore_is_closed() -> None:
