@@ -153,7 +153,8 @@ class Purges(Protocol):
     def purge(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Remove every expired record and answer how many there were.
 
-        :param progress: called now and then with the number removed so far and the number in all.
+        :param progress: called with the number removed so far and the number in all (the number removed again where
+            that is not known), the last time with what is returned; not called where nothing has expired.
         """
         ...
 

@@ -168,9 +168,12 @@ def _from_interface(app: Flask, adapter: type[Adapter] | None, interface: Sessio
         return None
     try:
         with app.app_context():
-            return adapter.from_interface(interface)
+            backend = adapter.from_interface(interface)
     except ValueError as error:
         raise ConfigurationError(f"The {type(interface).__name__} of this app cannot be used: {error}") from error
+    if backend is not None:
+        registry.check_backend(backend, adapter, "from_interface")
+    return backend
 
 
 def _keep_by_type(app: Flask, session_type: str, settings: Settings) -> Keeper:
@@ -205,12 +208,16 @@ def _store_settings(app: Flask, session_type: str) -> tuple[Any, dict[str, Any]]
 def _from_setting(
     adapter: type[Adapter], session_type: str, value: Any, options: dict[str, Any]
 ) -> Backend | None:  # fmt: skip
+    registry.check_options(adapter, session_type, options)
     try:
-        return adapter.from_setting(value, **options)
+        backend = adapter.from_setting(value, **options)
     except ImportError as error:
         raise registry.missing_client(session_type, error) from error
     except ValueError as error:
         raise ConfigurationError(f"SESSION_{session_type.upper()} cannot be used: {error}") from error
+    if backend is not None:
+        registry.check_backend(backend, adapter, "from_setting")
+    return backend
 
 
 def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> None:

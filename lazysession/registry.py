@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from .backend import Adapter
 from .errors import ConfigurationError
@@ -81,4 +85,137 @@ def _load(entry_point: EntryPoint) -> type[Adapter]:
                 f"SESSION_TYPE is {entry_point.name!r}, and its adapter in {package} cannot be imported ({error})."
             ) from error
         raise missing_client(entry_point.name, error) from error
+    _loaded[entry_point.name] = adapter, entry_point
+    _check_adapter(adapter, entry_point)
     return adapter
+
+
+# What an adapter has to have
+
+#: The adapters that were loaded, and where they came from: for messages.
+_loaded: dict[str, tuple[object, EntryPoint]] = {}
+_PAGE = 'See "Write your own backend" in the documentation.'
+#: Each verb, and how it is called.
+_VERBS: dict[str, tuple[str, list[tuple[object, ...]]]] = {
+    "read": ("read(key, renew)", [("", None)]),
+    "create": ("create(key, payload, lifetime)", [("", b"", 1.0)]),
+    "replace": ("replace(key, payload, lifetime, seen)", [("", b"", None, b"")]),
+    "delete": ("delete(key, seen=None)", [("",), ("", b"")]),
+}
+
+
+def check_options(adapter: object, session_type: str, options: Mapping[str, object]) -> None:
+    """Refuse settings ``SESSION_<TYPE>_<NAME>`` that an adapter does not take, and missing ones that it needs.
+
+    :raises ConfigurationError: naming the settings, and those that the adapter knows.
+    """
+    make, asks = _method(adapter, "from_setting"), _method(adapter, "left_to_flask_session")
+    parameters = list(inspect.signature(make).parameters.values())[1:]
+    prefix, where = f"SESSION_{session_type.upper()}_", _describe(adapter)
+    unknown = [name for name in options if not _takes(make, None, options={name: None}, partly=True)]
+    if unknown:
+        known = [prefix + each.name.upper() for each in parameters if each.kind is not each.VAR_KEYWORD]
+        raise ConfigurationError(
+            f"{_joined(prefix + name.upper() for name in unknown)} cannot be used: the {where} "
+            f"{f'knows {_joined(known)}' if known else 'takes no options'}."
+        )
+    needed = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is each.empty]
+    missing = [prefix + name.upper() for name in needed if name not in options]
+    if missing:
+        raise ConfigurationError(f"{_joined(missing)} has to be set: the {where} needs it.")
+    if not _takes(asks, None, options=options):
+        raise ConfigurationError(_wrong_signature(where, "left_to_flask_session(value, **options)"))
+
+
+def check_backend(backend: object, adapter: object, maker: str) -> None:
+    """Refuse what an adapter made if it lacks a verb of the contract, or has one that is called in another way.
+
+    :param maker: the method that made it.
+    :raises ConfigurationError: naming the verbs.
+    """
+    where = f"What {maker} of the {_describe(adapter)} returned, an object of type {type(backend).__name__},"
+    missing = [verb for verb in _VERBS if not callable(getattr(backend, verb, None))]
+    if missing:
+        raise ConfigurationError(f"{where} has no {_joined(missing)}. {_PAGE}")
+    for verb, (form, calls) in _VERBS.items():
+        method = getattr(backend, verb)
+        if not all(_takes(method, *arguments) for arguments in calls):
+            raise ConfigurationError(f"{where} has a {verb} that cannot be called as {form}. {_PAGE}")
+
+
+def _check_adapter(adapter: object, entry_point: EntryPoint) -> None:
+    where = _describe(adapter)
+    methods = ("from_interface", "from_setting", "left_to_flask_session")
+    missing = [name for name in ("drives", *methods) if not hasattr(adapter, name)]
+    if missing:
+        raise ConfigurationError(f"The {where} has no {_joined(missing)}. {_PAGE}")
+    drives: object = getattr(adapter, "drives", None)
+    if drives is not None and not _names_a_class(drives, trusted=entry_point.value.startswith("lazysession.")):
+        raise ConfigurationError(f"The {where} has the drives {drives!r}: it is None, or 'module:class'. {_PAGE}")
+    forms = ("from_interface(interface)", "from_setting(value, **options)", "left_to_flask_session(value, **options)")
+    for name, form in zip(methods, forms, strict=True):
+        if not _takes(_method(adapter, name), None, partly=True):
+            raise ConfigurationError(_wrong_signature(where, form))
+
+
+def _names_a_class(drives: object, *, trusted: bool) -> bool:
+    """Return whether ``drives`` names a class; one whose library is not installed, or of this package, may be one."""
+    if not isinstance(drives, str):
+        return False
+    module, _, name = drives.partition(":")
+    if trusted or not module or not name:
+        return bool(module and name)
+    try:
+        return hasattr(import_module(module), name)
+    except ImportError:
+        return True
+
+
+def _takes(
+    method: object, *arguments: object, options: Mapping[str, object] | None = None, partly: bool = False
+) -> bool:
+    """Return whether a method can be called with these arguments.
+
+    :param partly: more may be needed.
+    """
+    if not callable(method):
+        return False
+    try:
+        signature = inspect.signature(method)
+        (signature.bind_partial if partly else signature.bind)(*arguments, **(options or {}))
+    except TypeError:
+        return False
+    except ValueError:  # a method in C that does not tell
+        return True
+    return not partly or not _needs_more(signature, len(arguments))
+
+
+def _needs_more(signature: inspect.Signature, given: int) -> bool:
+    """Return whether positional arguments are missing, as those of a method that is no classmethod are."""
+    positional = [
+        each
+        for each in signature.parameters.values()
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    return any(each.default is each.empty for each in positional[given:])
+
+
+def _method(adapter: object, name: str) -> Callable[..., Any]:
+    method: Callable[..., Any] = getattr(adapter, name)
+    return method
+
+
+def _wrong_signature(where: str, form: str) -> str:
+    return f"The {where} has to have a classmethod {form}, and has one that is called in another way. {_PAGE}"
+
+
+def _describe(adapter: object) -> str:
+    """Return the adapter as a message names it: where it is, and the SESSION_TYPE of its entry point."""
+    for name, (loaded, entry_point) in _loaded.items():
+        if loaded is adapter:
+            return f"adapter {entry_point.value} (entry point of SESSION_TYPE {name!r})"
+    return f"adapter {getattr(adapter, '__qualname__', type(adapter).__name__)}"
+
+
+def _joined(names: Any) -> str:
+    return ", ".join(names)

@@ -52,14 +52,50 @@ class Held:
     def read(self, key: str = KEY, renew: Renew | None = None) -> Record:
         """Read what has to be there."""
         record = self.backend.read(key, renew)
-        assert record is not None, "the record is gone"
+        assert record is not None, "read() returned None for a record that is stored and has not expired."
         return record
 
     def remaining(self) -> float:
         """Answer how many seconds the record has left."""
         remaining = self.read(renew=ASK).remaining
-        assert remaining is not None, "the backend does not tell what is left"
+        assert remaining is not None, (
+            "read() returned a record whose remaining is None. Return the seconds left, or leave out TellsRemaining."
+        )
         return remaining
+
+    def create(self, payload: bytes, key: str = KEY, lifetime: float = 1000) -> None:
+        """Create what is not there yet."""
+        created = self.backend.create(key, payload, lifetime)
+        assert created, f"create() returned {created!r} for a key that is free. Store the record; return True."
+
+    def expect_payload(self, payload: bytes, when: str, key: str = KEY) -> None:
+        """Check what is stored."""
+        found = self.read(key).payload
+        assert found == payload, f"{when}, read() returned {shown(found)} and not {shown(payload)}, which is stored."
+
+    def expect_absent(self, when: str, key: str = KEY, renew: Renew | None = None) -> None:
+        """Check that nothing is stored."""
+        record = self.backend.read(key, renew)
+        assert record is None, f"{when}, read() returned a record. Return None for what is absent or has expired."
+
+
+def shown(payload: object) -> str:
+    """Return a payload as a message shows it: large ones are cut."""
+    text = repr(payload)
+    return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
+
+
+def expect_outcome(verb: str, replaced: Replaced, outcome: Outcome, why: str) -> None:
+    """Check how a replace or a delete ended."""
+    got = getattr(replaced, "outcome", replaced)
+    name = got.name if isinstance(got, Outcome) else repr(got)
+    assert got is outcome, f"{verb} returned {name}, not {outcome.name}: {why}"
+
+
+def expect_found(verb: str, replaced: Replaced, *allowed: bytes | None) -> None:
+    """Check what a replace or a delete says was there."""
+    options = " or ".join(map(shown, allowed))
+    assert replaced.found in allowed, f"{verb} returned found={shown(replaced.found)}; {options} is stored or removed."
 
 
 class Contract:
@@ -80,122 +116,150 @@ class Contract:
         """Bytes in, the same bytes out."""
         if self.largest_payload is not None and len(payload) > self.largest_payload:
             pytest.skip(f"the store takes {self.largest_payload} bytes")
-        assert held.backend.create(KEY, payload, 1000)
-        assert held.read().payload == payload
-        assert held.read(renew=ALWAYS).payload == payload
-        assert held.backend.replace(KEY, payload[:-1] + b"!", 1000, seen=payload).outcome is Outcome.STORED
-        assert held.read().payload == payload[:-1] + b"!"
+        held.create(payload)
+        held.expect_payload(payload, "After create(key, payload, lifetime)")
+        record = held.read(renew=ALWAYS)
+        assert record.payload == payload, "read(key, renew) returned other bytes when it refreshed. Return the payload."
+        replaced = held.backend.replace(KEY, payload[:-1] + b"!", 1000, seen=payload)
+        expect_outcome("replace()", replaced, Outcome.STORED, "the stored payload is the same as seen.")
+        held.expect_payload(payload[:-1] + b"!", "After replace()")
 
     def test_a_payload_over_the_limit_is_an_error(self, held: Held) -> None:
         """What the store does not take raises, and leaves what was there."""
         if self.largest_payload is None:
             pytest.skip("the store has no limit")
         too_large = b"a" * (self.largest_payload + 1)
-        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever the client raises
-            held.backend.create(KEY, too_large, 1000)
-        assert held.backend.read(KEY, None) is None
-        held.backend.create(KEY, b"1", 1000)
-        with pytest.raises(Exception):  # noqa: B017, PT011
-            held.backend.replace(KEY, too_large, 1000, seen=b"1")
-        assert held.read().payload == b"1"
+        advice = f"raised nothing for {len(too_large)} bytes: correct largest_payload, or raise the client's own error."
+        assert _raises(lambda: held.backend.create(KEY, too_large, 1000)), f"create() {advice}"
+        held.expect_absent("After a create() that raised")
+        held.create(b"1")
+        assert _raises(lambda: held.backend.replace(KEY, too_large, 1000, seen=b"1")), f"replace() {advice}"
+        held.expect_payload(b"1", "After a replace() that raised")
 
     def test_keys_up_to_the_limit(self, held: Held) -> None:
         """The longest key that the core ever sends is a key as any other."""
         key = "session:" + "k" * (self.longest_key - 8)
-        assert held.backend.create(key, b"1", 1000)
-        assert held.read(key).payload == b"1"
-        assert held.backend.replace(key, b"2", 1000, seen=b"1").outcome is Outcome.STORED
+        held.create(b"1", key)
+        held.expect_payload(b"1", f"After create() with a key of {len(key)} bytes", key)
+        replaced = held.backend.replace(key, b"2", 1000, seen=b"1")
+        expect_outcome("replace()", replaced, Outcome.STORED, "a key as long as longest_key is a key as any other.")
         held.backend.delete(key)
-        assert held.backend.read(key, None) is None
+        held.expect_absent(f"After delete() with a key of {len(key)} bytes", key)
 
     def test_keys_do_not_touch_each_other(self, held: Held) -> None:
         """Keys that differ in their last letter, in case, or by a prefix are different keys."""
         keys = [KEY, KEY[:-1] + "K", KEY[:-1], "other:" + "k" * 43]
         for number, key in enumerate(keys):
-            assert held.backend.create(key, b"%d" % number, 1000)
+            created = held.backend.create(key, b"%d" % number, 1000)
+            assert created, (
+                f"create() returned {created!r} for a key that is free: one that differs in its last letter, in case "
+                "or in its prefix is another key, and no key may be cut."
+            )
         held.backend.delete(keys.pop(0))
-        assert [held.read(key).payload for key in keys] == [b"1", b"2", b"3"]
+        payloads = [held.read(key).payload for key in keys]
+        assert payloads == [b"1", b"2", b"3"], (
+            f"read() returned {payloads} for three keys that differ in the last letter, in case or by the prefix, "
+            "after delete() of a fourth. Each key has a record of its own."
+        )
 
     def test_absent(self, held: Held) -> None:
         """What is not there is an outcome, whatever is asked."""
-        assert held.backend.read(KEY, None) is None
-        assert held.backend.read(KEY, ALWAYS) is None
-        assert held.backend.replace(KEY, b"new", 1000, seen=b"old") == Replaced(Outcome.GONE)
-        assert held.backend.replace(KEY, b"new", None, seen=b"old") == Replaced(Outcome.GONE)
+        held.expect_absent("With nothing stored")
+        held.expect_absent("With nothing stored, and a refresh asked", renew=ALWAYS)
+        for lifetime in (1000, None):
+            replaced = held.backend.replace(KEY, b"new", lifetime, seen=b"old")
+            expect_outcome("replace()", replaced, Outcome.GONE, "nothing is stored, and a replace never creates.")
+            expect_found("replace()", replaced, None)
         held.backend.delete(KEY)
-        assert held.backend.read(KEY, None) is None
+        held.expect_absent("After replace() and delete() of what is absent")
 
     def test_expired(self, held: Held) -> None:
         """What has expired is absent: not read, not refreshed, not replaced, and its key is free or stays taken."""
-        held.backend.create(KEY, b"old", 1000)
+        held.create(b"old")
         held.pass_time(1002)
-        assert held.backend.read(KEY, ALWAYS) is None
-        assert held.backend.replace(KEY, b"new", 1000, seen=b"old").outcome is Outcome.GONE
-        assert held.backend.read(KEY, None) is None
+        held.expect_absent("When the record has expired", renew=ALWAYS)
+        replaced = held.backend.replace(KEY, b"new", 1000, seen=b"old")
+        expect_outcome("replace()", replaced, Outcome.GONE, "the record has expired.")
+        held.expect_absent("When the record has expired, after replace()")
 
     def test_create_takes_no_key_twice(self, held: Held) -> None:
         """A key that is taken stays as it is."""
-        assert held.backend.create(KEY, b"first", 1000)
-        assert not held.backend.create(KEY, b"second", 2000)
-        assert held.read().payload == b"first"
+        held.create(b"first")
+        created = held.backend.create(KEY, b"second", 2000)
+        assert not created, f"create() returned {created!r} for a key that is taken. Change nothing; return False."
+        held.expect_payload(b"first", "After create() of a key that is taken")
 
     def test_replace_names_what_it_saw(self, held: Held) -> None:
         """Another payload than the one seen is CHANGED, and stays; the payload found is the true one, if told."""
-        held.backend.create(KEY, b"theirs", 1000)
+        held.create(b"theirs")
         replaced = held.backend.replace(KEY, b"mine", 1000, seen=b"other")
-        assert replaced.outcome is Outcome.CHANGED
-        assert replaced.found in (b"theirs", None)
-        assert held.read().payload == b"theirs"
+        expect_outcome("replace()", replaced, Outcome.CHANGED, "the stored payload is another than seen.")
+        expect_found("replace()", replaced, b"theirs", None)
+        held.expect_payload(b"theirs", "After a replace() that returned CHANGED")
 
     def test_replace_by_the_same(self, held: Held) -> None:
         """Replacing a payload by itself is STORED, as some stores count only real changes."""
-        held.backend.create(KEY, b"same", 1000)
-        assert held.backend.replace(KEY, b"same", 1000, seen=b"same").outcome is Outcome.STORED
-        assert held.backend.replace(KEY, b"same", None, seen=b"same").outcome is Outcome.STORED
+        held.create(b"same")
+        for lifetime in (1000, None):
+            replaced = held.backend.replace(KEY, b"same", lifetime, seen=b"same")
+            expect_outcome("replace()", replaced, Outcome.STORED, "a payload may be replaced by the same bytes.")
 
     def test_delete(self, held: Held) -> None:
         """Deleted is gone: no late replace and no late refresh brings it back, and its key is free."""
-        held.backend.create(KEY, b"1", 1000)
+        held.create(b"1")
         held.backend.delete(KEY)
-        assert held.backend.replace(KEY, b"2", 1000, seen=b"1").outcome is Outcome.GONE
-        assert held.backend.read(KEY, ALWAYS) is None
-        assert held.backend.create(KEY, b"3", 1000)
+        replaced = held.backend.replace(KEY, b"2", 1000, seen=b"1")
+        expect_outcome("replace() after delete()", replaced, Outcome.GONE, "what was deleted must not come back.")
+        held.expect_absent("After delete()", renew=ALWAYS)
+        held.create(b"3")
 
     def test_delete_names_what_it_saw(self, held: Held) -> None:
         """With a payload seen, only that payload is deleted; without, whatever is there."""
-        assert held.backend.delete(KEY, b"1") == Replaced(Outcome.GONE)
-        assert held.backend.delete(KEY) == Replaced(Outcome.STORED)
-        held.backend.create(KEY, b"theirs", 1000)
+        deleted = held.backend.delete(KEY, b"1")
+        expect_outcome("delete(key, seen)", deleted, Outcome.GONE, "nothing is stored.")
+        expect_found("delete(key, seen)", deleted, None)
+        deleted = held.backend.delete(KEY)
+        expect_outcome("delete(key)", deleted, Outcome.STORED, "without seen it is always STORED, absent is fine.")
+        expect_found("delete(key)", deleted, None)
+        held.create(b"theirs")
         deleted = held.backend.delete(KEY, b"other")
-        assert deleted.outcome is Outcome.CHANGED
-        assert deleted.found in (b"theirs", None)
-        assert held.read().payload == b"theirs"
-        assert held.backend.delete(KEY, b"theirs").outcome is Outcome.STORED
-        assert held.backend.read(KEY, None) is None
+        expect_outcome("delete(key, seen)", deleted, Outcome.CHANGED, "the stored payload is another than seen.")
+        expect_found("delete(key, seen)", deleted, b"theirs", None)
+        held.expect_payload(b"theirs", "After a delete() that returned CHANGED")
+        deleted = held.backend.delete(KEY, b"theirs")
+        expect_outcome("delete(key, seen)", deleted, Outcome.STORED, "the stored payload is the same as seen.")
+        held.expect_absent("After delete(key, seen)")
 
     def test_delete_tells_what_it_removed(self, held: Held) -> None:
         """Without a payload seen it answers what was there: it may be a note about where the session went."""
-        held.backend.create(KEY, b"theirs", 1000)
-        assert held.backend.delete(KEY) == Replaced(Outcome.STORED, b"theirs")
-        assert held.backend.read(KEY, None) is None
+        held.create(b"theirs")
+        deleted = held.backend.delete(KEY)
+        expect_outcome("delete(key)", deleted, Outcome.STORED, "without seen it is always STORED.")
+        expect_found("delete(key)", deleted, b"theirs")
+        held.expect_absent("After delete(key)")
 
     def test_a_refresh_keeps_alive(self, held: Held) -> None:
         """A session that is refreshed outlives its first lifetime, and ends one lifetime after its last refresh."""
-        held.backend.create(KEY, b"1", 1000)
+        held.create(b"1")
         for _ in range(3):
             held.pass_time(600)
             record = held.read(renew=ALWAYS)
-            assert (record.payload, record.refreshed) == (b"1", True)
+            assert (record.payload, record.refreshed) == (b"1", True), (
+                f"read(key, renew) returned refreshed={record.refreshed} and {shown(record.payload)} though a refresh "
+                "was due. Make the record live renew.lifetime seconds from now, change no data, and say refreshed=True."
+            )
         held.pass_time(1002)
-        assert held.backend.read(KEY, None) is None
+        held.expect_absent("One lifetime after the last refresh")
 
     def test_no_refresh_unless_asked(self, held: Held) -> None:
         """Reads without ``renew`` keep nothing alive."""
-        held.backend.create(KEY, b"1", 1000)
+        held.create(b"1")
         held.pass_time(600)
-        assert not held.read().refreshed
+        assert not held.read().refreshed, "read(key, None) returned refreshed=True. With renew=None, refresh nothing."
         held.pass_time(402)
-        assert held.backend.read(KEY, None) is None
+        held.expect_absent(
+            "One lifetime after create(), with a read(key, None) in between: renew=None refreshes nothing"
+        )
 
 
 class TellsRemaining:
@@ -212,28 +276,42 @@ class TellsRemaining:
     )
     def test_refresh_when_due(self, held: Held, passed: float, renew: Renew, refreshed: bool) -> None:
         """A read moves the expiry when the throttle has passed since the last refresh."""
-        held.backend.create(KEY, b"payload", 1000)
+        held.create(b"payload")
         held.pass_time(passed)
-        assert held.read(renew=renew).refreshed is refreshed
-        if refreshed:
-            assert renew.lifetime - 5 < held.remaining() <= renew.lifetime
-        else:
-            assert 1000 - passed - 5 < held.remaining() <= 1000 - passed
+        got = held.read(renew=renew).refreshed
+        assert got is refreshed, (
+            f"read(key, {renew}) returned refreshed={got} with {1000 - passed} seconds left. A refresh is due exactly "
+            "when renew.due(remaining) is true."
+        )
+        expected, remaining = renew.lifetime if refreshed else 1000 - passed, held.remaining()
+        assert expected - 5 < remaining <= expected, (
+            f"After read(key, {renew}), which returned refreshed={got}, the record has {remaining} seconds left, not "
+            f"{expected}."
+        )
 
     def test_remaining_is_what_was_left_before(self, held: Held) -> None:
         """A read tells what was left when it came, also when it refreshes."""
-        held.backend.create(KEY, b"1", 1000)
+        held.create(b"1")
         held.pass_time(600)
         remaining = held.read(renew=ALWAYS).remaining
-        assert remaining is not None
-        assert 395 < remaining <= 400
+        assert remaining is not None, (
+            "read() returned a record whose remaining is None. Return the seconds left, or leave out TellsRemaining."
+        )
+        assert 395 < remaining <= 400, (
+            f"read() returned remaining={remaining}, 600 seconds after create() with 1000. Return what was left before "
+            "the refresh."
+        )
 
     def test_replace_begins_a_new_life(self, held: Held) -> None:
         """A replace with a lifetime lives that long from now."""
-        held.backend.create(KEY, b"1", 1000)
+        held.create(b"1")
         held.pass_time(600)
         held.backend.replace(KEY, b"2", 1000, seen=b"1")
-        assert 995 < held.remaining() <= 1000
+        remaining = held.remaining()
+        assert 995 < remaining <= 1000, (
+            f"After replace() with a lifetime of 1000 the record has {remaining} seconds left: the lifetime is the "
+            "seconds to live from now."
+        )
 
 
 class KeepsRemaining:
@@ -241,12 +319,15 @@ class KeepsRemaining:
 
     def test_replace_keeps_the_old_life(self, held: Held) -> None:
         """The record ends when it would have ended."""
-        held.backend.create(KEY, b"1", 1000)
+        held.create(b"1")
         held.pass_time(600)
-        assert held.backend.replace(KEY, b"2", None, seen=b"1").outcome is Outcome.STORED
-        assert held.read().payload == b"2"
+        replaced = held.backend.replace(KEY, b"2", None, seen=b"1")
+        expect_outcome("replace()", replaced, Outcome.STORED, "the stored payload is the same as seen.")
+        held.expect_payload(b"2", "After replace()")
         held.pass_time(402)
-        assert held.backend.read(KEY, None) is None
+        held.expect_absent(
+            "One lifetime after create(), and after replace() with a lifetime of None, which keeps what is left"
+        )
 
 
 class ComparesAtomically:
@@ -259,54 +340,69 @@ class ComparesAtomically:
         """Of many replaces that saw the same payload, one is stored."""
         for turn in range(self.turns):
             key = f"{KEY}{turn}"
-            held.backend.create(key, b"seen", 1000)
+            held.create(b"seen", key)
             works = [partial(held.backend.replace, key, b"%d" % number, 1000, b"seen") for number in range(4)]
             outcomes = [replaced.outcome for replaced in race(*works)]
-            assert sorted(outcome.value for outcome in outcomes) == ["changed"] * 3 + ["stored"]
-            assert held.read(key).payload == b"%d" % outcomes.index(Outcome.STORED)
+            names = sorted(outcome.name for outcome in outcomes)
+            assert names == ["CHANGED"] * 3 + ["STORED"], (
+                f"Of four replace() at once that name the same payload, the outcomes are {', '.join(names)}. One is "
+                "STORED and three are CHANGED: comparing and storing must be one step for all threads and processes."
+            )
+            held.expect_payload(b"%d" % outcomes.index(Outcome.STORED), "After the replace() that is STORED", key)
 
     def test_creates_of_the_same(self, held: Held) -> None:
         """Of many creates, one is true."""
         for turn in range(self.turns):
             works = [partial(held.backend.create, f"{KEY}{turn}", b"%d" % number, 1000) for number in range(4)]
-            assert sorted(race(*works)) == [False] * 3 + [True]
+            created = race(*works)
+            assert sorted(map(bool, created)) == [False] * 3 + [True], (
+                f"Four create() of one key at once returned {created}. One is True: look and store in one step."
+            )
 
     def test_a_replace_never_revives(self, held: Held) -> None:
         """A delete that runs beside replaces and refreshing reads has the last word."""
         for turn in range(self.turns):
             key = f"{KEY}{turn}"
-            held.backend.create(key, b"1", 1000)
+            held.create(b"1", key)
             race(
                 partial(held.backend.delete, key),
                 partial(held.backend.replace, key, b"2", 1000, b"1"),
                 partial(held.backend.replace, key, b"3", None, b"1"),
                 partial(held.backend.read, key, ALWAYS),
             )
-            assert held.backend.read(key, None) is None
+            held.expect_absent("After delete(), while replace() and refreshing read() ran: a late one revived it", key)
 
     def test_a_delete_of_what_was_seen_loses_nothing(self, held: Held) -> None:
         """Of a replace and a delete that saw the same payload, one wins and the other is told."""
         for turn in range(self.turns):
             key = f"{KEY}{turn}"
-            held.backend.create(key, b"1", 1000)
+            held.create(b"1", key)
             replaced, deleted = race(
                 partial(held.backend.replace, key, b"2", 1000, b"1"), partial(held.backend.delete, key, b"1")
             )
             record = held.backend.read(key, None)
-            if record is None:
-                assert (replaced.outcome, deleted.outcome) == (Outcome.GONE, Outcome.STORED)
-            else:
-                assert (replaced.outcome, deleted.outcome) == (Outcome.STORED, Outcome.CHANGED)
-                assert record.payload == b"2"
+            got = replaced.outcome, deleted.outcome
+            wanted = (Outcome.GONE, Outcome.STORED) if record is None else (Outcome.STORED, Outcome.CHANGED)
+            assert got == wanted, (
+                f"replace() and delete(key, seen) at once returned {got[0].name} and {got[1].name}, and "
+                f"{'nothing' if record is None else 'a record'} is left. One wins and the other is told: comparing and "
+                "changing must be one step."
+            )
+            if record is not None:
+                held.expect_payload(b"2", "After a replace() that is STORED", key)
 
     def test_many_processes_count_together(self, held: Held) -> None:
         """A counter that many processes raise by compare and replace loses no step."""
         if held.connect is None:
             pytest.skip("the data are in this process only")
-        held.backend.create(KEY, b"0", 1000)
+        held.create(b"0")
         with ProcessPoolExecutor(self.processes, multiprocessing.get_context("spawn")) as pool:
             list(pool.map(_raise_counter, [held.connect] * self.processes, [self.turns] * self.processes))
-        assert held.read().payload == b"%d" % (self.processes * self.turns)
+        total, found = self.processes * self.turns, held.read().payload
+        assert found == b"%d" % total, (
+            f"{self.processes} processes raised a counter {total} times by replace(), and it is {shown(found)}. "
+            "Comparing and storing must be one step for all processes."
+        )
 
 
 class SurvivesForks:
@@ -318,14 +414,18 @@ class SurvivesForks:
         """Each worker reads and changes its own session, while the others and the parent do the same."""
         children = []
         for worker in range(4):
-            held.backend.create(f"{KEY}{worker}", b"%d:0" % worker, 1000)  # the parent has connections
+            held.create(b"%d:0" % worker, f"{KEY}{worker}")  # the parent has connections
         for worker in range(3):
             child = os.fork()
             if child == 0:
                 os._exit(0 if _use_own_session(held.backend, worker) else 1)
             children.append(child)
-        assert _use_own_session(held.backend, 3)
-        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+        parent = _use_own_session(held.backend, 3)
+        statuses = [os.waitpid(child, 0)[1] for child in children]
+        assert (parent, statuses) == (True, [0, 0, 0]), (
+            f"A process or its forked workers failed, or read another's record (parent well: {parent}, statuses of the "
+            f"workers: {statuses}). Compare the process id when a connection or a lock is taken, and make new ones."
+        )
 
 
 def _use_own_session(backend: Backend, worker: int, turns: int = 30) -> bool:
@@ -346,7 +446,7 @@ def _raise_counter(connect: Callable[[], Backend], turns: int) -> None:
     for _ in range(turns):
         while True:
             record = backend.read(KEY, None)
-            assert record is not None
+            assert record is not None, "read() returned None for a record that is stored and has not expired."
             raised = b"%d" % (int(record.payload) + 1)
             if backend.replace(KEY, raised, 1000, record.payload).outcome is Outcome.STORED:
                 break
@@ -357,16 +457,33 @@ class PurgesExpired:
 
     def test_purge(self, held: Held) -> None:
         """Purging deletes what has expired and nothing else, and counts it."""
-        assert isinstance(held.backend, Purges)
+        assert isinstance(held.backend, Purges), (
+            "The backend has no method purge(progress=None). Add it, or leave out PurgesExpired where the store "
+            "removes expired records itself."
+        )
         for number in range(5):
-            held.backend.create(f"{KEY}{number}", b"", 100 if number < 3 else 1000)
+            held.create(b"", f"{KEY}{number}", 100 if number < 3 else 1000)
         held.pass_time(500)
         told: list[tuple[int, int]] = []
-        assert held.backend.purge(lambda done, total: told.append((done, total))) == 3
-        assert told
-        assert told[-1][0] == 3 <= told[-1][1]
-        assert held.backend.purge() == 0
-        assert held.backend.read(f"{KEY}4", None) is not None
+        purged = held.backend.purge(lambda removed, total: told.append((removed, total)))
+        assert purged == 3, f"purge() returned {purged!r} with 3 of 5 records expired. Return how many it removed."
+        assert told, "purge(progress) never called progress(removed so far, all), though it removed 3 records."
+        assert told[-1][0] == 3 <= told[-1][1], (
+            f"The last call of purge(progress) was progress{told[-1]}. It is progress(removed so far, all) with 3 "
+            "removed and at least 3 in all."
+        )
+        purged = held.backend.purge()
+        assert purged == 0, f"purge() returned {purged!r} right after a purge. Return how many it removed: 0."
+        record = held.backend.read(f"{KEY}4", None)
+        assert record is not None, "purge() removed a record that has not expired."
+
+
+def _raises(act: Callable[[], object]) -> bool:
+    try:
+        act()
+    except Exception:  # whatever the client raises
+        return True
+    return False
 
 
 def race(*works: Callable[[], Any]) -> list[Any]:
