@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from datetime import datetime
+from secrets import token_urlsafe
 from typing import Any
 
 from flask import Flask, Request, Response
@@ -32,7 +33,8 @@ _SALT = "flask-session"
 class SessionIds:
     """Session ids as the wrapped interface makes them, and the store keys that it makes of them.
 
-    :param interface: one of Flask-Session's; overriding ``_generate_sid`` or ``_get_store_id`` keeps working.
+    :param interface: one of Flask-Session's; overriding ``_generate_sid`` or ``_get_store_id`` keeps working. A version
+        of Flask-Session without them gets what those of 0.8 return.
     """
 
     def __init__(self, interface: SessionInterface) -> None:
@@ -43,11 +45,14 @@ class SessionIds:
 
     def new(self) -> str:
         """Make an id that nobody has."""
-        return str(self._asked._generate_sid(self._asked.sid_length))
+        length: int = self._asked.sid_length
+        generate = getattr(self._asked, "_generate_sid", None)
+        return token_urlsafe(length) if generate is None else str(generate(length))
 
     def key(self, sid: str) -> str:
         """Answer the store key of an id."""
-        return str(self._asked._get_store_id(sid))
+        make = getattr(self._asked, "_get_store_id", None)
+        return f"{self._asked.key_prefix}{sid}" if make is None else str(make(sid))
 
     def may_be(self, value: str) -> bool:
         """Tell whether a client's value has the shape of an id: only such a value is looked up."""

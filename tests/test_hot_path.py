@@ -40,19 +40,17 @@ def request_for(path: str = "/", cookies: str | None = None, method: str = "GET"
     return Request(environ)
 
 
-def test_an_untouched_request_does_nothing(memory_app: MakeApp) -> None:
+def test_an_untouched_request_does_nothing(memory_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """No rule is asked, no cookie parsed, no lock made; the session is one object with two attributes."""
     app = memory_app(LAZYSESSION_RULES=[(lambda request: 1 / 0, "skip")])
-    kept: list[tuple[Request, Any]] = []
+    interface, kept = app.session_interface, []
+    open_session = interface.open_session
 
-    @app.after_request
-    def keep(response: Response) -> Response:
-        from flask.globals import request_ctx
+    def keep(app: Flask, request: Request) -> Any:
+        kept.append((request, open_session(app, request)))
+        return kept[-1][1]
 
-        inside = request_ctx._get_current_object().__dict__  # type: ignore[attr-defined]
-        kept.append((inside["request"], inside["_session" if "_session" in inside else "session"]))  # before 3.1.3
-        return response
-
+    monkeypatch.setattr(interface, "open_session", keep)
     app.add_url_rule("/", view_func=lambda: "")
     client = app.test_client()
     client.set_cookie("session", LIVE)
