@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from lazysession.backends._redis_faults import fault_of
+
 #: Seconds that a client which a URL asks for waits for a connection or an answer, where the URL says nothing.
 TIMEOUT = 2.0
 _SCHEME = re.compile(r"unix|(redis|valkey)(s?)(\+cluster|\+sentinel)?")
@@ -33,6 +35,9 @@ def client_of(url: str) -> Any:
         if family == "redis":
             raise
         raise ValueError("its URL asks for the client library of Valkey: pip install valkey") from None
+    fault = fault_of(url, library)
+    if fault is not None:
+        raise ValueError(f"its URL {fault}")
     make = {"+cluster": _cluster, "+sentinel": _master, None: _single}[topology]
     try:
         return make(library, f"{family}{secure}://" if known[1] else "unix://", rest)

@@ -232,7 +232,10 @@ def _client_of_url(url: str, **options: Any) -> MongoClient[dict[str, Any]]:
         return MongoClient(url, connect=False, **options)
     except (errors.ConfigurationError, ValueError, TypeError) as error:
         # Not its words: they may quote the URL, and that a password.
-        raise ValueError(f"PyMongo does not take the URL ({type(error).__name__}).") from None
+        raise ValueError(
+            f"PyMongo does not take the URL ({type(error).__name__}): is each port a number, and are '/', ':', '@' and "
+            "'%' in a password written as %2F, %3A, %40 and %25?"
+        ) from None
 
 
 def _database_of_url(client: MongoClient[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ from .errors import ConfigurationError
 from .names import NAMES, PREFIX
 from .patterns import BETWEEN_PATTERNS
 from .rules import Rule, compile_rule
-from .values import hint_for_number, refuse_wrapped_url
+from .values import hint_for_number, refuse_damaged_text
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def refuse_unusable(name: str, client: Any, extensions: Mapping[str, Any]) -> No
             f"{name} is a {type(client).__qualname__} that is not set up on this app: call its init_app(app) before "
             "LazySession(app)."
         )
-    refuse_wrapped_url(name, client)
+    refuse_damaged_text(name, client)
 
 
 def _is_asynchronous(kind: type) -> bool:

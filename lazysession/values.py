@@ -71,13 +71,25 @@ def refuse_missing_key(config: Mapping[str, Any], *, signs_ids: bool) -> None:
         )
 
 
-def refuse_wrapped_url(name: str, value: object) -> None:
-    """Refuse a URL with what a .env file left around it; it is not repeated, as it may hold a password."""
-    if isinstance(value, str) and "://" in value:
-        stripped = value.strip()
-        what = "blanks" if stripped != value else "quotes" if stripped[0] in "\"'`" else None
-        if what is not None:
-            raise ConfigurationError(f"{name} has {what} around its URL. Leave them out (a .env file may add them).")
+def refuse_damaged_text(name: str, value: object) -> None:
+    """Refuse what an environment or a .env file leaves in a URL; it is not repeated, as it may hold a password.
+
+    :raises ConfigurationError: for empty text, a variable that was not filled in, and quotes or blanks around a URL.
+    """
+    if not isinstance(value, str):
+        return
+    stripped = value.strip()
+    if not stripped:
+        raise ConfigurationError(f"{name} cannot be used: it is empty. Set a client or a URL, or leave it out.")
+    if re.search(r"\$\{\w*\}", value):
+        raise ConfigurationError(f"{name} cannot be used: nothing filled in a variable in it, such as ${{HOST}}.")
+    what = "blanks" if stripped != value else "quotes" if stripped[0] in "\"'`" else None
+    if what is not None:
+        raise ConfigurationError(
+            f"{name} cannot be used: it has {what} around it. Leave them out (of a .env file, too)."
+        )
+    if name == "SESSION_SQLALCHEMY" and value.startswith("postgres://"):
+        raise ConfigurationError(f"{name} cannot be used: SQLAlchemy has no postgres://. Write postgresql+psycopg://.")
 
 
 def _check_all(config: Mapping[str, Any], checks: Mapping[str, tuple[_Check, str]]) -> None:
