@@ -105,11 +105,20 @@ def unread(config: Mapping[str, Any], session_type: str | None) -> Iterator[str]
 
 
 def others(config: Mapping[str, Any], session_type: str | None) -> list[str]:
-    """Return the names that begin as settings of sessions do and are none."""
+    """Return the names that begin as settings of sessions do and are none, or that are of another SESSION_TYPE."""
     known = _known_names() | options_of(session_type)
     own = tuple(f"{each}_" for each in _own_stores())
-    names = [name for name in map(str, config) if name.startswith("SESSION_") and name not in known]
-    return sorted(name for name in names if name not in _MEANT and not name.startswith(own))
+    names = [name for name, value in config.items() if str(name).startswith("SESSION_") and value is not None]
+    foreign = {name for name in names if session_type is not None and _is_of_another_type(name, session_type)}
+    unknown = {name for name in names if not (name in known or name in _MEANT or name.startswith(own))}
+    return sorted(foreign | unknown)
+
+
+def _is_of_another_type(name: str, session_type: str) -> bool:
+    if name.startswith("SESSION_FILE_"):
+        return session_type not in ("filesystem", "cachelib")  # the latter gets a warning
+    stores = [each for each in _with_settings() if f"{name}_".startswith(f"SESSION_{each}_")]
+    return bool(stores) and stores[0].lower() != session_type
 
 
 class SettingsRead:

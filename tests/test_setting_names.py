@@ -164,6 +164,13 @@ def test_any_other_name(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records[0].levelname == "INFO"
 
 
+def test_settings_of_another_store(caplog: pytest.LogCaptureFixture) -> None:
+    """A config for several deployments has them, and they are mentioned in the same place."""
+    caplog.set_level("INFO", "lazysession")
+    LazySession(shop(SESSION_FILE_DIR="/x", SESSION_SQLALCHEMY="sqlite://", SESSION_MONGODB=None))
+    assert caplog.messages == ["Settings that LazySession does not read: SESSION_FILE_DIR, SESSION_SQLALCHEMY."]
+
+
 def test_settings_of_an_adapter_of_the_apps_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """What begins with the name of another adapter is left to that."""
     monkeypatch.setattr("lazysession.registry.names", lambda: ["own", "redis"])
