@@ -57,7 +57,7 @@ _MONGODB = (
     "makes its index at start-up. With gevent.monkey.patch_all() in gunicorn's configuration, both start."
 )
 #: What does not start, through no fault of the sessions: it is shown, and fails nothing.
-KNOWN: dict[Cell, str] = {("gunicorn gevent --preload", "mongodb", before): _MONGODB for before in SESSION}
+KNOWN: dict[Cell, str] = {("gunicorn gevent --preload", "mongodb", "used"): _MONGODB}
 
 
 class Answer(NamedTuple):
