@@ -39,6 +39,7 @@ from lazysession.backends._engines import (
     own_engine,
     session_table,
 )
+from lazysession.backends._migrations import declare_in
 from lazysession.backends._preparing import Preparation
 from lazysession.backends._processes import PerProcess, keep_for_good
 from lazysession.backends._sql_errors import TableRefuses, misses_table, refusal_of, worth_another_try
@@ -147,16 +148,27 @@ class SqlAlchemyBackend:
         :raises ValueError: when the driver refuses the URL.
         :raises DBAPIError: when the database is down, or refuses the account.
         """
-        engine = self._engine_here.get()
         try:
             self._preparation.ensure()
         finally:
-            if not isinstance(engine.pool, StaticPool):  # whose one connection is a database in memory
-                engine.dispose()  # no connection made at start-up may be inherited by forked workers
+            self._leave_none_to_workers()
 
     def explain(self, error: Exception) -> str:
         """Return what the database says to a connection that it refuses; of other errors the name alone."""
         return explain(self._engine_here.get(), error)
+
+    def declare_tables(self, database: Any) -> None:
+        """Declare the table in the metadata of the app's Flask-SQLAlchemy object, so that migrations do not drop it."""
+        try:
+            declare_in(database, self._engine_here.get(), self._table)
+        finally:
+            self._leave_none_to_workers()
+
+    def _leave_none_to_workers(self) -> None:
+        """Close what was connected at start-up: forked workers would inherit it."""
+        engine = self._engine_here.get()
+        if not isinstance(engine.pool, StaticPool):  # whose one connection is a database in memory
+            engine.dispose()
 
     def read(self, key: str, renew: Renew | None) -> Record | None:
         """Read with one SELECT; a refresh that is due is one UPDATE of the expiry alone."""

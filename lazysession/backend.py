@@ -176,6 +176,18 @@ class Prepares(Protocol):
 
 
 @runtime_checkable
+class DeclaresTables(Protocol):
+    """A backend whose store is a table that may be in the app's own database."""
+
+    def declare_tables(self, database: Any) -> None:
+        """Declare the table in the app's metadata, inside an app context.
+
+        :param database: the Flask-SQLAlchemy object of the app; any, as it is no requirement.
+        """
+        ...
+
+
+@runtime_checkable
 class Explains(Protocol):
     """A backend that can say more of its client's errors than the name of their class."""
 

@@ -11,7 +11,7 @@ from flask import Flask, has_request_context
 from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
 from . import flasksession, names, registry
-from .backend import Adapter, Backend, Prepares, Purges, explanation
+from .backend import Adapter, Backend, DeclaresTables, Prepares, Purges, explanation
 from .cli import lazysession_commands
 from .dbsession import uses_db_session
 from .errors import ConfigurationError
@@ -249,6 +249,9 @@ def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, set
     if isinstance(backend, Purges) and not _has_own_clean_up(interface):
         # Flask-Session's clean-up commits the app's own database session; this one has a connection of its own.
         interface._delete_expired_sessions = _CleanUp(backend)  # type: ignore[attr-defined]
+    if isinstance(backend, DeclaresTables) and "sqlalchemy" in app.extensions:
+        with app.app_context():
+            backend.declare_tables(app.extensions["sqlalchemy"])
     if settings.allow_pickle:
         logger.warning("LAZYSESSION_ALLOW_PICKLE is on: whoever can write to the session store can run code here.")
     codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)

@@ -21,7 +21,6 @@ from lazysession import LazySession
 
 pytestmark = pytest.mark.usefixtures("close_connections")
 
-NEW = pytest.mark.xfail(strict=True, reason="FAULTS 8")
 CONVENTION = {"uq": "uq_%(table_name)s_%(column_0_name)s", "ix": "ix_%(column_0_label)s"}
 
 
@@ -59,7 +58,6 @@ def operations(app: Flask, database: SQLAlchemy) -> list[Any]:
 @pytest.mark.parametrize("convention", [None, CONVENTION], ids=["", "named"])
 @pytest.mark.parametrize("by", ["url", "object"])
 @pytest.mark.parametrize("url", ["sqlite", "postgresql", "mariadb"], indirect=True)
-@NEW
 def test_no_operation_for_a_table_that_was_made_here(url: str, by: str, convention: dict[str, str] | None) -> None:
     """The table, its index and its types are what the metadata of the app says."""
     app, database = make_app(url, by, convention)
@@ -77,11 +75,7 @@ def test_no_operation_for_a_table_that_was_made_here(url: str, by: str, conventi
 
 @pytest.mark.parametrize(
     ("url", "by"),
-    [
-        pytest.param(server, by, marks=NEW if by == "url" else ())
-        for server in ("sqlite", "postgresql", "mariadb")
-        for by in ("url", "object")
-    ],
+    [(server, by) for server in ("sqlite", "postgresql", "mariadb") for by in ("url", "object")],
     indirect=["url"],
 )
 def test_no_operation_after_switching(url: str, by: str) -> None:
@@ -103,7 +97,6 @@ def test_a_table_in_another_database_is_not_declared(tmp_path: Path) -> None:
     assert set(database.metadata.tables) == {"tea"}
 
 
-@NEW
 def test_a_model_of_the_apps_own_is_kept(tmp_path: Path) -> None:
     """An app that has declared the table itself keeps its model, which learns of the index."""
     app, database = make_app(f"sqlite:///{tmp_path}/shop.db", "url")
@@ -137,7 +130,6 @@ Migrate(app, db)
 
 
 @pytest.mark.parametrize("by", ["url", "object"])
-@NEW
 def test_flask_db_migrate(tmp_path: Path, by: str) -> None:
     """The command itself finds nothing to do, also where the app calls Migrate after LazySession."""
     url = f"sqlite:///{tmp_path}/shop.db"
