@@ -167,7 +167,7 @@ class Prepares(Protocol):
     """
 
     def prepare(self) -> None:
-        """Make what is missing; called once when the app starts, and not for commands such as ``flask db upgrade``.
+        """Make what is missing; called once when the app starts, and not for ``flask db upgrade`` and similar.
 
         :raises ValueError: where a setting is wrong, which stops the start. Any other error is logged: the store is
             down, or refuses the account.

@@ -220,13 +220,17 @@ def _from_setting(
     return backend
 
 
+#: Commands of Flask-Migrate that change the database as its migrations say.
+_MIGRATING = ("upgrade", "downgrade", "stamp")
+
+
 def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> None:
     """Make what the store lacks, such as a table; one that is down is logged, and prepared at the first use.
 
-    Not for a command: a migration may be about to make the table itself.
+    Not for ``flask db upgrade``: a migration may be about to make the table itself.
     """
-    context = click.get_current_context(silent=True)
-    if not isinstance(backend, Prepares) or (context is not None and context.info_name != "run"):
+    command = click.get_current_context(silent=True)
+    if not isinstance(backend, Prepares) or (command is not None and command.info_name in _MIGRATING):
         return
     session_type = str(app.config.get("SESSION_TYPE") or "").upper()
     name = f"SESSION_{session_type}" if session_type else type(interface).__name__

@@ -259,13 +259,13 @@ def test_a_table_that_cannot_be(store: str, proxy: FaultProxy) -> None:
 
 
 def test_commands_leave_the_table_to_migrations(tmp_path: Path) -> None:
-    """A command such as ``flask db upgrade`` finds no table made before its migration makes it."""
+    """``flask db upgrade`` finds no table made before its migration makes it."""
     url = f"sqlite:///{tmp_path}/shop.db"
 
     def tables() -> list[str]:
         return inspect(create_engine(url)).get_table_names()
 
-    with click.Context(click.Command("flask"), info_name="flask"):
+    with click.Context(click.Command("upgrade"), info_name="upgrade"):
         app = make_app({"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": url})
     assert tables() == []
     result = app.test_cli_runner().invoke(args=["lazysession", "check"])
@@ -274,10 +274,11 @@ def test_commands_leave_the_table_to_migrations(tmp_path: Path) -> None:
     assert tables() == ["sessions"]
 
 
-def test_flask_run_makes_the_table(tmp_path: Path) -> None:
-    """``flask run`` starts the app as every server does."""
+@pytest.mark.parametrize("command", ["run", "migrate", "flask"])
+def test_other_commands_make_the_table(tmp_path: Path, command: str) -> None:
+    """``flask run`` starts the app as every server does; ``flask db migrate`` then has nothing to write down."""
     url = f"sqlite:///{tmp_path}/shop.db"
-    with click.Context(click.Command("run"), info_name="run"):
+    with click.Context(click.Command(command), info_name=command):
         make_app({"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": url})
     assert inspect(create_engine(url)).get_table_names() == ["sessions"]
 
