@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import nox
 
@@ -85,6 +86,13 @@ def processes(session: nox.Session) -> None:
     session.run("python", "tests/processes_matrix.py", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
+@nox.session(python=THIS_PYTHON)
+def extensions(session: nox.Session) -> None:
+    """Use Flask's extensions on a real Redis, next to Flask-Session: ``nox -s extensions -- --write-tables``."""
+    install(session, *group("test"), *group("extensions"))
+    session.run("pytest", "-q", "--require-servers", "tests/extensions", *session.posargs)
+
+
 @nox.session(python="3.11")  # atheris has wheels for 3.10 to 3.13, and none for others
 def fuzz(session: nox.Session) -> None:
     """Fuzz what reads hostile bytes, each target for a minute: ``nox -s fuzz -- --seconds 600``."""
@@ -111,6 +119,8 @@ def types(session: nox.Session) -> None:
     bench = ["--follow-imports=silent", "docs/bench/bench.py", "docs/bench/served.py"]
     session.run("mypy", "--strict", *bench, env={"MYPYPATH": "docs/bench:tests:docs/demo"})
     session.run("mypy", "--strict", "tests/shelf/lazysession_shelf.py", "tests/typed_app.py")  # which readers copy
+    extensions = ["--follow-imports=silent", *sorted(map(str, Path("tests/extensions").glob("*.py")))]
+    session.run("mypy", "--strict", *extensions, env={"MYPYPATH": "tests"})
     session.run("pyright")
 
 

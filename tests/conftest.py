@@ -18,6 +18,8 @@ from stores import EVERY_STORE, FakeRedisStore, Store, prepare
 from lazysession import LazySession
 
 STORES = ("fakeredis", "redis", "sqlite", "flask-sqlalchemy")
+#: ``nox -s extensions`` names this folder, and so runs it; its packages are installed nowhere else.
+collect_ignore = ["extensions"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
