@@ -259,7 +259,6 @@ def add_sentry_with_users(app: Flask, closing: ExitStack) -> SignIn:
 
 def _add_sentry(app: Flask, closing: ExitStack, *, send_default_pii: bool) -> None:
     import sentry_sdk
-    from sentry_sdk.integrations.flask import FlaskIntegration
     from sentry_sdk.transport import Transport
 
     class Kept(Transport):
@@ -271,8 +270,6 @@ def _add_sentry(app: Flask, closing: ExitStack, *, send_default_pii: bool) -> No
     sentry_sdk.init(
         "https://key@sentry.invalid/1",
         transport=Kept(),
-        integrations=[FlaskIntegration()],
-        default_integrations=False,
         send_default_pii=send_default_pii,
     )
     closing.callback(sentry_sdk.get_global_scope().set_client, None)
