@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from flask import Flask, render_template_string, session
-from flask_login import LoginManager, UserMixin, login_user
+from flask import Flask, Response, render_template_string, request, session
+from flask_login import LoginManager, UserMixin, current_user, login_user
 from stores import FakeRedisStore
 
 from lazysession import LazySession
@@ -101,3 +102,49 @@ def test_a_processor_of_the_apps_own_stays() -> None:
 def test_nobody(make: Callable[[], Flask]) -> None:
     """A visitor without a login is shown as one."""
     assert make().test_client().get("/user").text == "nobody"
+
+
+def with_changes(app: Flask) -> Flask:
+    """Add pages that look at the user, and change a key each; another request may be served before one is saved."""
+
+    def change(key: str) -> str:
+        session[key] = current_user.is_authenticated
+        return ""
+
+    @app.after_request
+    def serve_another(response: Response) -> Response:
+        if "meanwhile" in request.args:
+            another = app.test_client()
+            another.set_cookie("session", request.cookies["session"])
+            with ThreadPoolExecutor(1) as thread:  # a context of its own, with a user of its own
+                assert thread.submit(another.get, request.args["meanwhile"]).result().status_code == 200
+        return response
+
+    app.add_url_rule("/change/<key>", "change", change)
+    return app
+
+
+@pytest.mark.xfail(strict=True, reason="FAULTS 7")
+def test_strangers_are_protected_without_a_conflict() -> None:
+    """Flask-Login notes in each session without a login that it is not fresh: no change depends on that."""
+    visitor = with_changes(shop()).test_client()
+    visitor.get("/note")
+    assert visitor.get("/change/cart?meanwhile=/change/lang").status_code == 200
+    with visitor.session_transaction() as stored:
+        assert {"note", "cart", "lang"} <= set(stored)
+
+
+def test_a_change_beside_a_login_is_refused() -> None:
+    """A change by a stranger depends on that nobody is logged in, which another request has changed meanwhile."""
+    visitor = with_changes(shop()).test_client()
+    visitor.get("/note")
+    assert visitor.get("/change/cart?meanwhile=/login/ada").status_code == 409
+
+
+def test_a_demoted_login_is_a_decision() -> None:
+    """Where a user is logged in, that the login is not fresh any more is a change like any other."""
+    visitor = with_changes(shop()).test_client()
+    visitor.get("/login/ada")
+    with visitor.session_transaction() as stored:
+        stored["_id"] = "of another browser"
+    assert visitor.get("/change/cart?meanwhile=/change/lang").status_code == 409

@@ -77,6 +77,39 @@ def use_flask_login(visitor: Visitor) -> None:
 
 
 def add_flask_security(app: Flask, closing: ExitStack) -> SignIn:
+    """Add Flask-Security with its defaults."""
+    return _add_flask_security(app, closing)
+
+
+def add_second_factor(app: Flask, closing: ExitStack) -> SignIn:
+    """Add Flask-Security with codes by mail, which are kept instead, and a CSRF cookie as its docs say for scripts."""
+    from flask_security import MailUtil, tf_security_token_sent
+    from flask_wtf import CSRFProtect
+
+    class NoMail(MailUtil):
+        def send_mail(self, *_: Any, **__: Any) -> None:
+            """Send nothing."""
+
+    def keep(sender: Flask, token: str, **_: object) -> None:
+        app.extensions["code"] = token
+
+    tf_security_token_sent.connect(keep, app)
+    app.config.update(
+        SECURITY_TWO_FACTOR=True,
+        SECURITY_TWO_FACTOR_REQUIRED=True,
+        SECURITY_TWO_FACTOR_ENABLED_METHODS=["email"],
+        SECURITY_TOTP_SECRETS={"1": "a secret of some length for totp"},
+        SECURITY_TOTP_ISSUER="shop",
+        SECURITY_CSRF_COOKIE_NAME="XSRF-TOKEN",
+        WTF_CSRF_TIME_LIMIT=None,
+    )
+    CSRFProtect(app)
+    app.extensions["kept"] = (keep,)  # signals hold their receivers weakly
+    app.add_url_rule("/act", "act", lambda: session["_user_id"] and "Done", methods=["POST"])
+    return _add_flask_security(app, closing, mail_util_cls=NoMail)
+
+
+def _add_flask_security(app: Flask, closing: ExitStack, **options: Any) -> SignIn:
     """Add Flask-Security with the user Ada; passwords are hashed quickly."""
     from flask_security import (
         RoleMixin,
@@ -110,10 +143,13 @@ def add_flask_security(app: Flask, closing: ExitStack) -> SignIn:
         password = db.Column(db.String)
         active = db.Column(db.Boolean)
         fs_uniquifier = db.Column(db.String, unique=True)
+        tf_primary_method = db.Column(db.String)
+        tf_totp_secret = db.Column(db.String)
+        tf_phone_number = db.Column(db.String)
         roles = db.relationship("Role", secondary=roles_of_users)
 
     users: Any = SQLAlchemyUserDatastore(db, User, Role)
-    Security(app, users)
+    Security(app, users, **options)
     with app.app_context():
         db.create_all()
         for name in ("ada", "bob"):
@@ -150,6 +186,37 @@ def use_flask_security(visitor: Visitor) -> None:
     visitor.sees("/account", "Account of ada@example.com")
     visitor.post("/logout", {})
     visitor.get("/admin", 302)
+
+
+def use_second_factor(visitor: Visitor) -> None:
+    """Set up the second factor at the first login, mistype a code at the next, and send something by a script."""
+    visitor.get("/note/tea")
+    form = {"email": "ada@example.com", "password": "a long password"}
+    visitor.post("/login", {**form, "csrf_token": visitor.csrf_token("/login")})
+    visitor.get("/account", 302)
+    visitor.post("/tf-setup", {"setup": "email", "csrf_token": visitor.csrf_token("/tf-setup")}, 200)
+    visitor.get("/static/site.css")
+    _send_code(visitor, visitor.app.extensions["code"], 302)
+    visitor.sees("/account", "Account of ada@example.com")
+    visitor.post("/logout", None, headers=_token_of_the_cookie(visitor))
+    visitor.get("/account", 302)
+    visitor.post("/login", {**form, "csrf_token": visitor.csrf_token("/login")})
+    _send_code(visitor, "123", 200)
+    _send_code(visitor, visitor.app.extensions["code"], 302)
+    visitor.get("/static/site.css")
+    visitor.post("/act", None, 400)
+    visitor.post("/act", None, 200, headers=_token_of_the_cookie(visitor))
+    visitor.sees("/noted", "tea")
+
+
+def _token_of_the_cookie(visitor: Visitor) -> dict[str, str]:
+    cookie = visitor.browser.get_cookie("XSRF-TOKEN")
+    assert cookie is not None
+    return {"X-XSRF-Token": cookie.value}
+
+
+def _send_code(visitor: Visitor, code: str, status: int) -> None:
+    visitor.post("/tf-validate", {"code": code, "csrf_token": visitor.csrf_token("/tf-validate")}, status)
 
 
 # Flask-Principal
@@ -305,6 +372,7 @@ def use_flask_appbuilder(visitor: Visitor) -> None:
 EXTENSIONS = (
     Extension("Flask-Login", "flask-login", add_flask_login, use_flask_login),
     Extension("Flask-Security-Too", "flask-security-too", add_flask_security, use_flask_security),
+    Extension("Flask-Security-Too, two factors", "flask-security-too", add_second_factor, use_second_factor),
     Extension("Flask-Principal", "flask-principal", add_flask_principal, use_flask_principal),
     Extension("Flask-Multipass", "flask-multipass", add_flask_multipass, use_flask_multipass),
     Extension("Flask-AppBuilder", "flask-appbuilder", add_flask_appbuilder, use_flask_appbuilder),
