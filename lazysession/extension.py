@@ -18,7 +18,7 @@ from .errors import ConfigurationError
 from .handling import follow_error_handling
 from .interface import Keeper, LazySessionInterface
 from .jsonable import encode_sessions
-from .logins import deferred_session, holds_login, offer_user_lazily
+from .logins import deferred_session, holds_login, ignore_freshness_of_stranger, offer_user_lazily
 from .rules import RuleTable
 from .serialized import with_serializer
 from .serverside import ServerSide
@@ -301,11 +301,12 @@ def _follow_flask_login(app: Flask, *, rotate: bool) -> None:
         worth nothing then.
     """
     try:
-        from flask_login import user_loaded_from_cookie, user_logged_in, user_logged_out
+        from flask_login import session_protected, user_loaded_from_cookie, user_logged_in, user_logged_out
     except ImportError:
         return
     offer_user_lazily(app)
     user_logged_out.connect(_note_logout, app)
+    session_protected.connect(_note_protection, app)
     if rotate:
         user_logged_in.connect(_rotate, app)
         user_loaded_from_cookie.connect(_rotate, app)
@@ -321,6 +322,12 @@ def _rotate(app: Flask, **_: object) -> None:
     interface.regenerate(current)
     if current.lazy_opened is not None:
         current.lazy_opened.brought = _LOGIN_KEYS
+
+
+def _note_protection(app: Flask, **_: object) -> None:
+    current = deferred_session()
+    if current is not None and current.lazy_opened is not None:
+        ignore_freshness_of_stranger(current.lazy_opened)
 
 
 def _note_logout(app: Flask, **_: object) -> None:

@@ -124,7 +124,6 @@ def with_changes(app: Flask) -> Flask:
     return app
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 7")
 def test_strangers_are_protected_without_a_conflict() -> None:
     """Flask-Login notes in each session without a login that it is not fresh: no change depends on that."""
     visitor = with_changes(shop()).test_client()

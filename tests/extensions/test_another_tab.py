@@ -18,7 +18,6 @@ from .trying import Extension, Visitor, app_with
 KNOWN = {
     "Authlib": "FAULTS 1: a login with Authlib looks through the whole session",
     "Flask-DebugToolbar": "FAULTS 1: the toolbar shows the whole session",
-    "Flask-Security-Too, two factors": "FAULTS 7: Flask-Login writes _fresh into the sessions of strangers",
 }
 TRIED = [
     pytest.param(
