@@ -191,6 +191,6 @@ EXTENSIONS = (
     Extension("Flask-Dance", "flask-dance", add_flask_dance, use_flask_dance),
     Extension("Flask-SocketIO", "flask-socketio", add_flask_socketio, use_flask_socketio),
     Extension(
-        "Flask-SocketIO, ``manage_session=False``", "flask-socketio", add_flask_socketio_sharing, use_flask_socketio
+        "Flask-SocketIO with ``manage_session=False``", "flask-socketio", add_flask_socketio_sharing, use_flask_socketio
     ),
 )

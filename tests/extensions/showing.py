@@ -300,5 +300,5 @@ EXTENSIONS = (
     Extension("Flask-SQLAlchemy", "flask-sqlalchemy", add_flask_sqlalchemy, use_flask_sqlalchemy),
     Extension("Flask-CORS", "flask-cors", add_flask_cors, use_flask_cors),
     Extension("Sentry's SDK", "sentry-sdk", add_sentry, use_sentry),
-    Extension("Sentry's SDK, ``send_default_pii``", "sentry-sdk", add_sentry_with_users, use_sentry),
+    Extension("Sentry's SDK with ``send_default_pii``", "sentry-sdk", add_sentry_with_users, use_sentry),
 )

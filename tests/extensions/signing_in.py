@@ -372,7 +372,7 @@ def use_flask_appbuilder(visitor: Visitor) -> None:
 EXTENSIONS = (
     Extension("Flask-Login", "flask-login", add_flask_login, use_flask_login),
     Extension("Flask-Security-Too", "flask-security-too", add_flask_security, use_flask_security),
-    Extension("Flask-Security-Too, two factors", "flask-security-too", add_second_factor, use_second_factor),
+    Extension("Flask-Security-Too with two factors", "flask-security-too", add_second_factor, use_second_factor),
     Extension("Flask-Principal", "flask-principal", add_flask_principal, use_flask_principal),
     Extension("Flask-Multipass", "flask-multipass", add_flask_multipass, use_flask_multipass),
     Extension("Flask-AppBuilder", "flask-appbuilder", add_flask_appbuilder, use_flask_appbuilder),

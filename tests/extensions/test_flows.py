@@ -86,7 +86,7 @@ def test_the_same_as_with_flask_session(
 def test_a_socket_connects_anew_after_a_login(store: RedisStore) -> None:
     """A login by Flask-Login gives the session a new id, so that a socket with the old one is nobody's."""
     with (
-        app_with(named("Flask-SocketIO, ``manage_session=False``"), "LazySession", store) as app,
+        app_with(named("Flask-SocketIO with ``manage_session=False``"), "LazySession", store) as app,
         ExitStack() as closing,
     ):
         log_in = named("Flask-Login").add(app, closing)
