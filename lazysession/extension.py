@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from flask import Flask, has_request_context
+from flask.cli import ScriptInfo
 from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
 from . import flasksession, names, registry
@@ -229,8 +230,7 @@ def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> None:
 
     Not for ``flask db upgrade``: a migration may be about to make the table itself.
     """
-    command = click.get_current_context(silent=True)
-    if not isinstance(backend, Prepares) or (command is not None and command.info_name in _MIGRATING):
+    if not isinstance(backend, Prepares) or _applies_migrations():
         return
     session_type = str(app.config.get("SESSION_TYPE") or "").upper()
     name = f"SESSION_{session_type}" if session_type else type(interface).__name__
@@ -246,6 +246,12 @@ def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> None:
             name,
             explanation(backend, error),
         )
+
+
+def _applies_migrations() -> bool:
+    """Return whether the app is loaded for a command of Flask-Migrate that changes the database."""
+    context = click.get_current_context(silent=True)  # there is one for Celery's worker as well, for example
+    return context is not None and context.find_object(ScriptInfo) is not None and context.info_name in _MIGRATING
 
 
 def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, settings: Settings) -> ServerSide:

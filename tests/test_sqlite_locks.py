@@ -200,6 +200,20 @@ def begin_for_real(shop: Shop) -> None:
     engine.dispose()
 
 
+def test_ones_own_write_in_a_real_transaction(make_shop: Callable[..., Shop], clock: Clock) -> None:
+    """It is told from a read by the rows that it changed."""
+    shop = make_shop(wal=True)
+    begin_for_real(shop)
+
+    def view() -> None:
+        shop.write()
+        session["a"] = 1
+
+    shop.view = view
+    assert shop.visit() == 503
+    assert clock.now == 0.0
+
+
 def test_ones_own_read_without_wal(make_shop: Callable[..., Shop], clock: Clock) -> None:
     """With a rollback journal, an open read of this request is in the way of each write, and not waited for."""
     shop = make_shop()

@@ -18,6 +18,7 @@ import pytest
 from cachelib import RedisCache
 from faults import FaultProxy
 from flask import Flask, session
+from flask.cli import ScriptInfo
 from flask_sqlalchemy import SQLAlchemy
 from pymongo import MongoClient
 from sqlalchemy import create_engine, inspect
@@ -265,7 +266,7 @@ def test_commands_leave_the_table_to_migrations(tmp_path: Path) -> None:
     def tables() -> list[str]:
         return inspect(create_engine(url)).get_table_names()
 
-    with click.Context(click.Command("upgrade"), info_name="upgrade"):
+    with click.Context(click.Command("upgrade"), info_name="upgrade", obj=ScriptInfo()):
         app = make_app({"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": url})
     assert tables() == []
     result = app.test_cli_runner().invoke(args=["lazysession", "check"])
@@ -274,11 +275,13 @@ def test_commands_leave_the_table_to_migrations(tmp_path: Path) -> None:
     assert tables() == ["sessions"]
 
 
-@pytest.mark.parametrize("command", ["run", "migrate", "flask"])
-def test_other_commands_make_the_table(tmp_path: Path, command: str) -> None:
-    """``flask run`` starts the app as every server does; ``flask db migrate`` then has nothing to write down."""
+@pytest.mark.parametrize(
+    ("command", "of_flask"), [("run", True), ("migrate", True), ("flask", True), ("worker", False), ("upgrade", False)]
+)
+def test_all_else_makes_the_table(tmp_path: Path, command: str, of_flask: bool) -> None:
+    """``flask run`` and other servers; and ``flask db migrate``, which then has nothing to write down."""
     url = f"sqlite:///{tmp_path}/shop.db"
-    with click.Context(click.Command(command), info_name=command):
+    with click.Context(click.Command(command), info_name=command, obj=ScriptInfo() if of_flask else None):
         make_app({"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": url})
     assert inspect(create_engine(url)).get_table_names() == ["sessions"]
 
@@ -296,6 +299,40 @@ def test_a_table_that_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert caplog.text.count("There is no table sessions any more") == 1
     assert "restart" in caplog.text
     assert inspect(create_engine(url)).get_table_names() == []
+
+
+def test_a_forked_worker_makes_the_table(tmp_path: Path) -> None:
+    """Where the process that was forked could not make it, each worker sees to it."""
+    folder = tmp_path / "mounted"
+    app = make_app({"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": f"sqlite:///{folder}/shop.db"})
+    assert app.test_client().get("/change").status_code == 503
+    folder.mkdir()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = int(app.test_client().get("/change").status_code != 200)
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert inspect(create_engine(f"sqlite:///{folder}/shop.db")).get_table_names() == ["sessions"]
+    assert app.test_client().get("/change").status_code == 200
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [({"SESSION_TYPE": "filesystem"}, "SESSION_FILE_DIR"), ({"SESSION_TYPE": "cachelib"}, "SESSION_CACHELIB")],
+)
+def test_a_directory_of_flask_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], name: str
+) -> None:
+    """The directory that Flask-Session makes itself stops the start, with the name of the setting."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(os, "makedirs", lambda path: os.mkdir(tmp_path / "file" / "below"))
+    with pytest.raises(ConfigurationError, match=name):
+        make_app(settings)
 
 
 def test_a_directory_that_is_missing(
