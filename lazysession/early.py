@@ -57,7 +57,7 @@ def take_early(early: Opened | Failure, decision: Decision) -> Opened:
 
 
 def _decide_early(rules: RuleTable, app: Flask, request: Request) -> Decision:
-    """Decide the mode before Flask routes, which it does once more; the first use decides anew.
+    """Return the mode, decided before Flask routes; the first use decides anew.
 
     A skipped request then needs no load.
     """

@@ -286,6 +286,31 @@ def test_a_stream(app: Flask) -> None:
     assert visit(app, view).text == "ada"
 
 
+@pytest.mark.parametrize("hook", ["after_request", "teardown_request"])
+def test_a_hook_after_the_view(app: Flask, hook: str) -> None:
+    """A first use after the view leaves pending rows alone, too."""
+    seen: list[tuple[Any, bool]] = []
+
+    def look(argument: Any) -> Any:
+        if app.config.get("VIEW"):
+            seen.append((session.get("user"), bool(db.session.new)))
+            db.session.rollback()
+        return argument
+
+    getattr(app, hook)(look)
+
+    def view() -> str:
+        db.session.add(Note(name="second"))
+        return ""
+
+    browser = app.test_client()
+    browser.get("/login")
+    app.config["VIEW"] = view
+    assert browser.get("/").status_code == 200
+    assert seen == [("ada", True)]
+    assert names(app) == ["first"]
+
+
 def test_by_hand(app: Flask) -> None:
     """The test client's ``session_transaction`` reads and saves."""
     browser = app.test_client()
