@@ -13,6 +13,8 @@ from lazysession.backends._processes import LocksPerProcess, keep_for_good
 
 #: Set on the client, so that python-memcached's, a ``threading.local``, has one for each of its sets of connections.
 _MARK = "lazysession_process"
+#: Set on the client as well: two apps of a process may share one.
+_LOCK = "lazysession_lock"
 
 
 class ClientUse:
@@ -32,6 +34,7 @@ class ClientUse:
         client = getattr(interface, "client", None)
         if hasattr(type(client), "disconnect_all"):
             setattr(client, _MARK, os.getpid())
+            self._lock = vars(client).setdefault(_LOCK, self._lock)
 
     @contextmanager
     def __call__(self) -> Generator[None]:
@@ -44,7 +47,7 @@ class ClientUse:
             yield
             return
         with self._turn(client):
-            client = self._of_this_process(client)
+            client = self._of_this_process(self._interface.client)  # another thread may have replaced it meanwhile
             try:
                 yield
             except BaseException:

@@ -1099,7 +1099,7 @@ def test_after_session(server: Server) -> None:
 
 @pytest.mark.parametrize("path", ["/untouched", "/keys", "/clear"])
 @pytest.mark.parametrize("cookie", ["k" * 251, "a\x01b", "a b", "\xe9" * 43])
-@every_client
+@every_client_of_apps
 def test_a_cookie_that_is_no_key(server: Server, make_client: Callable[[Any], Any], cookie: str, path: str) -> None:
     """What is a 500 with Flask-Session alone is a visitor without a session."""
     app = make(LazySession, make_client(server.address))

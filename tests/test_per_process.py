@@ -176,6 +176,25 @@ def test_a_client_that_the_parent_used_is_not_waited_for(fork: Any) -> None:
         assert in_use_by_another(in_use) == 1
 
 
+def test_two_apps_share_a_client_by_turns() -> None:
+    """A client that one thread uses at a time is used by one app at a time."""
+
+    class Client:
+        def disconnect_all(self) -> None:
+            raise AssertionError
+
+    client = Client()
+    mine, others = (ClientUse(SimpleNamespace(client=client)) for _ in range(2))
+
+    def in_use() -> int:
+        with others():
+            return 1
+
+    with mine():
+        assert in_use_by_another(in_use) is None
+    assert in_use_by_another(in_use) == 1
+
+
 def in_use_by_another(work: Callable[[], int]) -> int | None:
     """Run in another thread; return None where it waits."""
     found: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 from collections.abc import Callable, Generator
@@ -132,6 +133,20 @@ def test_the_check_names_what_to_use_instead(server: str) -> None:
     waiting: dict[str, Any] = {"socket_timeout": None}
     backend = backend_of(make(memcache.Client([server], **waiting)))
     assert [each.name for each in backend.check()] == ["memcached-client", "memcached-timeout"]
+
+
+def test_what_is_too_large_is_lost(server: str) -> None:
+    """It is not stored, without an error, as with Flask-Session."""
+    app = make(memcache.Client([server]))
+
+    @app.get("/large")
+    def large() -> str:
+        session["large"] = os.urandom(2**21)
+        return ""
+
+    browser = app.test_client()
+    assert browser.get("/large").status_code == 200
+    assert browser.get("/read").text == "{'_permanent': True}"
 
 
 def test_another_client_finds_the_sessions(server: str) -> None:
