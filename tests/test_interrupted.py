@@ -63,7 +63,7 @@ class Gate:
                 if answers and self.shut:
                     opened = self._opened
                     os.kill(os.getpid(), signal.SIGALRM)
-                    opened.wait(5)  # drivers in C do not stop before they have the answer
+                    opened.wait(1)  # drivers in C do not stop before they have the answer
                 target.sendall(data)
         self.connections -= not answers
         with suppress(OSError):
