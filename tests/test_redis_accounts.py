@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fakeredis
 import pytest
 import redis
 import servers
@@ -380,3 +381,69 @@ def test_check_finds_unknown_commands(redis_url: str, tmp_path: Path) -> None:
     unknown = [part for name in ("EVAL", "EVALSHA") for part in ("--rename-command", name, f"no-{name}")]
     with servers.child(servers.redis_command(port, tmp_path, *unknown), port):
         assert found(RedisBackend(redis.Redis(port=port)))["redis-scripts"] == "warning"
+
+
+# A cluster that moves a key
+
+
+class MovedCluster:
+    """A cluster's client whose first answers come from a node that has lost the key.
+
+    :param lost: how many answers; ``error`` is what that node raises.
+    """
+
+    def __init__(self, lost: int, error: Exception) -> None:
+        self.node, self.lost, self.error = fakeredis.FakeRedis(), lost, error
+        self.asked: list[str] = []
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        self.asked.append(str(args[0]))
+        if str(args[0]).startswith("EVAL"):
+            raise redis.exceptions.NoPermissionError("this user has no permissions to run the command")
+        return self.node.execute_command(*args, **options)
+
+    def get_node_from_key(self, key: str) -> str:
+        return "node"
+
+    def get_redis_connection(self, node: str) -> Any:
+        self.lost -= 1
+        return self if self.lost >= 0 else self.node
+
+    def pipeline(self, transaction: bool) -> Any:
+        raise self.error
+
+
+ERRORS = [
+    redis.exceptions.MovedError("1 127.0.0.1:1"),
+    redis.exceptions.ReadOnlyError("READONLY"),
+    redis.exceptions.ConnectionError("gone"),
+    valkey.exceptions.ClusterDownError("CLUSTERDOWN down"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_key_that_moved(error: Exception) -> None:
+    """The cluster's client is asked, which learns of the new master, and the change is made there."""
+    client = MovedCluster(1, error)
+    client.node.set(KEY, b"one")
+    assert RedisBackend(client).replace(KEY, b"two", 1000, b"one") == Replaced(Outcome.STORED)
+    assert client.node.get(KEY) == b"two"
+    assert client.asked == ["EVALSHA", "EXISTS"]
+
+
+def test_a_key_that_is_nowhere() -> None:
+    """After the second failure the error is the client's own."""
+    with pytest.raises(redis.exceptions.ConnectionError):
+        RedisBackend(MovedCluster(2, redis.exceptions.ConnectionError("gone"))).replace(KEY, b"two", 1000, b"one")
+
+
+def test_an_error_shows_no_command(server: Any, account_url: str) -> None:
+    """What a pipeline puts into the message of an error, the session's key and data, is taken out."""
+    server.execute_command("ACL", "SETUSER", USER, "-psetex")
+    backend = RedisBackend(redis.Redis.from_url(account_url))
+    backend.create(KEY, b"one", 1000)
+    with pytest.raises(redis.exceptions.NoPermissionError) as raised:
+        backend.replace(KEY, b"private", 1000, b"one")
+    assert "private" not in str(raised.value)
+    assert KEY not in str(raised.value)
+    assert server.get(KEY) == b"one"
