@@ -23,6 +23,7 @@ _CLOCKS_APART = 60.0
 _LAPS = 10
 _UNKNOWN_LIFETIME = 3600.0
 _URL = "a URL such as 'memcached://localhost:11211' or 'memcached://one:11211,two:11211?timeout=0.5'"
+_OPTIONS = "its options are timeout and connect_timeout, in seconds and more than 0, as in 'memcached://localhost:11211?timeout=1'"
 _UNTAKEN = (
     "memcached takes keys of up to 250 bytes without spaces and control characters: "
     "shorten SESSION_KEY_PREFIX, SESSION_ID_LENGTH or the prefix of the client."
@@ -227,15 +228,16 @@ def client_of_url(url: str) -> Any:
         servers = [normalize_server_spec(server) for server in (parts.netloc or parts.path).split(",")]
         given = {name: float(value) for name, value in parse_qsl(parts.query, strict_parsing=bool(parts.query))}
     except ValueError:
-        raise ValueError(f"the value is not {_URL}.") from None
+        what = f"not {_URL}" if "?" not in url else f"wrong: {_OPTIONS}"
+        raise ValueError(f"the value is {what}.") from None
+    if not given.keys() <= {"timeout", "connect_timeout"} or any(not seconds > 0 for seconds in given.values()):
+        raise ValueError(f"the value is wrong: {_OPTIONS}.")
     if (
         parts.scheme != "memcached"
         or "@" in parts.netloc
         or (parts.netloc and parts.path.strip("/"))
         or not all(server[0] for server in servers)
         or parts.fragment
-        or not given.keys() <= {"timeout", "connect_timeout"}
-        or any(seconds <= 0 for seconds in given.values())
     ):
         raise ValueError(f"the value is not {_URL}; memcached has no user, password or database.")
     options |= given

@@ -96,7 +96,6 @@ def test_right_urls_of_redis(url: str) -> None:
     assert RedisBackend.from_setting(url) is not None
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 11")
 @pytest.mark.parametrize("query", ["timout=1", "timeout=0", "timeout=abc", "timeout"])
 def test_options_of_memcached(query: str) -> None:
     """An option that is none, or has no number, is said with those that there are."""
