@@ -1,4 +1,9 @@
-"""Connections of psycopg that do not wait for ever: it has no limit for an answer, nor has the library below it."""
+"""Connections of psycopg that do not wait for ever: it has no limit for an answer, nor has the library below it.
+
+Its ``connect_timeout``, keepalives and ``tcp_user_timeout`` are no substitute: where a server is frozen (``SIGSTOP``),
+or a proxy takes what is sent and never answers, the kernel on the other side acknowledges each packet, and an open
+connection waits without end.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -74,6 +77,21 @@ def test_a_serialization_failure(
     other.exec_driver_sql("COMMIT")
     thread.join()
     assert outcomes == [Outcome.STORED]
+
+
+def test_a_server_that_is_frozen(postgresql_url: str) -> None:
+    """Its kernel acknowledges what is sent, so that no timeout of TCP ends the wait: psycopg's own limit does."""
+    limits = "connect_timeout=2&keepalives_idle=1&keepalives_interval=1&keepalives_count=2&tcp_user_timeout=1000"
+    backend = backend_on(f"{postgresql_url}?{limits}&read_timeout=0.5")
+    with backend._engine.connect() as connection:
+        process = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    os.kill(process, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        assert backend.read("nobody", None) is None  # on another connection, which the server can make
+        assert 0.5 <= time.monotonic() - began < 20
+    finally:
+        os.kill(process, signal.SIGCONT)
 
 
 def verbs_of(backend: SqlAlchemyBackend) -> dict[str, Callable[[], object]]:
