@@ -26,6 +26,7 @@ from .early import load_before_view, take_early
 from .errors import ConfigurationError, SessionReadOnly
 from .failures import is_current
 from .finishing import Finishing
+from .recorder import origin
 from .rules import RuleTable
 from .serialized import with_serializer
 from .serverside import ServerSide
@@ -33,7 +34,7 @@ from .session import LOADED_UNDER, DeferredSession, assign, has_own_ways
 from .signals import send, session_opened
 from .skipping import Skipping
 from .streams import LateUses, may_use_session_later
-from .trace import caller, is_called_from, place_of, server_timing
+from .trace import is_called_from, place_of, server_timing
 
 logger = logging.getLogger("lazysession")
 
@@ -265,7 +266,8 @@ class LazySessionInterface(SessionInterface):
 
     def _finish_loaded(self, app: Flask, session: DeferredSession, opened: Opened, response: Response) -> None:
         if session.lazy_origin:
-            response.headers.add("Server-Timing", server_timing(f"{session.lazy_origin} {opened.mode}"))
+            how = f"in {session.lazy_took:.1f} ms {opened.mode}"
+            response.headers.add("Server-Timing", server_timing(session.lazy_origin, how))
         if opened.mode is Mode.SKIP:
             self._skipping.finish(session.lazy_request, opened, response, self.get_cookie_name(app))
             return
@@ -322,8 +324,8 @@ class LazySessionInterface(SessionInterface):
         if session.lazy_passed is not None and not opened.missing:
             self._late_uses.note(session.lazy_request, session.lazy_passed)
         if traced:
-            duration = (time.perf_counter() - started) * 1000
-            assign(session, "lazy_origin", f"opened by {caller()} in {duration:.1f} ms")
+            assign(session, "lazy_took", (time.perf_counter() - started) * 1000)
+            assign(session, "lazy_origin", origin(app))
         return opened
 
     def end_now(self, opened: Opened) -> None:
@@ -333,7 +335,8 @@ class LazySessionInterface(SessionInterface):
     def tell_opened(self, session: DeferredSession, opened: Opened) -> None:
         """Send the signal; the session may be used by whoever hears it."""
         if session_opened.receivers:
-            send(session_opened, self.app, session=session, mode=opened.mode, rule=opened.rule)
+            added = {"origin": session.lazy_origin}
+            send(session_opened, self.app, added=added, session=session, mode=opened.mode, rule=opened.rule)
 
     def _open(self, app: Flask, session: DeferredSession, *, cleared: bool) -> Opened:
         request = session.lazy_request

@@ -75,7 +75,8 @@ class DeferredSession(Failures, SessionMixin):
     lazy_passed: Headers | None = None  # of the response that was made while the session was not used
     lazy_decision: Decision | None = None  # decided when a streamed response was made
     lazy_early: Opened | Failure | None = None  # what the load before the view found, of an interface that needs that
-    lazy_origin = ""
+    lazy_origin = ""  # who used it first, where that is traced
+    lazy_took = 0.0  # milliseconds of the load
     accessed = False
 
     def __init__(self, opener: Opener, request: Request) -> None:

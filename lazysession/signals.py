@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
 from typing import Any
 
 from blinker import NamedSignal, Namespace
@@ -12,7 +14,8 @@ logger = logging.getLogger("lazysession")
 
 _signals = Namespace()
 
-#: A session was opened. Extra arguments: ``session`` (the deferred session), ``mode`` and ``rule``.
+#: A session was opened. Extra arguments: ``session`` (the deferred session), ``mode``, ``rule``, and ``origin``, the
+#: line that used it, empty where that is not traced.
 session_opened = _signals.signal("session-opened")
 
 #: A change was dropped, because the stored session was gone when it should be written (a logout elsewhere, an expiry).
@@ -22,10 +25,19 @@ session_write_dropped = _signals.signal("session-write-dropped")
 session_conflict = _signals.signal("session-conflict")
 
 
-def send(signal: NamedSignal, app: Flask, **arguments: Any) -> None:
-    """Send a signal to each of its receivers; what one of them raises is logged, and harms nothing."""
+def send(signal: NamedSignal, app: Flask, *, added: Mapping[str, Any] | None = None, **arguments: Any) -> None:
+    """Send a signal to each of its receivers; what one of them raises is logged, and harms nothing.
+
+    :param added: arguments that the signal did not always have: a receiver that does not take one goes without.
+    """
     for receiver in signal.receivers_for(app):
         try:
-            receiver(app, **arguments)
+            receiver(app, **arguments, **_taken(receiver, added or {}))
         except Exception:  # whatever an app's receiver raises
             logger.exception("A receiver of the signal %r failed.", signal.name)
+
+
+def _taken(receiver: Callable[..., Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = signature(receiver).parameters if added else {}
+    takes_all = any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values())
+    return {name: value for name, value in added.items() if takes_all or name in parameters}

@@ -1,4 +1,4 @@
-"""Who asked for the session, and where, in the words of headers and logs."""
+"""Where a request is, in the words of headers and logs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ from collections.abc import Iterable
 from types import FrameType
 
 from flask import Request, has_request_context, request
-
-_MACHINERY = ("lazysession", "werkzeug.local", "flask.ctx", "flask.globals", "_collections_abc", "collections.abc")
-
-
-def caller() -> str:
-    """Answer ``"module:function:line"`` of the code whose use of the session is running now."""
-    frame: FrameType | None = inspect.currentframe()
-    while frame is not None and _is_machinery(frame.f_globals.get("__name__", "")):
-        frame = frame.f_back
-    if frame is None:
-        return "unknown"
-    return f"{frame.f_globals.get('__name__', '?')}:{frame.f_code.co_name}:{frame.f_lineno}"
 
 
 def is_called_from(*methods: str) -> bool:
@@ -65,11 +53,18 @@ class Once:
         return True
 
 
-def server_timing(description: str) -> str:
-    """Answer the value of a Server-Timing header; names of functions may hold any letters, headers may not."""
-    text = description.encode("ascii", "backslashreplace").decode().replace("\\", "/").replace('"', "'")
-    return f'session;desc="{text}"'
+#: How much of a description a header holds.
+_LONGEST_ORIGIN = 200
 
 
-def _is_machinery(module: str) -> bool:
-    return module in _MACHINERY or module.startswith("lazysession.")
+def server_timing(origin: str, how: str) -> str:
+    """Return the value of a Server-Timing header; names of functions and templates may hold any letters.
+
+    :param origin: who used the session; shortened where it is long.
+    :param how: what is shown after it.
+    """
+    letters = "".join(each if each.isprintable() else "?" for each in origin)
+    text = letters.encode("ascii", "backslashreplace").decode().replace("\\", "/").replace('"', "'")
+    if len(text) > _LONGEST_ORIGIN:
+        text = f"{text[: _LONGEST_ORIGIN // 2]}...{text[-_LONGEST_ORIGIN // 2 :]}"
+    return f'session;desc="opened by {text} {how}"'

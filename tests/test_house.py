@@ -63,6 +63,7 @@ ORDER = [
         "registry",
         "backend",
         "signals",
+        "recorder",
         "trace",
         "errors",
     ),

@@ -23,8 +23,6 @@ from stores import FakeRedisStore
 
 from lazysession import session_opened
 
-RED = pytest.mark.xfail(strict=True, reason="FAULTS 11")
-
 ROOT = Path(__file__).parent.parent
 MakeApp = Callable[..., Flask]
 
@@ -57,7 +55,7 @@ def guarded(view):
     return inside
 
 def page():
-    return who()
+    return str(session.get("user"))
 
 def hear(*_, **__):
     who()
@@ -141,18 +139,18 @@ class TestTheAppAlone:
         assert timing(app) == f"{HERE}:own_function:{line_of(own_function, 'session')}"
 
 
-@RED
 class TestViews:
     """Code of the app, with or without a library in between."""
 
-    def test_through_an_extension(self, app: Flask, extension: Any) -> None:
+    @pytest.mark.parametrize("name", ["who", "_look"])
+    def test_through_an_extension(self, app: Flask, extension: Any, name: str) -> None:
         """The app's line comes first, then the library's function that asked for the session."""
 
         @app.route("/")
         def view() -> str:
-            return str(extension.who())
+            return str(getattr(extension, name)())
 
-        assert timing(app) == f"{HERE}:view:{line_of(view, 'who()')} via flask_fancy:_look"
+        assert timing(app) == f"{HERE}:view:{line_of(view, 'getattr')} via flask_fancy:_look"
 
     def test_flask_login(self, app: Flask) -> None:
         """The user of Flask-Login, which loads it by three functions of its own."""
@@ -265,13 +263,20 @@ class TestViews:
         assert timing(app) == f"{HERE}:view:{line_of(view, 'sent.send')} via flask_fancy:_look"
 
     def test_the_signal(self, app: Flask, extension: Any) -> None:
-        """session_opened says the same as the header, and nothing where nothing is traced."""
+        """Receivers that take it get what the header says, and a text that is empty where nothing is traced."""
         app.add_url_rule("/", view_func=lambda: extension.who())
         heard: list[str] = []
 
         def note(sender: Flask, origin: str, **_: Any) -> None:
             heard.append(origin)
 
+        def without(sender: Flask, session: Any, mode: str, rule: str) -> None:
+            heard.append(f"{mode} {rule}")
+
+        with session_opened.connected_to(without, sender=app):
+            timing(app)
+        assert heard == ["normal default"]
+        heard.clear()
         with session_opened.connected_to(note, sender=app):
             told = timing(app)
             app.session_interface.trace = False  # type: ignore[attr-defined]
@@ -279,7 +284,6 @@ class TestViews:
         assert heard == [told, ""]
 
 
-@RED
 class TestExtensions:
     """Use of the session by an extension alone is said to be that."""
 
@@ -306,8 +310,7 @@ class TestExtensions:
     def test_views(self, app: Flask, extension: Any) -> None:
         """A page of the extension's own."""
         app.add_url_rule("/", view_func=extension.page)
-        number = line_of(extension.page, "who()")
-        assert timing(app) == f"extension flask_fancy:page:{number} via flask_fancy:_look"
+        assert timing(app) == f"extension flask_fancy:page:{line_of(extension.page, 'session')}"
 
     def test_streams(self, app: Flask, extension: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """A generator runs when the view has returned; what the server calls it from is none of the app's lines."""
@@ -341,7 +344,6 @@ class TestExtensions:
             sys.setrecursionlimit(limit)
 
 
-@RED
 class TestTemplates:
     """A template's own line."""
 
@@ -446,7 +448,6 @@ def create_app(config):
 VIEWS = "import flask_fancy\n\ndef look():\n    return flask_fancy.who()\n"
 
 
-@RED
 class TestWhatIsOwn:
     """Where the app's files are."""
 
@@ -528,7 +529,6 @@ class TestWhatIsOwn:
             recorder.distributed.cache_clear()
 
 
-@RED
 class TestTheHeader:
     """What may stand in a header."""
 
