@@ -105,11 +105,7 @@ class SerializerWatch:
 
     def __init__(self, interface: SessionInterface) -> None:
         serializer = getattr(interface, "serializer", None)
-        self._attributes: dict[str, object] | None = None
-        if is_made_by_flask_session(serializer):
-            self._attributes = serializer.__dict__
-        self._seen = dict(self._attributes or ())
-
-    def has_changed(self) -> bool:
-        """Return whether an attribute is another one than when the watch was set."""
-        return self._attributes is not None and self._attributes != self._seen
+        watched = is_made_by_flask_session(serializer)
+        #: What it has, and what it had when the watch was set: compared in each request that uses its session.
+        self.attributes: dict[str, object] = serializer.__dict__ if watched else {}
+        self.seen = dict(self.attributes)

@@ -282,7 +282,8 @@ def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, set
 
 
 def _has_own_clean_up(interface: SessionInterface) -> bool:
-    return not isinstance(vars(interface).get("_delete_expired_sessions", _CleanUp), (_CleanUp, type))
+    clean_up = vars(interface).get("_delete_expired_sessions")
+    return clean_up is not None and not isinstance(clean_up, _CleanUp)
 
 
 class _CleanUp:

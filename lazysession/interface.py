@@ -182,7 +182,8 @@ class LazySessionInterface(SessionInterface):
 
     def _current_keeper(self) -> Keeper:
         """Return the session handler, which follows what an app has set on Flask-Session's serializer."""
-        if self._watch.has_changed():
+        watch = self._watch
+        if watch.attributes != watch.seen:
             self.serializer = self.wrapped.serializer  # type: ignore[attr-defined]
         return self.keeper
 

@@ -170,7 +170,11 @@ def distributed() -> frozenset[str]:
 def _view(app: Flask) -> str:
     """Return the view of the current request, if it is the app's own: a decorator has run before its first line."""
     view: Any = app.view_functions.get(request.endpoint or "") if has_request_context() else None
-    view = getattr(view, "view_class", None) or inspect.unwrap(view or _view)
+    if view is None:
+        return ""
+    view = getattr(view, "view_class", None) or inspect.unwrap(view)
+    if not hasattr(view, "__name__"):  # any object that can be called
+        return ""
     code = getattr(view, "__code__", None)
     file = code.co_filename if code is not None else str(getattr(inspect.getmodule(view), "__file__", ""))
     if not _is_own(app, view.__module__, file):
