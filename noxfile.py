@@ -23,7 +23,7 @@ MATRIX = [nox.param(python, "flask", id=python) for python in PYTHONS] + [
 #: The long proofs run in the session ``servers``, the adapters in depth on one Python and Flask; every store's round
 #: trips, overlaps and late requests on each.
 LONG = ["ends_are_final", "hostile", "killed", "many_writers", "ordinary_app", "outages*", "state_machine"]
-LONG += ["forked_in_c", "interrupted", "patched_late", "serializable", "store_checks", "torn"]
+LONG += ["forked_in_c", "interrupted", "patched_late", "redis_accounts", "serializable", "store_checks", "torn"]
 WITHOUT_LONG = [f"--ignore-glob=tests/test_{name}.py" for name in LONG]
 ELSEWHERE = ["--ignore-glob=tests/test_backend_*", *WITHOUT_LONG]
 EXTRAS = "all"

@@ -107,7 +107,7 @@ def test_what_works_is_taken(name: str, value: Any) -> None:
 
 def test_settings_of_flask_session_without_it() -> None:
     """Over Flask's signed cookie nobody reads them, and their values do not matter."""
-    LazySession(shop(SESSION_TYPE=None, SESSION_REDIS=None, SESSION_FILE_THRESHOLD="0"))
+    LazySession(shop(SESSION_TYPE="null", SESSION_ID_LENGTH="32"))
 
 
 @pytest.mark.parametrize(

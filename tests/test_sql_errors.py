@@ -83,6 +83,7 @@ def test_a_server_that_is_frozen(postgresql_url: str) -> None:
     """Its kernel acknowledges what is sent, so that no timeout of TCP ends the wait: psycopg's own limit does."""
     limits = "connect_timeout=2&keepalives_idle=1&keepalives_interval=1&keepalives_count=2&tcp_user_timeout=1000"
     backend = backend_on(f"{postgresql_url}?{limits}&read_timeout=0.5")
+    backend.read("nobody", None)
     with backend._engine.connect() as connection:
         process = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
     os.kill(process, signal.SIGSTOP)
