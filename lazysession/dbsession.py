@@ -14,14 +14,16 @@ from werkzeug.local import LocalProxy
 #: ``client``.
 _LIBRARIES = frozenset({"flask", "flask_session", "werkzeug", "sqlalchemy", "flask_sqlalchemy", "lazysession"})
 _SESSIONS = frozenset({"scoped_session", "Session", "SQLAlchemy"})
+#: Stands for ``app.extensions["sqlalchemy"]``.
+_REGISTERED = object()
 
 
 def uses_db_session(interface: SessionInterface) -> bool:
     """Return whether an interface uses SQLAlchemy's session of the app, such as Flask-SQLAlchemy's ``db.session``.
 
     Its load in mid-view would flush what the app has pending there, and could commit it. Found by the interface's
-    attributes and by what its methods name: a Flask-SQLAlchemy object, a session of SQLAlchemy or one of its models,
-    also in functions that they call.
+    attributes and by what its methods name: a Flask-SQLAlchemy object (also as ``extensions["sqlalchemy"]``), a session
+    of SQLAlchemy or one of its models, also in functions that they call and in modules that are imported by now.
     """
     if type(interface) is SecureCookieSessionInterface:
         return False
@@ -39,9 +41,17 @@ def _values_of_class(kind: type) -> Iterator[object]:
 
 def _functions_in(values: list[Any]) -> Iterator[FunctionType]:
     for value in values:
-        for each in (value, *(getattr(value, name, None) for name in ("__func__", "fget", "__wrapped__"))):
-            if isinstance(each, FunctionType):
+        for each in (value, *(_attribute(value, name) for name in ("__func__", "fget", "__wrapped__"))):
+            if issubclass(type(each), FunctionType):
                 yield each
+
+
+def _attribute(value: object, name: str) -> object:
+    """Return an attribute, None for none: objects that stand for others may raise anything."""
+    try:
+        return getattr(value, name, None)
+    except Exception:
+        return None
 
 
 def _named_by(function: FunctionType, seen: set[CodeType]) -> Iterator[object]:
@@ -51,18 +61,36 @@ def _named_by(function: FunctionType, seen: set[CodeType]) -> Iterator[object]:
     seen.add(function.__code__)
     names = set(_names_in(function.__code__))
     found = [function.__globals__[name] for name in names if name in function.__globals__]
-    found += [sys.modules[name] for name in names if name in sys.modules]  # imported in the function
+    found += _imported_in(function, names)
+    if "extensions" in names and "sqlalchemy" in _constants_in(function.__code__):
+        found.append(_REGISTERED)
     for cell in function.__closure__ or ():
         try:
             found.append(cell.cell_contents)
         except ValueError:  # not assigned yet
             continue
     found = _without_proxies(found)
-    found += [vars(each)[name] for each in found if isinstance(each, ModuleType) for name in names & vars(each).keys()]
-    found = _without_proxies(found)
+    for each in found:  # which grows: a module may be named in a module
+        if issubclass(type(each), ModuleType):
+            values = [vars(each)[name] for name in names & vars(each).keys()]
+            found += [value for value in _without_proxies(values) if not any(value is known for known in found)]
     yield from found
     for called in _functions_in(found):
         yield from _named_by(called, seen)
+
+
+def _imported_in(function: FunctionType, names: set[str]) -> Iterator[object]:
+    """Return the modules that are imported in a function, by their whole name or from a package above it."""
+    package = str(function.__globals__.get("__package__") or "")
+    for name in names:
+        above = package
+        while True:
+            path = f"{above}.{name}".strip(".")  # of "from . import x", the name is empty
+            if path in sys.modules:
+                yield sys.modules[path]
+            if not above:
+                break
+            above = above.rpartition(".")[0]
 
 
 def _without_proxies(values: list[Any]) -> list[Any]:
@@ -77,15 +105,22 @@ def _names_in(code: CodeType) -> Iterator[str]:
             yield from _names_in(constant)
 
 
+def _constants_in(code: CodeType) -> Iterator[object]:
+    for constant in code.co_consts:
+        yield constant
+        if isinstance(constant, CodeType):
+            yield from _constants_in(constant)
+
+
 def _is_of_library(value: Any) -> bool:
     return str(getattr(value, "__module__", None)).partition(".")[0] in _LIBRARIES
 
 
 def _is_db_session(value: object) -> bool:
     """Return whether an object is a database session, has one, or is a model that is queried through one."""
-    if isinstance(value, type):
-        return hasattr(value, "__mapper__") and hasattr(value, "metadata")
-    return any(
+    if issubclass(type(value), type):
+        return all(_attribute(value, name) is not None for name in ("__mapper__", "metadata"))
+    return value is _REGISTERED or any(
         base.__name__ in _SESSIONS and base.__module__.partition(".")[0] in ("sqlalchemy", "flask_sqlalchemy")
         for base in type(value).__mro__
     )

@@ -52,7 +52,8 @@ def take_early(early: Opened | Failure, decision: Decision) -> Opened:
     """
     if isinstance(early, Failure):
         raise early.again()
-    early.mode, early.rule = decision
+    if early.saves or not early.missing:  # else the store failed (ON_READ_ERROR "empty"): it stays readonly
+        early.mode, early.rule = decision
     return early
 
 
@@ -61,14 +62,14 @@ def _decide_early(rules: RuleTable, app: Flask, request: Request) -> Decision:
 
     A skipped request then needs no load.
     """
-    adapter = app.create_url_adapter(request)
     before = request.url_rule, request.view_args
     try:
+        adapter = app.create_url_adapter(request)
         if adapter is not None:
             request.url_rule, arguments = adapter.match(return_rule=True)
             request.view_args = dict(arguments)
         return rules.mode_of(app, request)
-    except Exception:  # no such page, or a rule that needs more than there is now
+    except Exception:  # no such page, a host that Flask refuses later, or a rule that needs more than there is now
         return _BEFORE_THE_VIEW
     finally:
         request.url_rule, request.view_args = before

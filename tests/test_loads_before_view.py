@@ -74,9 +74,7 @@ def corner(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], SessionInterface]
     return make
 
 
-@pytest.mark.parametrize(
-    "use", [pytest.param(use, marks=pytest.mark.xfail(strict=True, reason="FAULTS 6")) for use in USES]
-)
+@pytest.mark.parametrize("use", USES)
 def test_a_database_session_is_found(corner: Callable[[str], SessionInterface], use: str) -> None:
     """However a method imports the app's database, which it often does itself as its module is imported first."""
     assert uses_db_session(corner(USES[use]))
@@ -90,7 +88,6 @@ def test_others_use_none(corner: Callable[[str], SessionInterface], body: str) -
     assert not uses_db_session(corner(body))
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 6")
 def test_objects_that_cannot_be_looked_at(corner: Callable[[str], SessionInterface]) -> None:
     """An app starts though its interface holds, or names, an object that raises at every attribute."""
     interface: Any = corner("return settings")
@@ -117,7 +114,6 @@ def app(tmp_path: Path) -> Generator[Flask]:
         db.engine.dispose()
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 6")
 @pytest.mark.parametrize("host", ["mallory.example", f"{'a' * 70}.example"])
 def test_a_host_that_is_refused(app: Flask, host: str) -> None:
     """A host that Flask does not trust, or that is none, is a 400: the load before the view asks for the rule, too."""
@@ -127,7 +123,6 @@ def test_a_host_that_is_refused(app: Flask, host: str) -> None:
     assert browser.get("/untouched", headers={"Host": host}).status_code == 400
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 6")
 def test_an_empty_session_in_an_outage(app: Flask) -> None:
     """With ON_READ_ERROR ``empty``, the session that could not be loaded may be read and not written, as elsewhere."""
     browser = app.test_client()
