@@ -138,3 +138,23 @@ def test_flask_db_migrate(tmp_path: Path, by: str) -> None:
         words = [sys.executable, "-m", "flask", "--app", "shop", "db", command]
         subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
     assert list((tmp_path / "migrations" / "versions").glob("*.py")) == []
+
+
+class Lite:
+    """Registers itself as Flask-SQLAlchemy does, and has neither its metadata nor, here, its engines."""
+
+    def __init__(self, app: Flask, **attributes: Any) -> None:
+        vars(self).update(attributes)
+        app.extensions["sqlalchemy"] = self
+
+
+@pytest.mark.xfail(strict=True, reason="FAULTS 8")
+@pytest.mark.parametrize("attributes", [{}, {"engines": {"default": create_engine("sqlite://")}}])
+def test_another_extension_of_this_name(tmp_path: Path, attributes: dict[str, Any]) -> None:
+    """An app starts whose ``app.extensions["sqlalchemy"]`` is not Flask-SQLAlchemy 3: Flask-SQLAlchemy-Lite's, say."""
+    app = Flask("shop")
+    Lite(app, **attributes)
+    app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=f"sqlite:///{tmp_path}/shop.db")
+    LazySession(app)
+    app.add_url_rule("/", view_func=lambda: session.update(user="ada") or "")
+    assert app.test_client().get("/").status_code == 200
