@@ -19,8 +19,8 @@ def declare_in(database: Any, engine: Engine, table: Table) -> None:
 
     :param database: any, as Flask-SQLAlchemy is no requirement.
     """
-    if "alembic" not in sys.modules:
-        return
+    if "alembic" not in sys.modules or not (hasattr(database, "engines") and hasattr(database, "metadatas")):
+        return  # or another extension of this name, such as Flask-SQLAlchemy-Lite
     for bind_key, bound in database.engines.items():
         metadata = database.metadatas.get(bind_key)
         if metadata is not None and is_same_database(bound.url, engine.url):

@@ -148,7 +148,6 @@ class Lite:
         app.extensions["sqlalchemy"] = self
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 8")
 @pytest.mark.parametrize("attributes", [{}, {"engines": {"default": create_engine("sqlite://")}}])
 def test_another_extension_of_this_name(tmp_path: Path, attributes: dict[str, Any]) -> None:
     """An app starts whose ``app.extensions["sqlalchemy"]`` is not Flask-SQLAlchemy 3: Flask-SQLAlchemy-Lite's, say."""
