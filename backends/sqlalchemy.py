@@ -318,10 +318,10 @@ class SqlAlchemyBackend:
 
         Doing it twice does no harm: a verb recognizes at its second attempt what it has done.
         """
-        self._preparation.ensure()
         began, reconnected = time.monotonic(), False
         for attempt in itertools.count(1):
             try:
+                self._preparation.ensure()
                 with self._engine_here.get().connect() as connection:
                     return work(connection)
             except NoConnection:
