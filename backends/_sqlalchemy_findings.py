@@ -34,15 +34,15 @@ def problems_of(connection: Connection, table: Table, now: datetime) -> Iterator
         yield Problem(
             "error",
             f"There is no table {name}: no session can be stored.",
-            "Start the app, which makes it, or let a migration.",
+            "Start the app, which makes the table, or run the migration that makes it.",
             "sql-table",
         )
         return
     yield from _problems_of_ids(seen, table, name)
     types = {each["name"]: each["type"] for each in seen.get_columns(table.name, schema=table.schema)}
-    fits = list(_problems_of_types(connection.dialect.name, types, name))
-    yield from fits
-    if not any(problem.name == "sql-expiry-type" and problem.severity == "error" for problem in fits):
+    of_types = list(_problems_of_types(connection.dialect.name, types, name))
+    yield from of_types
+    if not any(problem.name == "sql-expiry-type" and problem.severity == "error" for problem in of_types):
         yield from _problems_of_expiry(connection, seen, table, name, now)
     if connection.dialect.name in _MYSQL:
         yield from _problems_of_size(connection, types, name)
@@ -120,31 +120,28 @@ def _problems_of_expiry(
 
 
 def _problems_of_types(dialect: str, types: dict[str, Any], name: str) -> Iterator[Problem]:
-    """Name columns that cannot hold what sessions need; any, as SQLAlchemy has no annotation for what it reflects."""
+    """Return the columns that cannot hold what sessions need; any, as SQLAlchemy does not annotate reflected types."""
     expiry, data, session_id = types["expiry"], types["data"], types["session_id"]
     if not isinstance(expiry, DateTime):
-        yield _wrong_type(dialect, name, "expiry", expiry, "it cannot say when a session ends")
+        what = f"The column expiry of {name} is {expiry}: it cannot hold a date with a time."
+        yield Problem("error", what, _change(dialect, name, "expiry"), "sql-expiry-type")
     elif dialect in _MYSQL and isinstance(expiry, TIMESTAMP):
         what = (
-            f"The column expiry of {name} is {expiry}: it ends in 2038, and where the zone has a summer time, an hour "
+            f"The column expiry of {name} is {expiry}: it holds no date after January 2038, and expiries are an hour "
+            "off around the end of daylight saving time."
         )
-        what += "in autumn is another."
         yield Problem("warning", what, _change(dialect, name, "expiry"), "sql-expiry-type")
     if dialect != "sqlite" and isinstance(data, (String, JSON)):
-        yield _wrong_type(dialect, name, "data", data, "it cannot hold the bytes of a session")
+        what = f"The column data of {name} is {data}: it cannot hold the bytes of a session."
+        yield Problem("error", what, _change(dialect, name, "data"), "sql-data-type")
     length = getattr(session_id, "length", None)
     if dialect != "sqlite" and length is not None and length < USUAL_KEY:
         yield Problem(
             "error",
-            f"The column session_id of {name} holds {length} characters; by default, a key has {USUAL_KEY}.",
+            f"The column session_id of {name} holds {length} characters; a key has {USUAL_KEY} by default.",
             _change(dialect, name, "session_id"),
             "sql-id-size",
         )
-
-
-def _wrong_type(dialect: str, name: str, column: str, kind: object, why: str) -> Problem:
-    what = f"The column {column} of {name} is {kind}: {why}."
-    return Problem("error", what, _change(dialect, name, column), f"sql-{column}-type")
 
 
 def _change(dialect: str, name: str, column: str) -> str:
@@ -156,7 +153,7 @@ def _change(dialect: str, name: str, column: str) -> str:
         kinds |= {"expiry": "TIMESTAMP", "data": "BYTEA"}
         using = "" if column != "data" else " USING convert_to(data::text, 'UTF8')"
         return f"ALTER TABLE {name} ALTER {column} TYPE {kinds[column]}{using}"
-    return f"Make the table anew, with the column {column} as {kinds[column].replace('MEDIUM', '')}."
+    return f"Create the table again, with the column {column} as {kinds[column].replace('MEDIUM', '')}."
 
 
 def _problems_of_size(connection: Connection, types: dict[str, Any], name: str) -> Iterator[Problem]:
