@@ -19,6 +19,7 @@ from stores import RedisStore
 
 from lazysession import LazySession
 from lazysession.backend import Outcome, Record, Renew, Replaced
+from lazysession.backends._redis_scripts import REFRESH
 from lazysession.backends.redis import RedisBackend
 from lazysession.testing import (
     ALWAYS,
@@ -447,3 +448,44 @@ def test_an_error_shows_no_command(server: Any, account_url: str) -> None:
     assert "private" not in str(raised.value)
     assert KEY not in str(raised.value)
     assert server.get(KEY) == b"one"
+
+
+#: What docs/stores/redis.rst names, as accounts have it that were made for LazySession before.
+DOCUMENTED = ("+get", "+set", "+unlink", "+pttl", "+pexpire", "+psetex", "+evalsha", "+eval")
+
+
+@pytest.mark.xfail(strict=True, reason="FAULTS 9")
+@pytest.mark.parametrize("known", [False, True], ids=["new-script", "known-script"])
+def test_an_account_with_the_documented_rights(server: Any, account_url: str, *, known: bool) -> None:
+    """Its sessions are refreshed, and the first refresh that a server sees is no error."""
+    server.execute_command("ACL", "SETUSER", USER, "-@all", *DOCUMENTED)
+    server.script_flush()
+    backend = RedisBackend(redis.Redis.from_url(account_url))
+    renew = Renew(100, 0)
+    if known:
+        server.script_load(REFRESH)
+    assert backend.create(KEY, b"one", 50)
+    backend._notes.forget(KEY)
+    assert backend.read(KEY, renew) == Record(b"one", pytest.approx(50, abs=1), refreshed=True)
+    assert server.ttl(KEY) > 90
+    server.delete(KEY)
+    server.rpush(KEY, "task")
+    server.expire(KEY, 50)
+    assert backend._scripts.run(REFRESH, KEY, 100_000, 100_000, otherwise=list) == [-2, 0]
+    assert server.ttl(KEY) <= 50
+
+
+@pytest.mark.xfail(strict=True, reason="FAULTS 9")
+def test_a_refresh_that_fails_is_no_failed_read(
+    server: Any, account_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The session was read, also where the server does not know the script yet and then refuses what it does."""
+    server.execute_command("ACL", "SETUSER", USER, "-@all", "+get", "+set", "+eval", "+evalsha")
+    server.script_flush()
+    backend = RedisBackend(redis.Redis.from_url(account_url))
+    assert backend.create(KEY, b"one", 50)
+    backend._notes.forget(KEY)
+    record = backend.read(KEY, Renew(100, 0))
+    assert record is not None
+    assert (record.payload, record.refreshed) == (b"one", False)
+    assert "refused to refresh" in caplog.text
