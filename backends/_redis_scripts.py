@@ -13,9 +13,11 @@ logger = logging.getLogger("lazysession")
 REFUSED_FOR = 60.0
 
 #: Milliseconds throughout. A failed PEXPIRE (a read-only replica, say) must not fail the read, hence pcall. The GET
-#: that is sent along fails for a key of another type, which is another program's: its expiry must stay.
+#: that is sent along fails for a key of another type, which is another program's: its expiry must stay. Accounts that
+#: were made for earlier versions may not use TYPE; GET tells as well, and is slower with large payloads.
 REFRESH = """
-if redis.call('TYPE', KEYS[1]).ok ~= 'string' then return {-2, 0} end
+local kind = redis.pcall('TYPE', KEYS[1]).ok or type(redis.pcall('GET', KEYS[1]))
+if kind ~= 'string' then return {-2, 0} end
 local remaining, lifetime, oldest = redis.call('PTTL', KEYS[1]), tonumber(ARGV[1]), tonumber(ARGV[2])
 if remaining == -2 or remaining <= lifetime and remaining > oldest then return {remaining, 0} end
 local answer = redis.pcall('PEXPIRE', KEYS[1], lifetime)

@@ -116,14 +116,21 @@ class RedisBackend:
         if payload is None:
             return None
         if is_about_scripts(answer):
-            answer = self._scripts.run_after(
-                answer,
+            answer = self._refresh_after(answer, key, renew)
+        return self._record(key, payload, (-1, -1) if isinstance(answer, Exception) else answer, renew)
+
+    def _refresh_after(self, error: Exception, key: str, renew: Renew) -> Any:
+        """Return what the script returns, or an error: the session was read."""
+        try:
+            return self._scripts.run_after(
+                error,
                 REFRESH,
                 key,
                 *_wish(renew),
                 otherwise=lambda: self._refresh_plainly(key, self._send("PTTL", key), renew),
             )
-        return self._record(key, payload, (-1, -1) if isinstance(answer, Exception) else answer, renew)
+        except Exception as failure:  # whatever the client raises
+            return failure
 
     def _read_by_script(self, key: str, renew: Renew | None) -> Record | None:
         """Read through the server that is written to, past the replicas and caches that a client may ask."""

@@ -454,7 +454,6 @@ def test_an_error_shows_no_command(server: Any, account_url: str) -> None:
 DOCUMENTED = ("+get", "+set", "+unlink", "+pttl", "+pexpire", "+psetex", "+evalsha", "+eval")
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 9")
 @pytest.mark.parametrize("known", [False, True], ids=["new-script", "known-script"])
 def test_an_account_with_the_documented_rights(server: Any, account_url: str, *, known: bool) -> None:
     """Its sessions are refreshed, and the first refresh that a server sees is no error."""
@@ -475,7 +474,6 @@ def test_an_account_with_the_documented_rights(server: Any, account_url: str, *,
     assert server.ttl(KEY) <= 50
 
 
-@pytest.mark.xfail(strict=True, reason="FAULTS 9")
 def test_a_refresh_that_fails_is_no_failed_read(
     server: Any, account_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
