@@ -34,8 +34,8 @@ _NOT_OF_THE_STORE = frozenset(ANSWERED_BY_WRAPPED) - {"should_set_cookie"} | {
 }
 #: The same where LazySession made the interface, whose keys no adapter has looked at.
 _NOT_OF_OUR_STORE = _NOT_OF_THE_STORE | {"key_prefix", "sid_length"}
-#: Where Flask-Session's interfaces have their stores.
-_STORES = ("client", "store", "cache", "sql_session_model", "pool")
+#: What Flask-Session's interfaces have: their stores, and what was read of the settings.
+_KNOWN = _NOT_OF_OUR_STORE | {"client", "store", "cache", "sql_session_model", "pool"}
 
 
 class Handles(Protocol):
@@ -56,10 +56,13 @@ def with_attribute(handler: Handler, name: str, value: object, again: Again[Hand
     :raises ConfigurationError: when the value cannot be used, or comes too late. The one before stays.
     """
     wrapped = handler.wrapped
-    known, own, before = hasattr(wrapped, name) or name in _STORES, name in vars(wrapped), getattr(wrapped, name, None)
+    known, own, before = hasattr(wrapped, name) or name in _KNOWN, name in vars(wrapped), getattr(wrapped, name, None)
     if name == "client":
         refuse_unusable("session_interface.client", value, {})
-    setattr(wrapped, name, value)
+    if _is_of_class(wrapped, name, value):
+        vars(wrapped).pop(name, None)
+    else:
+        setattr(wrapped, name, value)
     if not known:  # the app's own: nothing here asks for it
         return handler
     try:
@@ -68,8 +71,14 @@ def with_attribute(handler: Handler, name: str, value: object, again: Again[Hand
         if own:
             setattr(wrapped, name, before)
         else:
-            delattr(wrapped, name)
+            vars(wrapped).pop(name, None)
         raise ConfigurationError(f"session_interface.{name} cannot be set: {error}") from error
+
+
+def _is_of_class(wrapped: SessionInterface, name: str, value: object) -> bool:
+    """Return whether a value is the method that the class has: who undoes a patch sets what was there before."""
+    of_class = getattr(type(wrapped), name, None)
+    return getattr(value, "__self__", None) is wrapped and getattr(value, "__func__", None) is of_class
 
 
 def without_attribute(handler: Handler, name: str, again: Again[Handler]) -> Handler | ServerSide:
@@ -97,14 +106,15 @@ def _follow(handler: Handler, name: str, again: Again[Handler]) -> Handler | Ser
 
 
 class SerializerWatch:
-    """Notices when an app changes Flask-Session's own serializer in place: LazySession encodes by a codec of its own.
+    """Notices when an app changes or replaces Flask-Session's serializer: LazySession encodes by a codec of its own.
 
-    ``app.session_interface.serializer.encoder = X`` sets an option of msgspec. The app may have kept the serializer
-    from before LazySession(app), so nothing tells of it but the serializer itself.
+    ``app.session_interface.serializer.encoder = X`` sets an option of msgspec. The app may have kept the serializer, or
+    the interface that has it, from before LazySession(app), so nothing tells of it but these themselves.
     """
 
     def __init__(self, interface: SessionInterface) -> None:
-        serializer = getattr(interface, "serializer", None)
+        self.interface: dict[str, object] = vars(interface)
+        self.serializer = serializer = self.interface.get("serializer")
         watched = is_made_by_flask_session(serializer)
         #: What it has, and what it had when the watch was set: compared in each request that uses its session.
         self.attributes: dict[str, object] = serializer.__dict__ if watched else {}

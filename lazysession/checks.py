@@ -24,7 +24,7 @@ OF_THE_STORE = ("REFRESH_THROTTLE", "CONFLICT", "ON_READ_ERROR", "ABSOLUTE_LIFET
 
 _NEW_KEY = "what python -c 'import secrets; print(secrets.token_hex())' prints"
 _SHORT_KEY = 16
-_SHORT_ID, _GUESSABLE_ID = 16, 8  # bytes of chance
+_USUAL_ID, _SHORT_ID, _GUESSABLE_ID = 32, 16, 8  # bytes of chance
 #: Keys of tutorials and of impatience that are not short, without case and punctuation.
 _KNOWN_KEYS = frozenset({
     "hardtoguessstring",
@@ -173,7 +173,7 @@ def _problems_of_lifetimes(app: Flask, settings: Settings) -> Iterator[Problem]:
 
 
 def _problems_of_ids(keeper: ServerSide) -> Iterator[Problem]:
-    length: int = getattr(keeper.wrapped, "sid_length", _SHORT_ID)
+    length: int = getattr(keeper.wrapped, "sid_length", None) or _USUAL_ID
     # A store that has to be purged is a table or a directory of its own.
     if keeper.ids.may_be_foreign("") and not isinstance(keeper.backend, Purges):
         yield Problem(

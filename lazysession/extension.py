@@ -24,7 +24,7 @@ from .rules import RuleTable
 from .serialized import with_serializer
 from .serverside import ServerSide
 from .settings import Settings, refuse_unusable
-from .values import refuse_missing_key, refuse_wrong_flask_settings, refuse_wrong_session_settings
+from .values import refuse_wrong_flask_settings, refuse_wrong_key, refuse_wrong_session_settings
 from .wrapped import Wrapped
 
 logger = logging.getLogger("lazysession")
@@ -90,21 +90,28 @@ def _make_keeper(app: Flask, settings: Settings) -> Keeper:
     if flasksession.is_server_side(present):
         _look_at_names(app, None)
         refuse_wrong_session_settings(app.config, "null")
-        if getattr(present, "use_signer", False):
-            refuse_missing_key(app.config, signs_ids=True)
+        if flasksession.signs_ids(present):
+            _look_at_key(app)
         return _keep_present(app, present, settings)
     if session_type == "null":
         if type(present) is SecureCookieSessionInterface and not app.config.get("SESSION_TYPE"):
             _refuse_store_without_type(app)
             _look_at_names(app, "null")
         if isinstance(present, SecureCookieSessionInterface):
-            refuse_missing_key(app.config, signs_ids=False)
+            refuse_wrong_key(app.config)
         return Wrapped(present)
     _look_at_names(app, session_type)
     refuse_wrong_session_settings(app.config, session_type)
     if app.config.get("SESSION_USE_SIGNER"):
-        refuse_missing_key(app.config, signs_ids=True)
+        _look_at_key(app)
     return _keep_by_type(app, session_type, settings)
+
+
+def _look_at_key(app: Flask) -> None:
+    """Look at the key that signs session ids, which a factory may set later: until then, nothing can be saved."""
+    refuse_wrong_key(app.config)
+    if not app.secret_key:
+        logger.warning("SESSION_USE_SIGNER is on, and SECRET_KEY is not set: set it before the first request.")
 
 
 def _look_at_names(app: Flask, session_type: str | None) -> None:
@@ -118,7 +125,7 @@ def _look_at_names(app: Flask, session_type: str | None) -> None:
 
 
 def _refuse_store_without_type(app: Flask) -> None:
-    for name in sorted(name for name, value in app.config.items() if value is not None):
+    for name in sorted(name for name, value in names.items_of(app.config) if value is not None):
         session_type = _type_of_setting(name)
         if session_type is not None:
             raise ConfigurationError(
@@ -202,7 +209,9 @@ def _store_settings(app: Flask, session_type: str) -> tuple[Any, dict[str, Any]]
     """Answer the value of ``SESSION_<TYPE>``, and each ``SESSION_<TYPE>_<NAME>`` by its name; any, as users set it."""
     name = f"SESSION_{session_type.upper()}"
     prefix = f"{name}_"
-    options = {key.removeprefix(prefix).lower(): app.config[key] for key in app.config if key.startswith(prefix)}
+    options = {
+        key.removeprefix(prefix).lower(): each for key, each in names.items_of(app.config) if key.startswith(prefix)
+    }
     return app.config.get(name), options
 
 
@@ -320,7 +329,8 @@ def _follow_flask_login(app: Flask, *, rotate: bool) -> None:
 
 
 def _rotate(app: Flask, **_: object) -> None:
-    current, interface = deferred_session(), app.session_interface
+    current = deferred_session()
+    interface = None if current is None else current.lazy_opener  # another one may be around it
     if current is None or not isinstance(interface, LazySessionInterface):
         return
     opened, keeper = current.lazy_opened, interface.keeper

@@ -174,6 +174,8 @@ class LazySessionInterface(SessionInterface):
         self.keeper = keeper
         self._opens_otherwise = keeper.may_be_unavailable or keeper.loads_before_view
         self._watch = SerializerWatch(keeper.wrapped)
+        if "serializer" in vars(keeper.wrapped):  # so that unittest.mock sets it again, and does not delete it
+            self.__dict__["serializer"] = self._watch.serializer
 
     def _answer(self, name: str) -> None:
         """Take over what Flask asks of the wrapped interface, as far as there is such a method."""
@@ -183,7 +185,7 @@ class LazySessionInterface(SessionInterface):
     def _current_keeper(self) -> Keeper:
         """Return the session handler, which follows what an app has set on Flask-Session's serializer."""
         watch = self._watch
-        if watch.attributes != watch.seen:
+        if watch.attributes != watch.seen or watch.interface.get("serializer") is not watch.serializer:
             self.serializer = self.wrapped.serializer  # type: ignore[attr-defined]
         return self.keeper
 
@@ -216,6 +218,7 @@ class LazySessionInterface(SessionInterface):
             self._keep(with_serializer(self.keeper, serializer))
         else:
             self.wrapped.serializer = serializer  # type: ignore[attr-defined]  # as Flask's signed cookie has one
+            self._keep(self.keeper)
 
     # Flask's doors
 

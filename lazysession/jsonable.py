@@ -15,10 +15,12 @@ def encode_sessions(app: Flask) -> None:
     """Make the app's JSON provider encode a session object as the dict that it stands for."""
     provider = app.json
     dumps = provider.dumps
+    #: Other providers may have an encoder of their own, which options would replace.
+    usual = provider if getattr(dumps, "__func__", None) is DefaultJSONProvider.dumps else None
 
     def dumps_sessions(obj: Any, **options: Any) -> str:
-        if isinstance(provider, DefaultJSONProvider):  # others are asked for the outermost value alone
-            default = options.get("default") or provider.default
+        if isinstance(usual, DefaultJSONProvider):
+            default = options.get("default") or usual.default
 
             def encode(value: Any) -> Any:
                 plain = as_dict(value)

@@ -42,7 +42,7 @@ _MEANT = {
     **dict.fromkeys(
         (
             *("SESSION_TIMEOUT", "SESSION_LIFETIME", "SESSION_PERMANENT_LIFETIME", "SESSION_TTL", "SESSION_EXPIRY"),
-            *("SESSION_EXPIRES", "SESSION_MAX_AGE", "SESSION_COOKIE_AGE", "SESSION_COOKIE_MAX_AGE"),
+            *("SESSION_EXPIRES", "SESSION_MAX_AGE", "SESSION_COOKIE_AGE", "SESSION_COOKIE_MAX_AGE", "SESSION_LENGTH"),
         ),
         "PERMANENT_SESSION_LIFETIME",
     ),
@@ -72,18 +72,25 @@ def refuse_misread_names(config: Mapping[str, Any], defaults: Mapping[str, Any],
     :raises ConfigurationError: for the first such name. A value is never repeated.
     """
     known = _known_names() | options_of(session_type)
-    for name in map(str, config):
-        if name in known or name in defaults or name.startswith(PREFIX):
+    for name, value in items_of(config):
+        if value is None or name in known or name in defaults or name.startswith(PREFIX):
             continue
-        _refuse_dict(name, config[name])
+        _refuse_dict(name, value, config, known)
         right = _nearly(name, known)
-        if right is not None and config.get(right) in (None, defaults.get(right)):
+        if right is not None and config.get(right) in (None, defaults.get(right)) and _may_be(right, value):
             raise ConfigurationError(_misspelt(name, right))
         store = _store_of(name, config, session_type)
         if store is not None:
             right = f"SESSION_{store.upper()}"
             wanted = f"SESSION_TYPE = {store!r}, and {right}" if session_type == "null" else right
             raise ConfigurationError(f"{name} is not read, and {right} is not set. Set {wanted} to a client or a URL.")
+
+
+def items_of(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Return the names and values of a config, without keys that are no text; a member of an enum is what it holds."""
+    for name, value in config.items():
+        if isinstance(name, str):
+            yield str.__str__(name), value
 
 
 def unread(config: Mapping[str, Any], session_type: str | None) -> Iterator[str]:
@@ -108,7 +115,7 @@ def others(config: Mapping[str, Any], session_type: str | None) -> list[str]:
     """Return the names that begin as settings of sessions do and are none, or that are of another SESSION_TYPE."""
     known = _known_names() | options_of(session_type)
     own = tuple(f"{each}_" for each in _own_stores())
-    names = [name for name, value in config.items() if str(name).startswith("SESSION_") and value is not None]
+    names = [name for name, value in items_of(config) if name.startswith("SESSION_") and value is not None]
     foreign = {name for name in names if session_type is not None and _is_of_another_type(name, session_type)}
     unknown = {name for name in names if not (name in known or name in _MEANT or name.startswith(own))}
     return sorted(foreign | unknown)
@@ -130,6 +137,7 @@ class SettingsRead:
 
     def __init__(self, config: Mapping[str, Any], session_type: str) -> None:
         self._config = config
+        self._session_type = session_type
         self._defaults = {**dict.fromkeys(options_of(session_type)), **flasksession.defaults()}
         self._stores = _own_stores()
         self._before = self._read()
@@ -140,7 +148,11 @@ class SettingsRead:
         :raises ConfigurationError: for the first of them by name. A value is never repeated.
         """
         before, now = self._before, self._read()
-        changed = sorted(name for name in now.keys() | before.keys() if not _same(now.get(name), before.get(name)))
+        changed = sorted(
+            name
+            for name in now.keys() | before.keys()
+            if not _same(now.get(name), before.get(name)) and not self._is_of_another_type(name)
+        )
         if changed:
             raise ConfigurationError(
                 f"{changed[0]} was set or changed after LazySession(app), which has read it: it has no effect. Load "
@@ -149,9 +161,13 @@ class SettingsRead:
 
     def _read(self) -> dict[str, Any]:
         """Return the values by name; a list is copied, as the app may change it."""
-        names = {*self._defaults, *(name for name in map(str, self._config) if self._is_read_once(name))}
+        names = {*self._defaults, *(name for name, _ in items_of(self._config) if self._is_read_once(name))}
         values = {name: self._config.get(name, self._defaults.get(name)) for name in names}
         return {name: copy.copy(each) if isinstance(each, (list, dict, set)) else each for name, each in values.items()}
+
+    def _is_of_another_type(self, name: str) -> bool:
+        """Return whether a setting would not have been read before either; over cookies, each is of a store missed."""
+        return self._session_type != "null" and _is_of_another_type(name, self._session_type)
 
     def _is_read_once(self, name: str) -> bool:
         own = tuple(f"{each}_" for each in self._stores)
@@ -187,12 +203,22 @@ def _known_names() -> frozenset[str]:
     return frozenset({*_OF_FLASK, *flasksession.defaults(), *of_stores, *(PREFIX + name for name in NAMES)})
 
 
-def _refuse_dict(name: str, value: object) -> None:
-    if name in ("SESSION", "LAZYSESSION") and isinstance(value, dict):
+def _refuse_dict(name: str, value: object, config: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Refuse what two underscores in the environment make of a setting; any other dict is the app's own."""
+    if name not in ("SESSION", "LAZYSESSION") or not isinstance(value, dict):
+        return
+    meant = sorted(key for key in map(str, value) if f"{name}_{key}" in known and config.get(f"{name}_{key}") is None)
+    if meant:
         raise ConfigurationError(
-            f"{name} is a dict: in the environment, write one underscore, as in FLASK_{name}_"
-            f"{min(map(str, value), default='TYPE')}. Two make a dict, and nothing reads it."
+            f"{name} is a dict: in the environment, write one underscore, as in FLASK_{name}_{meant[0]}. Two make a "
+            "dict, and nothing reads it."
         )
+
+
+def _may_be(right: str, value: object) -> bool:
+    """Return whether a value can be meant for a setting: of those that take no list, a list is the app's own."""
+    several = isinstance(value, (list, tuple, set, frozenset, dict))
+    return not several or right.startswith(PREFIX) or right.removeprefix("SESSION_") in _with_settings()
 
 
 def _misspelt(name: str, right: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Collection
@@ -59,7 +60,7 @@ def fault_of_function(function: Callable[..., Any]) -> str | None:
     if isinstance(function, type):
         return f"is a class: {always}"
     plain: Any = function
-    while isinstance(getattr(plain, "func", None), Callable):  # type: ignore[arg-type]  # functools.partial
+    while isinstance(plain, functools.partial):
         plain = plain.func
     candidates = (plain, getattr(type(plain), "__call__", None))  # noqa: B004 - of the class, as an object has it
     if any(inspect.iscoroutinefunction(each) for each in candidates):
@@ -67,7 +68,7 @@ def fault_of_function(function: Callable[..., Any]) -> str | None:
     if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in candidates):
         return f"is a generator: {always}"
     try:
-        inspect.signature(function).bind(object())
+        inspect.signature(function, follow_wrapped=False).bind(object())  # what a decorator made of it is called
     except TypeError:
         return "cannot be called with the request alone: it takes one argument."
     except ValueError:  # some functions in C do not tell

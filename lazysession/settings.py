@@ -14,7 +14,7 @@ from typing import Any
 
 from .closing import Mode
 from .errors import ConfigurationError
-from .names import NAMES, PREFIX
+from .names import NAMES, PREFIX, items_of
 from .patterns import BETWEEN_PATTERNS
 from .rules import Rule, compile_rule
 from .values import hint_for_number, refuse_damaged_text
@@ -181,7 +181,7 @@ def _is_asynchronous(kind: type) -> bool:
 
 
 def _refuse_unknown_names(config: Mapping[str, Any]) -> None:
-    for name in config:
+    for name, _ in items_of(config):
         if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in NAMES:
             close = get_close_matches(name.removeprefix(PREFIX), NAMES, n=1, cutoff=0.5)
             known = ", ".join(PREFIX + each for each in NAMES)

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from .errors import ConfigurationError
 
 _Check = Callable[[Any], bool]
 _LONGEST_SHOWN = 60
-#: Text that counts as true and says so.
-_YES = frozenset({"", "true", "yes", "on", "y", "t", "1"})
+#: Text that counts as true and says the opposite.
+_NO = frozenset({"false", "no", "off", "n", "f", "0", "none", "null", "never", "disable", "disabled"})
 
 
 def shown(value: object) -> str:
@@ -42,28 +43,21 @@ def refuse_wrong_flask_settings(config: Mapping[str, Any]) -> None:
 def refuse_wrong_session_settings(config: Mapping[str, Any], session_type: str) -> None:
     """Refuse what Flask-Session would fail at, or take for its opposite (``"false"`` counts as true).
 
-    :param session_type: SESSION_TYPE in lower case; settings of files are read for ``filesystem`` alone.
+    :param session_type: SESSION_TYPE in lower case; the settings of another store are not read.
     :raises ConfigurationError: for the first wrong value.
     """
     _check_all(config, _FLASK_SESSION)
-    if session_type == "filesystem":
-        _check_all(config, _FILES)
+    _check_all(config, _OF_TYPES.get(session_type, {}))
     if session_type == "sqlalchemy":
         _refuse_no_database(config)
 
 
-def refuse_missing_key(config: Mapping[str, Any], *, signs_ids: bool) -> None:
-    """Refuse a SECRET_KEY that nothing can be signed with.
+def refuse_wrong_key(config: Mapping[str, Any]) -> None:
+    """Refuse a SECRET_KEY that nothing can be signed with; one that is not set is explained where it is needed.
 
-    :param signs_ids: SESSION_USE_SIGNER is on. Flask itself explains a signed cookie without a key, at its first use.
-    :raises ConfigurationError: for a key that is neither text nor bytes, and for none where ids are signed.
+    :raises ConfigurationError: for a key that is neither text nor bytes.
     """
     key = config.get("SECRET_KEY")
-    if signs_ids and not key:
-        raise ConfigurationError(
-            "SESSION_USE_SIGNER is on, and SECRET_KEY is not set: no session could be saved. Set SECRET_KEY before "
-            "LazySession(app), or leave SESSION_USE_SIGNER out."
-        )
     if key and not isinstance(key, (str, bytes)):
         raise ConfigurationError(
             f"SECRET_KEY is an object of type {type(key).__name__}; allowed is text or bytes. In the environment, put "
@@ -117,9 +111,9 @@ def _is_number(value: object) -> bool:
 
 
 def _is_flag(value: object) -> bool:
-    if isinstance(value, str):
-        return value.strip().lower() in _YES
-    return value is None or isinstance(value, (bool, int))
+    """Return whether a value means what it counts as; text with which an app says where or what counts as true."""
+    text = value.strip().lower() if isinstance(value, str) else ""
+    return text not in _NO and not get_close_matches(text, ["false"], n=1, cutoff=0.75)
 
 
 def _is_lifetime(value: object) -> bool:
@@ -136,6 +130,10 @@ def _is_text(value: object) -> bool:
 
 def _is_text_or_none(value: object) -> bool:
     return value is None or isinstance(value, str)
+
+
+def _is_text_or_nothing(value: object) -> bool:
+    return not value or isinstance(value, str)
 
 
 def _is_cookie_name(value: object) -> bool:
@@ -167,8 +165,8 @@ _FLASK: Mapping[str, tuple[_Check, str]] = {
         "a number of seconds or a timedelta, more than 0, and no end beyond the year 9999",
     ),
     "SESSION_COOKIE_NAME": (_is_cookie_name, "text without '=', ';', ',' and blanks around it"),
-    "SESSION_COOKIE_DOMAIN": (lambda value: value is False or _is_text_or_none(value), "text or None"),
-    "SESSION_COOKIE_PATH": _TEXT_OR_NONE,
+    "SESSION_COOKIE_DOMAIN": (_is_text_or_nothing, "text or None"),
+    "SESSION_COOKIE_PATH": (_is_text_or_nothing, "text or None"),
     "SESSION_COOKIE_SAMESITE": _TEXT_OR_NONE,
     "SESSION_COOKIE_SECURE": _FLAG,
     "SESSION_COOKIE_HTTPONLY": _FLAG,
@@ -179,19 +177,18 @@ _FLASK_SESSION: Mapping[str, tuple[_Check, str]] = {
     "SESSION_PERMANENT": _FLAG,
     "SESSION_USE_SIGNER": _FLAG,
     "SESSION_KEY_PREFIX": _TEXT,
-    "SESSION_ID_LENGTH": (lambda value: _is_count(1, value), "a whole number of bytes, 1 or more"),
+    "SESSION_ID_LENGTH": (lambda value: value is None or _is_count(1, value), "a whole number of bytes, 1 or more"),
     "SESSION_SERIALIZATION_FORMAT": (lambda value: value in FORMATS, " or ".join(map(repr, FORMATS))),
+}
+_SQL: Mapping[str, tuple[_Check, str]] = {
     "SESSION_CLEANUP_N_REQUESTS": (
         lambda value: value is None or value is False or _is_count(0, value),
         "a whole number of requests, or None",
     ),
-    "SESSION_MONGODB_DB": _TEXT_OR_NONE,
-    "SESSION_MONGODB_COLLECT": _TEXT,
     "SESSION_SQLALCHEMY_TABLE": _TEXT,
     "SESSION_SQLALCHEMY_SCHEMA": _TEXT_OR_NONE,
     "SESSION_SQLALCHEMY_SEQUENCE": _TEXT_OR_NONE,
     "SESSION_SQLALCHEMY_BIND_KEY": _TEXT_OR_NONE,
-    "SESSION_DYNAMODB_TABLE": _TEXT_OR_NONE,
 }
 _FILES: Mapping[str, tuple[_Check, str]] = {
     "SESSION_FILE_DIR": (_is_directory, "the path of a directory that the app can write to"),
@@ -201,4 +198,10 @@ _FILES: Mapping[str, tuple[_Check, str]] = {
         "a number such as 0o600 (in the environment: 384)",
     ),
     "SESSION_FILE_THRESHOLD": (lambda value: _is_count(0, value), "a whole number of files"),
+}
+_OF_TYPES: Mapping[str, Mapping[str, tuple[_Check, str]]] = {
+    "filesystem": _FILES,
+    "sqlalchemy": _SQL,
+    "mongodb": {"SESSION_MONGODB_DB": _TEXT_OR_NONE, "SESSION_MONGODB_COLLECT": _TEXT},
+    "dynamodb": {"SESSION_DYNAMODB_TABLE": _TEXT_OR_NONE},
 }

@@ -21,8 +21,6 @@ from lazysession import ConfigurationError, LazySession
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use_signer.*:DeprecationWarning")
 both = pytest.mark.parametrize("extension", [Session, LazySession])
-red = pytest.mark.xfail(strict=True, reason="FAULTS 6, 7 and 11")
-lazy_is_red = pytest.mark.parametrize("extension", [Session, pytest.param(LazySession, marks=red)])
 
 
 def shop(**settings: Any) -> Flask:
@@ -47,7 +45,7 @@ class _Key(str, enum.Enum):
 class TestConfigs:
     """What other names and values than those of the docs are right."""
 
-    @lazy_is_red
+    @both
     @pytest.mark.parametrize(
         "settings",
         [
@@ -75,7 +73,7 @@ class TestConfigs:
         extension(app)
         assert app.test_client().get("/").text == "saved"
 
-    @lazy_is_red
+    @both
     @pytest.mark.filterwarnings("ignore::RuntimeWarning")
     def test_a_url_that_is_not_set(self, extension: Any) -> None:
         """``os.environ.get`` returns None where a developer's Redis is on localhost."""
@@ -93,7 +91,7 @@ class TestConfigs:
         with pytest.raises(ConfigurationError, match="FLASK_SESSION_KEY_PREFIX"):
             LazySession(app)
 
-    @lazy_is_red
+    @both
     def test_a_setting_of_another_store_that_comes_later(self, extension: Any) -> None:
         """What nobody would have read before either is no error."""
         app = shop()
@@ -101,7 +99,7 @@ class TestConfigs:
         app.config.update(SESSION_FILE_DIR="/x", SESSION_SQLALCHEMY_TABLE="x")
         assert app.test_client().get("/").text == "saved"
 
-    @lazy_is_red
+    @both
     def test_a_key_that_comes_later(self, extension: Any) -> None:
         """A factory may set SECRET_KEY after the extensions: signers ask for it in each request."""
         app = shop(SESSION_USE_SIGNER=True, SECRET_KEY=None)
@@ -155,7 +153,6 @@ async def _asks_nobody(request: Request) -> bool:
 class TestRules:
     """Functions that are rules, though they do not look like one."""
 
-    @red
     @pytest.mark.parametrize(
         "rule",
         [
@@ -196,7 +193,7 @@ class _WithoutOptions(DefaultJSONProvider):
 class TestJSON:
     """Providers of the app's own."""
 
-    @lazy_is_red
+    @both
     @pytest.mark.parametrize(
         ("provider", "value", "text"), [(_WithEncoder, _Price(), '"a price"'), (_WithoutOptions, 5, "5")]
     )
@@ -256,12 +253,8 @@ class TestInterfaces:
             ("_generate_sid", lambda _: "x" * 20),
         ],
     )
-    def test_a_patch_leaves_nothing(
-        self, request: pytest.FixtureRequest, extension: Any, name: str, value: Any
-    ) -> None:
+    def test_a_patch_leaves_nothing(self, extension: Any, name: str, value: Any) -> None:
         """After unittest.mock has put back what was there, sessions are stored and sent as they were."""
-        if extension is LazySession and name in ("serializer", "use_signer", "should_set_cookie"):
-            request.applymarker(red)
         app = shop()
         extension(app)
         before = type(getattr(interface_of(app), "keeper", None))
@@ -277,7 +270,7 @@ class TestInterfaces:
         assert not store.get(f"session:{cookie.value}").startswith(b"X")
         assert type(getattr(interface_of(app), "keeper", None)) is before
 
-    @lazy_is_red
+    @both
     def test_a_serializer_of_the_wrapped_interface(self, extension: Any) -> None:
         """An app may set it on the interface that it had before LazySession(app): nothing is stored without it."""
         app = shop()
@@ -291,7 +284,6 @@ class TestInterfaces:
         store = app.config["SESSION_REDIS"]
         assert [store.get(key)[:1] for key in store.keys()] == [b"X"]
 
-    @red
     def test_a_login_through_an_interface_around_it(self) -> None:
         """A login gives a new session id also where another extension has put its interface around ours."""
         app = shop()

@@ -71,7 +71,10 @@ def test_a_near_miss(wrong: str, right: str) -> None:
         ({"SESSION_REDDIS": "redis://h", "SESSION_REDIS": ...}, "Did you mean SESSION_REDIS?"),
         ({"LAZY_SESSION_FOO": 1}, "LAZY_SESSION_FOO is not a setting: those of LazySession begin with LAZYSESSION_."),
         ({"LAZYSESSION": {"RULES": []}}, "LAZYSESSION is a dict: in the environment, write one underscore"),
-        ({"SESSION": {"TYPE": "redis"}}, "SESSION is a dict: in the environment, write one underscore"),
+        (
+            {"SESSION": {"TYPE": "redis"}, "SESSION_TYPE": ..., "SESSION_REDIS": ...},
+            "SESSION is a dict: in the environment, write one underscore",
+        ),
         ({"SESSION_REDIS_URL": "redis://:geheim@h", "SESSION_REDIS": ...}, "Set SESSION_REDIS to a client or a URL."),
         (
             {"SESSION_REDIS_URL": "redis://h", "SESSION_REDIS": ..., "SESSION_TYPE": ...},
@@ -211,7 +214,6 @@ def test_options_of_an_adapter(monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
         ("SESSION_USE_SIGNER", True),
         ("SESSION_ID_LENGTH", 64),
         ("SESSION_SERIALIZATION_FORMAT", "json"),
-        ("SESSION_SQLALCHEMY_TABLE", "x"),
     ],
 )
 def test_a_setting_that_comes_later(name: str, value: Any) -> None:

@@ -48,12 +48,6 @@ def error_of(app: Flask) -> str:
         ("SESSION_KEY_PREFIX", 5, "5; allowed is text"),
         ("SESSION_PERMANENT", "false", "'false', which counts as true; allowed is True or False"),
         ("SESSION_USE_SIGNER", "False", "'False', which counts as true; allowed is True or False"),
-        ("SESSION_USE_SIGNER", [], "[]; allowed is True or False"),
-        ("SESSION_CLEANUP_N_REQUESTS", "5", "'5'; allowed is a whole number of requests"),
-        ("SESSION_CLEANUP_N_REQUESTS", -5, "-5; allowed is a whole number of requests"),
-        ("SESSION_MONGODB_DB", 5, "5; allowed is text"),
-        ("SESSION_SQLALCHEMY_TABLE", None, "None; allowed is text"),
-        ("SESSION_SQLALCHEMY_SCHEMA", 5, "5; allowed is text or None"),
         ("PERMANENT_SESSION_LIFETIME", "3600", "'3600'; allowed is a number of seconds or a timedelta, more than 0"),
         ("PERMANENT_SESSION_LIFETIME", None, "None; allowed is a number of seconds or a timedelta"),
         ("PERMANENT_SESSION_LIFETIME", True, "True; allowed is a number of seconds or a timedelta"),
@@ -85,6 +79,24 @@ def test_a_wrong_value(name: str, value: Any, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("session_type", "name", "value", "words"),
+    [
+        ("sqlalchemy", "SESSION_CLEANUP_N_REQUESTS", "5", "'5'; allowed is a whole number of requests"),
+        ("sqlalchemy", "SESSION_CLEANUP_N_REQUESTS", -5, "-5; allowed is a whole number of requests"),
+        ("sqlalchemy", "SESSION_SQLALCHEMY_TABLE", None, "None; allowed is text"),
+        ("sqlalchemy", "SESSION_SQLALCHEMY_SCHEMA", 5, "5; allowed is text or None"),
+        ("mongodb", "SESSION_MONGODB_DB", 5, "5; allowed is text"),
+        ("dynamodb", "SESSION_DYNAMODB_TABLE", 5, "5; allowed is text"),
+    ],
+)
+def test_a_wrong_value_for_a_store(session_type: str, name: str, value: Any, words: str) -> None:
+    """The settings of a store are looked at where it is the one of SESSION_TYPE."""
+    message = error_of(shop(**{"SESSION_TYPE": session_type, name: value}))
+    assert message.startswith(f"{name} is ")
+    assert words in message
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("SESSION_PERMANENT", 0),
@@ -107,7 +119,7 @@ def test_what_works_is_taken(name: str, value: Any) -> None:
 
 def test_settings_of_flask_session_without_it() -> None:
     """Over Flask's signed cookie nobody reads them, and their values do not matter."""
-    LazySession(shop(SESSION_TYPE="null", SESSION_ID_LENGTH="32"))
+    LazySession(shop(SESSION_TYPE=None, SESSION_REDIS=None, SESSION_ID_LENGTH="32"))
 
 
 @pytest.mark.parametrize(
@@ -161,17 +173,16 @@ def test_flask_sqlalchemy_before_its_init_app() -> None:
     assert "init_app(app)" in message
 
 
-def test_a_signer_without_a_key() -> None:
-    """What could not save any session does not start."""
-    message = error_of(shop(SESSION_USE_SIGNER=True, SECRET_KEY=None))
-    assert message.startswith("SESSION_USE_SIGNER is on, and SECRET_KEY is not set")
-
-
-def test_a_signer_without_a_key_after_session() -> None:
-    """The same where Flask-Session built the interface."""
+@pytest.mark.parametrize("first", ["Session", "LazySession"])
+def test_a_signer_without_a_key(first: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged at start-up, as a factory may set the key later, and an error where a session is saved."""
     app = shop(SESSION_USE_SIGNER=True, SECRET_KEY=None)
-    Session(app)
-    assert "SECRET_KEY is not set" in error_of(app)
+    if first == "Session":
+        Session(app)
+    LazySession(app)
+    assert caplog.messages == ["SESSION_USE_SIGNER is on, and SECRET_KEY is not set: set it before the first request."]
+    with pytest.raises(ConfigurationError, match="SECRET_KEY is not set, and SESSION_USE_SIGNER signs with it"):
+        app.test_client().get("/")
 
 
 @pytest.mark.parametrize("settings", [{"SESSION_USE_SIGNER": True}, {"SESSION_TYPE": None, "SESSION_REDIS": None}])
