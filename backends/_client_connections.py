@@ -11,7 +11,7 @@ from typing import Any
 from lazysession.backends._memcached_connections import replace_pool
 from lazysession.backends._processes import LocksPerProcess, keep_for_good
 
-#: Set on the client, so that python-memcached's, a ``threading.local``, has one for each of its sets of connections.
+#: Set on the client: python-memcached's is a ``threading.local``, so it has one for the connections of each thread.
 _MARK = "lazysession_process"
 #: Set on the client as well: two apps of a process may share one.
 _LOCK = "lazysession_lock"
@@ -22,7 +22,7 @@ class ClientUse:
 
     Clients of memcached compare no process id, and after a ``BaseException`` they may keep a connection on which the
     answer is still to come: the next reader would get it, and with it another visitor's session. They are known by
-    their ``disconnect_all``. Other clients (redis-py, PyMongo) see to both themselves.
+    their ``disconnect_all``. Other clients (redis-py, PyMongo) handle both themselves.
 
     :param interface: the interface; any, as Flask-Session has no annotations.
     """
@@ -38,15 +38,15 @@ class ClientUse:
 
     @contextmanager
     def __call__(self) -> Generator[None]:
-        """Keep the client to this process, and throw its connections away where the block ends by an exception.
+        """Keep the client to this process, and close its connections if the block ends by an exception.
 
-        :raises ConnectionError: when python-memcached, for which an outage is an absence, has no server left.
+        :raises ConnectionError: when python-memcached, which reports an outage as a missing key, has no server left.
         """
         client = getattr(self._interface, "client", None)
         if not hasattr(type(client), "disconnect_all"):  # of the class: a MongoClient has every attribute
             yield
             return
-        with self._turn(client):
+        with self._lock_for(client):
             client = self._of_this_process(self._interface.client)  # another thread may have replaced it meanwhile
             try:
                 yield
@@ -54,13 +54,13 @@ class ClientUse:
                 _disconnect(client)
                 raise
             if _has_lost_its_servers(client):
-                raise ConnectionError("The client of memcached has no server left.")
+                raise ConnectionError("All servers of the memcached client are down.")
 
-    def _turn(self, client: Any) -> AbstractContextManager[Any]:
+    def _lock_for(self, client: Any) -> AbstractContextManager[Any]:
         """Return the lock for a client that neither pools its connections nor has one for each thread.
 
         Example: gunicorn's worker patches ``threading.local`` after its parent imported python-memcached (--preload).
-        The client is then one for all greenlets, and one would read what was answered to another.
+        All greenlets then share one client, and one greenlet could read the response to another.
         """
         pooled = all(hasattr(node, "client_pool") for node in _nodes(client))
         return nullcontext() if pooled or isinstance(client, threading.local) else self._lock.get()
@@ -69,7 +69,7 @@ class ClientUse:
         process = os.getpid()
         if getattr(client, _MARK, None) == process:
             return client
-        if hasattr(client, "clone"):  # pylibmc says goodbye on what it closes, and the parent is still using that
+        if hasattr(client, "clone"):  # pylibmc sends QUIT on a connection that it closes, and the parent still uses it
             keep_for_good(client)
             client = self._interface.client = client.clone()
         else:

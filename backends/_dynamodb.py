@@ -30,14 +30,14 @@ class TableMaker:
         self._table = table
         self._was_created = False  # here, so that its time to live is still to be turned on
 
-    def make(self, client: Any, *, patience: int) -> None:
+    def make(self, client: Any, *, timeout: int) -> None:
         """Create the table and wait until it is there; another process may create it at the same time.
 
-        A role that may not look is taken to be one whose table is there.
+        If the role may not look, the table is assumed to exist.
 
-        :param patience: seconds to wait for a table that is being created.
-        :raises ValueError: when DynamoDB takes no table of this name.
-        :raises WaiterError: when that takes longer; the next call goes on waiting.
+        :param timeout: seconds to wait for a table that is being created.
+        :raises ValueError: when the name is not allowed for a table.
+        :raises WaiterError: when creating it takes longer; the next call waits again.
         """
         try:
             status = _status(client, self._table)
@@ -50,7 +50,7 @@ class TableMaker:
         if status == "ABSENT" and _create(client, self._table):
             self._was_created = True
         if status in ("ABSENT", "CREATING"):
-            config = {"Delay": 1, "MaxAttempts": patience}
+            config = {"Delay": 1, "MaxAttempts": timeout}
             client.get_waiter("table_exists").wait(TableName=self._table, WaiterConfig=config)
         if self._was_created:
             _enable_time_to_live(client, self._table)

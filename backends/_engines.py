@@ -46,14 +46,14 @@ _TIMEOUTS: dict[str, dict[str, int]] = {
     "psycopg2": {"connect_timeout": 5},
     "pymysql": {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30},
 }
-#: Seconds to wait for a connection of a pool that is all in use. Each is borrowed for one statement, so that a longer
-#: wait means that the server hangs; the wait for a new connection is as long.
+#: Seconds to wait for a connection of a pool that is all in use. Each is borrowed for one operation, so a longer wait
+#: means that the server hangs. The timeout for a new connection is the same.
 POOL_TIMEOUT = 5
 #: The same for an answer by psycopg, which has no such option; the query of a URL may say otherwise, as PyMySQL's may.
 READ_TIMEOUT = 30
 
-#: How much of a driver's words is logged.
-_LONGEST_WORDS = 120
+#: How many characters of a driver's message are logged.
+_LONGEST_MESSAGE = 120
 
 
 def session_table(name: str, schema: str | None = None, sequence: str | None = None) -> Table:
@@ -98,20 +98,20 @@ def _set_up_file(connection: Any, record: Any) -> None:
 
 
 def explain(engine: Engine, error: Exception) -> str:
-    """Return an error for the log: in the driver's words where it could not connect, otherwise its name alone.
+    """Return what is logged of an error: the driver's message if it could not connect, otherwise only its name.
 
-    The words about a statement may hold a session's id. A password is left out, wherever it was.
+    A message about a statement may hold a session id. The password is replaced, wherever it stands.
     """
     if not isinstance(error, DBAPIError):
         return type(error).__name__
     name = type(error.orig).__name__
     if error.statement is not None:
         return name
-    words = str(error.orig).partition("\n")[0].strip(" .?")
+    message = str(error.orig).partition("\n")[0].strip(" .?")
     secrets = [str(engine.url.password or ""), *(str(engine.url.query.get(key, "")) for key in ("password", "passwd"))]
     for secret in filter(None, secrets):
-        words = words.replace(secret, "***")
-    return f"{name}: {words[:_LONGEST_WORDS]}"
+        message = message.replace(secret, "***")
+    return f"{name}: {message[:_LONGEST_MESSAGE]}"
 
 
 def own_engine(engine: Engine) -> Engine:
@@ -150,7 +150,7 @@ def engine_of_url(url: str, engine_options: object = None) -> Engine:
 
 def _engine_of(address: URL, options: dict[str, Any]) -> Engine:
     given: dict[str, Any] = {**options.pop("connect_args", {})}
-    patience = float(str(given.pop("read_timeout", READ_TIMEOUT))) if _is_psycopg(address) else READ_TIMEOUT
+    read_timeout = float(str(given.pop("read_timeout", READ_TIMEOUT))) if _is_psycopg(address) else READ_TIMEOUT
     defaults: dict[str, Any] = {"pool_recycle": 1800}  # below the idle limits of servers and proxies
     connecting: dict[str, Any] = {}
     if address.get_backend_name() == "sqlite":
@@ -159,14 +159,14 @@ def _engine_of(address: URL, options: dict[str, Any]) -> Engine:
     else:
         if "poolclass" not in options:
             defaults["pool_timeout"] = POOL_TIMEOUT
-        if not address.query:  # whoever writes options into the URL chooses all of them
+        if not address.query:  # options in the URL replace all of these
             connecting = {**_TIMEOUTS.get(address.get_driver_name(), {})}
     if _is_psycopg(address):
-        patience = float(str(address.query.get("read_timeout", patience)))
+        read_timeout = float(str(address.query.get("read_timeout", read_timeout)))
         address = address.difference_update_query(["read_timeout"])
     engine = create_engine(address, **(defaults | options | _ENGINE_OPTIONS), connect_args=connecting | given)
     if _is_psycopg(address):
-        bound_answers(engine, patience)
+        bound_answers(engine, read_timeout)
     return _prepare(engine, owns_file=True, may_prepare="prepare_threshold" in given)
 
 
@@ -217,20 +217,20 @@ def _prepare(engine: Engine, *, owns_file: bool, may_prepare: bool = False) -> E
 
 
 def _leave_useless_connections(context: ExceptionContext) -> None:
-    """Make the pool replace its connections where one says that its server can no longer write, or ends."""
+    """Make the pool replace all its connections after an error which says that the server may not write, or stops."""
     if context.connection is not None and needs_new_connection(context.original_exception):
         context.is_disconnect = True
 
 
 def describe_pool(pool: Any) -> str:
-    """Return how long a connection was waited for; any, as pools differ in what they tell."""
+    """Return how long a request waited for a connection; any, as pools differ in what they tell."""
     return f"{pool.timeout()} s for a connection, and {pool.checkedout()} of its pool were in use"
 
 
 def _prepare_no_statement(connection: Any, _record: object) -> None:
     """Keep psycopg from preparing a statement that it has sent five times.
 
-    A prepared statement belongs to a connection of the server's, and behind a PgBouncer in transaction mode, the next
-    statement goes to another one: there it does not exist, or another client's has its name.
+    A prepared statement belongs to one connection of the server. Behind a PgBouncer in transaction mode, the next
+    statement may go to another connection, where it does not exist or is another client's of the same name.
     """
     connection.prepare_threshold = None

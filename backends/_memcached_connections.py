@@ -123,7 +123,7 @@ class PooledConnections(Connections):
 def replace_pool(client: Any) -> None:
     """Give a ``PooledClient`` a pool without connections.
 
-    Threads that have borrowed a connection go on using it, and give it back to the pool before, with which it goes.
+    Threads that have borrowed a connection keep using it, and return it to the old pool.
     """
     pool = copy.copy(client.client_pool)
     pool._lock = threading.Lock()  # a parent's may be held by a thread that does not exist here

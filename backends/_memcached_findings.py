@@ -33,13 +33,13 @@ def timeout_problems(client: Any) -> Iterator[Problem]:
 
 
 def unmaintained_problems(client: Any) -> Iterator[Problem]:
-    """Return what a client of python-memcached lacks, and which to use instead; nothing for any other."""
+    """Return what a client of python-memcached lacks, and which client to use instead; nothing for any other."""
     if not is_python_memcached(client):
         return
     yield Problem(
         "warning",
-        "python-memcached is unmaintained and driven without compare-and-swap: of two processes that change one "
-        "session at once one may lose its change, or undo the other's logout. It also unpickles what it finds.",
+        "python-memcached is unmaintained and used without compare-and-swap: of two processes that change one session "
+        "at once, one may lose its change or undo the other's logout. It also unpickles what it reads.",
         "Use pymemcache: SESSION_MEMCACHED = 'memcached://...' (pip install 'lazysession[memcached]').",
         "memcached-client",
     )

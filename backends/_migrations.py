@@ -1,4 +1,4 @@
-"""The table of the sessions in the metadata of the app: Alembic writes a ``drop`` for what it does not find there."""
+"""The table of the sessions in the app's metadata: Alembic writes a ``drop_table`` for a table that is not there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLUMNS = {"id", "session_id", "data", "expiry"}
 def declare_in(database: Any, engine: Engine, table: Table) -> None:
     """Declare the table, as the database has it, in the metadata of a Flask-SQLAlchemy object; inside an app context.
 
-    Only where Alembic is imported, and where the object uses the same database.
+    Only if Alembic is imported, and the object uses the same database.
 
     :param database: any, as Flask-SQLAlchemy is no requirement.
     """
@@ -39,7 +39,7 @@ def _place_of(url: URL) -> tuple[object, ...]:
     name = url.get_backend_name().replace("mariadb", "mysql")
     if name == "sqlite":
         in_memory = url.database in (None, "", ":memory:")
-        return (name, object() if in_memory else os.path.realpath(str(url.database)))  # each memory is its own
+        return (name, object() if in_memory else os.path.realpath(str(url.database)))  # each in memory is another
     host = "127.0.0.1" if url.host == "localhost" else url.host
     return (name, host, url.port or {"postgresql": 5432, "mysql": 3306}.get(name), url.database, url.query.get("host"))
 
@@ -49,16 +49,16 @@ def _declare(metadata: MetaData, engine: Engine, table: Table) -> None:
     if declared is None:
         declared = table.to_metadata(metadata)
         declared.c.expiry.type = DateTime()  # a plain one, as a migration has to name it
-    seen = inspect(engine)
-    if declared.c.keys() and set(declared.c.keys()) >= _COLUMNS and seen.has_table(table.name, schema=table.schema):
-        columns = {each["name"]: each for each in seen.get_columns(table.name, schema=table.schema)}
+    found = inspect(engine)
+    if declared.c.keys() and set(declared.c.keys()) >= _COLUMNS and found.has_table(table.name, schema=table.schema):
+        columns = {each["name"]: each for each in found.get_columns(table.name, schema=table.schema)}
         _take_types(declared, columns, engine.dialect.name)
-        _take_index(declared, {each["name"] for each in seen.get_indexes(table.name, schema=table.schema)})
-        _take_name(declared, seen.get_unique_constraints(table.name, schema=table.schema))
+        _take_index(declared, {each["name"] for each in found.get_indexes(table.name, schema=table.schema)})
+        _take_name(declared, found.get_unique_constraints(table.name, schema=table.schema))
 
 
 def _take_types(declared: Table, columns: dict[str, Any], dialect: str) -> None:
-    """Take the types of the database where they differ in what Alembic compares: the size, and the time zone."""
+    """Take over types of the database that differ in what Alembic compares: the size, and the time zone."""
     for name, plain in (("data", LargeBinary()), ("expiry", DateTime())):
         found = columns[name]["type"]
         if dialect in ("mysql", "mariadb"):
@@ -78,7 +78,7 @@ def _take_index(declared: Table, names: set[str | None]) -> None:
 
 
 def _take_name(declared: Table, constraints: list[Any]) -> None:
-    """Give the unique constraint the name that it has, if any: the convention of the metadata may make another."""
+    """Give the unique constraint its name in the database: the naming convention of the metadata may make another."""
     names = [each["name"] for each in constraints if each["column_names"] == ["session_id"]]
     for constraint in declared.constraints:
         if isinstance(constraint, UniqueConstraint) and _names_of(constraint) == ["session_id"] and names:

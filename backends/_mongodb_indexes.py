@@ -1,4 +1,4 @@
-"""What the MongoDB adapter sees to at start-up and in a check: indexes, and the patience of the client."""
+"""The indexes that the MongoDB adapter makes at its first use, and what its check reports: indexes and timeouts."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 
 class Preparation:
-    """Work that is done until it has worked once; a forked process knows that its parent has done it.
+    """Work that is tried until it succeeds once; after a fork, it is not repeated if the parent has done it.
 
-    There is no lock: while the store is down, each request would wait for the failures of those before it. So the work
-    must bear being done by several threads and processes at once.
+    There is no lock: while the store is down, each request would wait until those before it have failed. So several
+    threads and processes may do the work at once, and it must allow that.
 
     :param work: makes what is missing; raises the client's own error while the store is down.
     """
@@ -25,5 +25,5 @@ class Preparation:
             self.is_done = True
 
     def note_done(self) -> None:
-        """Note that the work was done in another way."""
+        """Remember that the work was done in another way."""
         self.is_done = True

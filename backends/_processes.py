@@ -52,10 +52,10 @@ class PerProcess(Generic[Value]):
 
 
 class LocksPerProcess(PerProcess[Value]):
-    """Locks of each process, which are also made anew once gevent has patched ``threading`` in it.
+    """Locks of each process, which are also replaced once gevent has patched ``threading`` in it.
 
-    Greenlets share one thread. A lock of before would stop all of them where one has to wait, and a reentrant one would
-    let all of them in.
+    Greenlets share one thread. A lock from before would block all of them where one has to wait, and a reentrant one
+    would admit all of them at once.
     """
 
     def _here(self) -> object:

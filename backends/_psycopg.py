@@ -1,8 +1,8 @@
-"""Connections of psycopg that do not wait for ever: it has no limit for an answer, nor has the library below it.
+"""A read timeout for connections of psycopg: neither psycopg nor the library below it has one.
 
 Its ``connect_timeout``, keepalives and ``tcp_user_timeout`` are no substitute: where a server is frozen (``SIGSTOP``),
-or a proxy takes what is sent and never answers, the kernel on the other side acknowledges each packet, and an open
-connection waits without end.
+or a proxy takes what is sent and never responds, the kernel on the other side acknowledges each packet, and a request
+on an open connection waits indefinitely.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is wrong with a URL for Redis, in words that name the part and repeat no piece of a password."""
+"""What is wrong with a URL for Redis: messages that name the part, and never show a part of a password."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 
 
 def fault_of(url: str, library: Any) -> str | None:
-    """Return the first fault of a URL as the rest of a sentence; None where none is seen.
+    """Return the first fault of a URL, as the end of a sentence; None if none is found.
 
-    What clients take silently is one as well: a database that is no number is their database 0.
+    What clients accept silently is a fault as well: they take a database that is not a number for database 0.
 
     :param url: its scheme is one of those for Redis or Valkey.
     :param library: the module ``redis`` or ``valkey``.
@@ -41,7 +41,7 @@ def _faults(url: str, library: Any) -> Iterator[str]:
     nodes = authority.rpartition("@")[2]
     if scheme == "unix":
         if nodes or len(path) < 2:
-            yield "names no socket, as in unix:///run/redis.sock."
+            yield "names no socket: write unix:///run/redis.sock, for example."
     else:
         yield from _faults_of_nodes(scheme, nodes.split(","))
         yield from _faults_of_path(scheme, path)
@@ -50,33 +50,33 @@ def _faults(url: str, library: Any) -> Iterator[str]:
 
 def _faults_of_nodes(scheme: str, nodes: list[str]) -> Iterator[str]:
     if len(nodes) > 1 and "+" not in scheme:
-        yield f"names several hosts: that is {scheme}+cluster:// or {scheme}+sentinel://."
+        yield f"names several hosts: write {scheme}+cluster:// or {scheme}+sentinel://."
     for node in nodes:
         try:
             parts = urlsplit(f"//{node}")
         except ValueError:
-            yield "has a host that is none: an address of IPv6 stands in square brackets."
+            yield "has an invalid host: write an IPv6 address in square brackets."
             return
         if not parts.hostname:
-            yield "names no host. Write localhost, if that is meant."
+            yield "names no host: write localhost, if that is meant."
         try:
             valid = parts.port is None or parts.port > 0
         except ValueError:
             valid = False
         if not valid:
-            yield "has a port that is no number up to 65535."
+            yield "has a port that is not a number from 1 to 65535."
 
 
 def _faults_of_path(scheme: str, path: str) -> Iterator[str]:
     if scheme.endswith("+cluster") and path not in ("", "/", "/0"):
-        yield "names a database, and a cluster has one alone."
+        yield "names a database, but a cluster has only database 0."
     if scheme.endswith("+sentinel"):
         service, slash, database = path[1:].partition("/")
         if not service:
-            yield f"names no service, as in {scheme}://host:26379/SERVICE."
+            yield f"names no service: write {scheme}://host:26379/SERVICE."
         path = slash + database
     if not _DATABASE.fullmatch(path):
-        yield "names a database that is no number, as in redis://host:6379/0."
+        yield "names a database that is not a number: write redis://host:6379/0, for example."
 
 
 def _faults_of_query(scheme: str, query: str, library: Any, *, shown: bool) -> Iterator[str]:
@@ -91,11 +91,11 @@ def _faults_of_query(scheme: str, query: str, library: Any, *, shown: bool) -> I
             hint = f" Did you mean {prefix + close[0]!r}?" if close else ""
             yield f"has the unknown option{label}.{hint}" if label else "has an unknown option."
         elif name.startswith("ssl_") and scheme.partition("+")[0] in ("redis", "valkey", "unix"):
-            yield f"has the option {text!r}, which goes with rediss:// alone."
+            yield f"has the option {text!r}, which needs rediss://."
         elif not value:
-            yield f"has no value in its option{label}."
+            yield f"has no value for its option{label}."
         elif not _is_valid(name, value, library):
-            yield f"has a wrong value in its option{label}."
+            yield f"has a wrong value for its option{label}."
 
 
 def _is_valid(name: str, value: str, library: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The scripts of the Redis adapter, and what runs them; some accounts and servers run none."""
+"""The scripts of the Redis adapter, and how they are run; some accounts and servers run none."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Scripts:
     def run(self, script: str, key: str, *arguments: Any, otherwise: Callable[[], Any]) -> Any:
         """Run a script and return its result.
 
-        :param otherwise: makes the same result without a script; it runs where scripts are refused.
+        :param otherwise: returns the same result without a script; called if scripts are refused.
         :raises Exception: the client's own, for any other error.
         """
         if self.refused:
@@ -101,7 +101,7 @@ class Scripts:
         return self.run_after(answer, script, key, *arguments, otherwise=otherwise)
 
     def run_after(self, error: Exception, script: str, key: str, *arguments: Any, otherwise: Callable[[], Any]) -> Any:
-        """Return the result of a script whose digest was sent already, and answered with an error about scripts.
+        """Return the result of a script whose digest was sent already, and refused with an error about scripts.
 
         A server that has not seen it (a restart, a failover) gets its text.
         """

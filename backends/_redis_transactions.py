@@ -13,7 +13,7 @@ logger = logging.getLogger("lazysession")
 
 #: How often a change is tried. Each refresh of the same session by another request makes an attempt fail, too.
 ATTEMPTS = 10
-#: What a cluster's node raises that has lost the key, or is gone.
+#: What a node of a cluster raises that does not have the key any more, or is down.
 _ELSEWHERE = {"AskError", "ReadOnlyError", "ClusterDownError", "ConnectionError", "TimeoutError"}
 
 
@@ -21,7 +21,7 @@ class Transactions:
     """Reads, compares and changes keys with plain commands.
 
     A change watches its key, looks, and changes it in a transaction (WATCH, GET, MULTI, EXEC), which the server refuses
-    if the key was changed in between: three round trips in the place of one.
+    if the key was changed in between: three round trips instead of one.
 
     :param client: any, as it is of one library or another.
     :param send: sends a command by the client's own ``execute_command``.
@@ -33,7 +33,7 @@ class Transactions:
         self._logged = False
 
     def read(self, key: str) -> tuple[bytes | None, int]:
-        """Return the payload of a key and its milliseconds left, as PTTL tells them; in one trip where that goes."""
+        """Return the payload of a key and its milliseconds left, as PTTL returns them; in one trip where possible."""
         if sends_in_its_own_way(self._client) or not hasattr(self._client, "pipeline"):
             payload = self._send("GET", key)
             return payload, -2 if payload is None else self._send("PTTL", key)
@@ -45,7 +45,7 @@ class Transactions:
 
         :returns: what the scripts return: 1 when it is done, the payload that is there instead, None for none. After
             the last attempt, the expected payload: other requests keep refreshing it, and the caller may try again.
-        :raises PermissionError: where transactions are refused too, or name other keys than the client does.
+        :raises PermissionError: where transactions are refused too, or use other keys than the client does.
         """
         if not hasattr(self._client, "pipeline"):
             self._refuse(None)
@@ -94,10 +94,10 @@ class Transactions:
 
     def _refuse(self, cause: BaseException | None) -> NoReturn:
         message = (
-            "No session can be changed: Redis runs no scripts for this account, and WATCH cannot stand in for them. "
-            "Allow one with ACL SETUSER ... +eval +evalsha, or +@transaction."
+            "No session can be changed: Redis runs no scripts for this account, and WATCH cannot replace them. "
+            "Allow one of the two with ACL SETUSER ... +eval +evalsha, or +@transaction."
         )
-        if not self._logged:  # the error itself may be seen by nobody: the response is a 503
+        if not self._logged:  # the response is a 503, which need not show the error
             self._logged = True
             logger.error(message)
         raise PermissionError(message) from cause
@@ -113,7 +113,7 @@ class Transactions:
             except Exception as error:
                 if not attempts_left or _ELSEWHERE.isdisjoint(kind.__name__ for kind in type(error).__mro__):
                     raise
-            self._send("EXISTS", key)  # by which the cluster's client learns of the new master
+            self._send("EXISTS", key)  # makes the cluster's client find the new master
         raise AssertionError("unreachable")
 
 
@@ -125,7 +125,7 @@ def _read_at_once(node: Any, key: str) -> list[Any]:
     pipeline = node.pipeline(transaction=False)
     pipeline.execute_command("GET", key, NEVER_DECODE=True)
     pipeline.execute_command("PTTL", key)
-    answers: list[Any] = pipeline.execute(raise_on_error=False)  # raised by it, an error would show the key
+    answers: list[Any] = pipeline.execute(raise_on_error=False)  # otherwise the error's message would show the key
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
@@ -133,7 +133,7 @@ def _read_at_once(node: Any, key: str) -> list[Any]:
 
 
 def _attempt(node: Any, key: str, expected: bytes, command: tuple[Any, ...]) -> tuple[bool, bytes | None]:
-    """Try to change a key once; return whether that is done, and what was found before."""
+    """Try to change a key once; return whether it was changed, and what was found before."""
     found: bytes | None = expected
     with node.pipeline(transaction=True) as pipeline:
         try:

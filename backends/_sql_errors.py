@@ -1,4 +1,4 @@
-"""What the errors of a database mean for a session: which deserve another try, and what a table refuses."""
+"""What the errors of a database mean for a session: which are tried again, and what a table refuses."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-#: How many attempts a statement gets that the server breaks off again and again.
+#: How many attempts there are of a statement that the server keeps rolling back.
 ATTEMPTS = 10
 #: Seconds after which no further attempt begins: what took so long was a timeout, and would take as long again.
-PATIENCE = 5
+RETRIED_FOR = 5
 
 # The tables decide by SQLSTATE (PostgreSQL, and ODBC) and by error number (MySQL and MariaDB).
 #
-# Not in them: 57P03 and the like, which a server says when it is connected to and will say again at once; a lock or a
-# statement that the user's own timeout ended (55P03, 57014, 1317, 1969); and all that is wrong with the statement.
+# Not in them: 57P03 and similar, which a server sends at a connection attempt and would send again at once; a lock or
+# a statement that the user's own timeout ended (55P03, 57014, 1317, 1969); and errors in the statement itself.
 
 #: The statement was rolled back, and the same one can succeed: at once, on the same connection.
 _AGAIN: dict[str | int, str] = {
     "40001": "serialization failure: another transaction changed the row",
     "40P01": "deadlock",
     1213: "deadlock, or a Galera node that certified another change first",
-    1205: "the wait for a lock was over; the lock may be free now",
+    1205: "timeout while waiting for a lock, which may be free now",
     1020: "MariaDB's snapshot isolation: another transaction changed the row",
     3101: "MySQL's group replication certified another change first",
 }
-#: This connection can do nothing more, or its server may not write. A new one may reach another server, or the same as
-#: primary again.
+#: This connection cannot be used any more, or its server may not write. A new connection may reach another server, or
+#: the same one as a primary again.
 _ELSEWHERE: dict[str | int, str] = {
     "25006": "read-only transaction: the primary that it was connected to is a replica now",
     "57P01": "shut down by an administrator",
@@ -46,16 +46,16 @@ _NO_TABLE: frozenset[str | int] = frozenset({"42P01", 1146})
 
 
 def worth_another_try(error: DBAPIError, *, attempt: int, reconnected: bool, seconds: float) -> bool:
-    """Return whether a verb that failed is done once more.
+    """Return whether a verb that failed is tried once more.
 
-    A verb may have been done though it failed: the server shut down, or the connection was lost, between its commit and
-    its answer. So each verb recognizes its own work at a second attempt.
+    A verb that failed may have been committed: the server shut down, or the connection was lost, after the commit and
+    before its response. So each verb recognizes its own work at a second attempt.
 
-    :param attempt: how many there were.
+    :param attempt: how many attempts there were.
     :param reconnected: an attempt before this one had lost its connection as well.
     :param seconds: since the first attempt began.
     """
-    if seconds > PATIENCE or attempt >= ATTEMPTS:
+    if seconds > RETRIED_FOR or attempt >= ATTEMPTS:
         return False
     if error.connection_invalidated:
         return not reconnected
@@ -63,12 +63,12 @@ def worth_another_try(error: DBAPIError, *, attempt: int, reconnected: bool, sec
 
 
 def needs_new_connection(error: BaseException | None) -> bool:
-    """Return whether a driver's error says that this connection, and its server, can be of no use for the statement."""
+    """Return whether a driver's error says that the statement needs a new connection, perhaps to another server."""
     return not _ELSEWHERE.keys().isdisjoint(_codes_of(error))
 
 
 def _codes_of(error: BaseException | None) -> Iterator[str | int]:
-    """Return what a driver tells of a code: psycopg, psycopg2 and the connectors by attribute, others as argument."""
+    """Return the codes of a driver's error: attributes (psycopg, psycopg2, the connectors), or its first argument."""
     found: list[Any] = [getattr(error, name, None) for name in ("sqlstate", "pgcode", "errno")]
     first: Any = next(iter(error.args), None) if error is not None else None
     found.append(first.get("C") if isinstance(first, dict) else first)  # pg8000 has a dict
@@ -81,10 +81,10 @@ def misses_table(error: DBAPIError) -> bool:
 
 
 class TableRefuses(Exception):
-    """The table refuses a row, which is no key that is taken. The message has no part of the row."""
+    """The table refuses a row, and not because its key is taken. The message has no part of the row."""
 
 
-#: What MySQL and MariaDB say so, and PyMySQL takes for errors of the system.
+#: Refusals of MySQL and MariaDB that PyMySQL raises as errors of the system.
 _REFUSALS = {1364, 3819, 4025}
 
 
@@ -123,7 +123,7 @@ def _remedy_for(said: str, table: str) -> str:
     """Return the way out of a refusal."""
     if "_pkey" in said:
         highest = f"(SELECT max(id) FROM {table})"  # noqa: S608 - shown, not sent
-        return f"If its sequence was left behind: SELECT setval(pg_get_serial_sequence('{table}', 'id'), {highest})"
+        return f"If its sequence is behind its ids: SELECT setval(pg_get_serial_sequence('{table}', 'id'), {highest})"
     if "PRIMARY" in said or f"{table}.id" in said or re.search(r"['\"`]id['\"`]", said):
         return (
             "The column id must number its rows: GENERATED BY DEFAULT AS IDENTITY (PostgreSQL), AUTO_INCREMENT (MySQL, "
@@ -131,4 +131,4 @@ def _remedy_for(said: str, table: str) -> str:
         )
     if "too long" in said or "too large" in said:
         return "Make the column wider; 'flask lazysession check' names those that are too small."
-    return "Change that constraint or column of the table: LazySession fills session_id, data and expiry alone."
+    return "Change that constraint or column of the table: LazySession fills only session_id, data and expiry."

@@ -1,4 +1,4 @@
-"""The type of the column ``expiry``: naive UTC for the backend, whatever a table that somebody else made has there."""
+"""The type of the column ``expiry``: naive UTC for the backend, whatever type the column of the table has."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _TIMESTAMPTZ = 1184  # its number in PostgreSQL
 class Expiry(TypeDecorator[datetime]):
     """A date and time in naive UTC.
 
-    :param aware: the column has a time zone. A naive value would be taken for one in the zone of the connection: in New
-        York, a session would live four or five hours longer than it should.
+    :param aware: the column has a time zone. The database would read a naive value in the zone of the connection: in
+        New York, a session would live four or five hours too long.
     """
 
     impl = DateTime
@@ -41,14 +41,14 @@ class Expiry(TypeDecorator[datetime]):
             return None
         if not isinstance(value, datetime):
             raise TableRefuses(
-                f"The column expiry of the sessions holds a {type(value).__name__}, which is no date with a time. "
+                f"The column expiry of the sessions holds a {type(value).__name__}, not a date with a time. "
                 "'flask lazysession check' shows how to change it."
             )
         return value if value.tzinfo is None else value.astimezone(timezone.utc).replace(tzinfo=None)
 
 
 def learn_expiry(engine: Engine, table: Table) -> None:
-    """Learn whether PostgreSQL's column has a time zone: from a statement, past all translations."""
+    """Learn whether PostgreSQL's column has a time zone, from the cursor of a statement."""
     if engine.dialect.name != "postgresql":
         return
     with engine.connect() as connection:

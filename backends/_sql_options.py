@@ -11,12 +11,12 @@ from sqlalchemy.exc import ArgumentError
 
 SETTING = "SESSION_SQLALCHEMY_ENGINE_OPTIONS"
 
-#: Arguments of ``create_engine`` that are wrong in a URL, though they read as if they were right there.
+#: Arguments of ``create_engine`` that users write into a URL, where they do not belong.
 _ENGINE_ARGUMENTS = {
     *("pool_size", "max_overflow", "pool_timeout", "pool_recycle", "pool_pre_ping", "pool_use_lifo"),
     *("pool_reset_on_return", "poolclass", "echo", "echo_pool", "connect_args", "execution_options"),
 }
-#: Arguments that the backend itself gives: autocommit is how each verb is one statement, and errors go into logs.
+#: Arguments that the backend sets: with autocommit, each verb is one statement; errors in logs must show no parameters.
 _OURS = {"url", "pool", "isolation_level", "hide_parameters", "skip_autocommit_rollback", "logging_name"}
 _NUMBERS_OF_ENGINE = ("pool_size", "max_overflow", "pool_timeout", "pool_recycle")
 _NUMBERS_OF_URL = {
@@ -27,25 +27,27 @@ _SQLITE = ("uri", "timeout", "isolation_level", "detect_types", "check_same_thre
 
 
 def check_query(address: URL, dialect: Any) -> None:
-    """Refuse what the query of a URL says and its driver does not know.
+    """Refuse parameters in the query of a URL that its driver does not have.
 
     :param dialect: SQLAlchemy's class for it; any, as what it can tell depends on the driver.
     :raises ValueError: with the name of the parameter, and without its value.
     """
     for name in address.query:
         if name in _ENGINE_ARGUMENTS:
-            raise ValueError(f"{name!r} in the URL is not the driver's. It belongs in {SETTING} = {{{name!r}: ...}}.")
+            raise ValueError(f"{name!r} does not belong in the URL. Set {SETTING} = {{{name!r}: ...}}.")
     if "prepare_threshold" in address.query:
         raise ValueError(
-            "'prepare_threshold' does not belong in the URL. Leave it out: sessions prepare no statements, so that "
-            f"PgBouncer can be used. To have them prepared: {SETTING} = {{'connect_args': {{'prepare_threshold': 5}}}}."
+            "'prepare_threshold' does not belong in the URL. Leave it out (nothing is prepared then), or set "
+            f"{SETTING} = {{'connect_args': {{'prepare_threshold': 5}}}}."
         )
     for name, value in address.query.items():
         if name in _NUMBERS_OF_URL and not _is_number(value):
             raise ValueError(f"{name!r} in the URL is not a number.")
     unknown = sorted(set(_unknown_of(address, dialect)))
     if unknown:
-        raise ValueError(f"the driver {dialect.driver} knows no {', '.join(map(repr, unknown))}, which is in the URL.")
+        raise ValueError(
+            f"the URL has {', '.join(map(repr, unknown))}, which the driver {dialect.driver} does not know."
+        )
 
 
 def check_options(value: object) -> dict[str, Any]:
@@ -60,12 +62,12 @@ def check_options(value: object) -> dict[str, Any]:
     options = dict(value)
     ours = sorted(_OURS & options.keys())
     if ours:
-        raise ValueError(f"{SETTING} may not have {ours[0]!r}: sessions depend on their own.")
+        raise ValueError(f"{SETTING} may not have {ours[0]!r}, which LazySession itself sets: leave it out.")
     for name in _NUMBERS_OF_ENGINE:
         if name in options and (isinstance(options[name], bool) or not isinstance(options[name], (int, float))):
             raise ValueError(f"{SETTING} has {name!r} = {options[name]!r}; it must be a number.")
     if not isinstance(options.get("connect_args", {}), Mapping):
-        raise ValueError(f"{SETTING} has 'connect_args' that are not a dict.")
+        raise ValueError(f"{SETTING} has 'connect_args' that are not a dict such as {{'connect_timeout': 5}}.")
     return options
 
 

@@ -1,13 +1,13 @@
 """Waiting for SQLite's one write lock: as long as the driver would, and not at all where this thread holds it itself.
 
 Sessions have connections of their own. So a request that has written on ``db.session``, and not committed, would wait
-for itself: its lock cannot be released before the session is saved. Any other holder releases it sooner or later.
+for itself: it releases its lock only after the session is saved. Any other holder releases it sooner or later.
 
 Example: request 1 has inserted a row and goes on to commit; request 2 saves its session, and waits for it. Request 3
 has inserted a row, does not commit, and saves its session: that fails at once, as its own thread holds the lock.
 
-SQLite could wait itself (``busy_timeout``), and with it the whole process where greenlets share a thread: then the one
-that holds the lock never comes to release it. ``time.sleep`` lets it go on.
+SQLite's own ``busy_timeout`` would block all greenlets of a thread, also the one that holds the lock and has to release
+it. During ``time.sleep``, that greenlet can run.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ logger = logging.getLogger("lazysession")
 
 #: The option of a statement that does not wait for a lock.
 AT_ONCE = {"lazysession_waits": False}
-_PATIENCE = "lazysession_patience"
-#: Seconds between the attempts, as SQLite's own; the last one goes on.
+_TIMEOUT = "lazysession_timeout"
+#: Seconds between the attempts, as SQLite's own; the last one is repeated.
 _DELAYS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.025, 0.025, 0.05, 0.05, 0.1)
 _WAYS_OUT = (
     "switch the file to WAL, or give the sessions a file of their own: SESSION_SQLALCHEMY = 'sqlite:///sessions.db'."
 )
 _HELD_HERE = (
-    "A session could not be reached: the app's own transaction of this request locks the SQLite file (a write that is "
-    f"not committed, or an open read without WAL). End it before, {_WAYS_OUT}"
+    "A session could not be reached: a transaction of its own request locks the SQLite file (a write that is not "
+    f"committed, or an open read without WAL). End it before the response, {_WAYS_OUT}"
 )
 _HELD_ELSEWHERE = (
-    "A session could not be reached: its SQLite file stayed locked by others for %g s. Keep transactions short, "
+    "A session could not be reached: another connection locked its SQLite file for %g s. Keep transactions short, "
     f"{_WAYS_OUT}"
 )
 
@@ -87,34 +87,34 @@ def wait_for_locks(engine: Engine) -> None:
 
 def wait_for_lock(connection: Any, statement: str, record: Any) -> None:
     """Execute a statement on a connection that is being made."""
-    patience: float | None = record.info.get(_PATIENCE)
-    if patience is None:
+    timeout: float | None = record.info.get(_TIMEOUT)
+    if timeout is None:
         connection.execute(statement)
     else:
-        _patiently(lambda: connection.execute(statement), connection, patience)
+        _repeat(lambda: connection.execute(statement), connection, timeout)
 
 
 def _take_over(connection: Any, record: Any) -> None:
     if isinstance(connection, sqlite3.Connection):
-        record.info[_PATIENCE] = connection.execute("PRAGMA busy_timeout").fetchone()[0] / 1000
+        record.info[_TIMEOUT] = connection.execute("PRAGMA busy_timeout").fetchone()[0] / 1000
         connection.execute("PRAGMA busy_timeout = 0")
 
 
 def _execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-    patience: float | None = context.root_connection.info.get(_PATIENCE)
-    if patience is None or not context.execution_options.get("lazysession_waits", True):
+    timeout: float | None = context.root_connection.info.get(_TIMEOUT)
+    if timeout is None or not context.execution_options.get("lazysession_waits", True):
         return False
-    _patiently(lambda: cursor.execute(statement, parameters), cursor.connection, patience)
+    _repeat(lambda: cursor.execute(statement, parameters), cursor.connection, timeout)
     return True
 
 
-def _patiently(work: Callable[[], object], connection: sqlite3.Connection, patience: float) -> None:
-    """Do the work, and again while others hold the lock.
+def _repeat(work: Callable[[], object], connection: sqlite3.Connection, timeout: float) -> None:
+    """Do the work, and repeat it while another connection holds the lock.
 
-    :param patience: seconds.
-    :raises sqlite3.OperationalError: when they hold it for too long, or this thread does.
+    :param timeout: seconds.
+    :raises sqlite3.OperationalError: when the lock is held for longer, or by this thread.
     """
-    deadline, delays, is_first = time.monotonic() + patience, iter(_DELAYS), True
+    deadline, delays, is_first = time.monotonic() + timeout, iter(_DELAYS), True
     while True:
         try:
             work()
@@ -126,7 +126,7 @@ def _patiently(work: Callable[[], object], connection: sqlite3.Connection, patie
                 logger.error(_HELD_HERE)
                 raise
             if left <= 0:
-                logger.error(_HELD_ELSEWHERE, patience)
+                logger.error(_HELD_ELSEWHERE, timeout)
                 raise
         else:
             return
@@ -147,9 +147,10 @@ def _is_held_here(connection: sqlite3.Connection) -> bool:
 
 
 def _may_have_written(borrowed: _Borrowed) -> bool:
-    """Return whether an open transaction is one that writes.
+    """Return whether an open transaction may have written.
 
-    The driver begins one before the first write; where the app begins them all (SQLAlchemy's recipe), rows tell.
+    The driver begins a transaction only before the first write. Where the app begins each one (SQLAlchemy's recipe),
+    the number of changed rows shows it.
     """
     connection: Any = borrowed.connection
     begun_by_driver = connection.isolation_level is not None and getattr(connection, "autocommit", -1) == -1

@@ -19,7 +19,7 @@ from lazysession.backends._cachefiles import SessionFiles
 from lazysession.backends._objects import ObjectBackend, Stored
 from lazysession.backends._preparing import Preparation
 
-#: The errors of a path that no file system makes right: a file in the way, for example.
+#: Errors of a path that remain when the file system is back, such as a file in the place of a directory.
 _NEVER_A_DIRECTORY = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
 #: The SESSION_TYPE that reaches the same server better, by the name of cachelib's class.
 _BETTER = {
@@ -159,8 +159,8 @@ class FileCacheBackend(CacheLibBackend):
     def prepare(self) -> None:
         """Make the directory that a URL names, for its owner alone, unless it exists.
 
-        :raises ValueError: when there can be no such directory.
-        :raises OSError: when the file system is not there, or refuses.
+        :raises ValueError: when such a directory cannot exist.
+        :raises OSError: when the file system is missing, or refuses.
         """
         self._preparation.ensure()
 
@@ -173,7 +173,7 @@ class FileCacheBackend(CacheLibBackend):
             raise
 
     def explain(self, error: Exception) -> str:
-        """Return what the system says of an error, without the name of a file."""
+        """Return the system's message of an error, without the name of a file."""
         said = error.strerror if isinstance(error, OSError) else None
         return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
@@ -267,7 +267,7 @@ def _path_of(url: str) -> str:
 
 
 def _cache_in(path: str) -> FileSystemCache:
-    """Return a cache in a directory that may not be there yet, which cachelib's own would make, or fail."""
+    """Return a cache in a directory that may not exist yet; cachelib's own constructor would create it, or fail."""
     cache = FileSystemCache(tempfile.gettempdir(), threshold=0, mode=0o600)
     cache._path = path  # pyright: ignore[reportPrivateUsage]
     return cache

@@ -31,7 +31,7 @@ logger = logging.getLogger("lazysession")
 
 DEFAULT_TABLE = "Sessions"
 #: Seconds that a request, or else the start of an app, waits for a table that DynamoDB is creating.
-_PATIENCE, _PATIENCE_AT_START = 3, 120
+_TIMEOUT, _TIMEOUT_AT_START = 3, 120
 
 # An item without an expiration is one that never expires, as DynamoDB itself takes it.
 _LIVE = "attribute_exists(id) AND (attribute_not_exists(expiration) OR expiration > :now)"
@@ -69,7 +69,7 @@ class DynamoDBBackend:
         #: The resource's table, as Flask-Session's interface has it; none for a client or a URL.
         self.store: Any = None
         self._maker = TableMaker(table)
-        self._preparation = Preparation(lambda: self._maker.make(self._client_here.get(), patience=_PATIENCE))
+        self._preparation = Preparation(lambda: self._maker.make(self._client_here.get(), timeout=_TIMEOUT))
         if not makes_table:
             self._preparation.note_done()
 
@@ -81,13 +81,13 @@ class DynamoDBBackend:
     def prepare(self) -> None:
         """Create the table, with its time to live on, unless it exists.
 
-        :raises ValueError: when DynamoDB takes no table of this name.
-        :raises ClientError, BotoCoreError: when DynamoDB does not answer, or refuses the role.
+        :raises ValueError: when the name is not allowed for a table.
+        :raises ClientError, BotoCoreError: when DynamoDB cannot be reached, or refuses the role.
         """
         if self._preparation.is_done:
             return
         try:
-            self._maker.make(self.client, patience=_PATIENCE_AT_START)
+            self._maker.make(self.client, timeout=_TIMEOUT_AT_START)
             self._preparation.note_done()
         finally:
             leave_connections(self.client)  # none may be inherited by forked workers
@@ -112,10 +112,10 @@ class DynamoDBBackend:
         The table is created, with its time to live on, where it does not exist: by :meth:`prepare`, or at the first
         use.
 
-        :param table_exists: True where the table is made by other means: nothing is created, and nothing is sent.
+        :param table_exists: True if the table is created by other means: nothing is created, and nothing is sent.
         :raises ValueError: for anything else, for a URL without a region where boto3 knows none either, and for a
             table that is named twice.
-        :returns: without a value, the DynamoDB on localhost:8000, as Flask-Session takes it and warns of it.
+        :returns: without a value, one for the DynamoDB on localhost:8000, as with Flask-Session, with its warning.
         """
         if table_exists is not None and not isinstance(table_exists, bool):
             raise ValueError(f"SESSION_DYNAMODB_TABLE_EXISTS is {table_exists!r}; allowed is True or False.")
@@ -132,7 +132,7 @@ class DynamoDBBackend:
 
     @classmethod
     def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Return False: Flask-Session creates the table when it builds, for which DynamoDB must be there."""
+        """Return False: Flask-Session creates the table when it is set up, for which DynamoDB must be reachable."""
         return False
 
     def read(self, key: str, renew: Renew | None) -> Record | None:

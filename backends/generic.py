@@ -66,7 +66,7 @@ class GenericBackend(ObjectBackend):
         return True
 
     def check(self) -> Iterator[Problem]:
-        """Say what the methods do not allow, or the client, where that is why they are used."""
+        """Return what the interface's methods lack; for a client that needs them, what the client lacks."""
         problems = list(unmaintained_problems(getattr(self._interface, "client", None)))
         yield from problems or [
             Problem(

@@ -23,7 +23,10 @@ _CLOCKS_APART = 60.0
 _LAPS = 10
 _UNKNOWN_LIFETIME = 3600.0
 _URL = "a URL such as 'memcached://localhost:11211' or 'memcached://one:11211,two:11211?timeout=0.5'"
-_OPTIONS = "its options are timeout and connect_timeout, in seconds and more than 0, as in 'memcached://localhost:11211?timeout=1'"
+_OPTIONS = (
+    "its options are timeout and connect_timeout, in seconds and more than 0, as in "
+    "'memcached://localhost:11211?timeout=1'"
+)
 _UNTAKEN = (
     "memcached takes keys of up to 250 bytes without spaces and control characters: "
     "shorten SESSION_KEY_PREFIX, SESSION_ID_LENGTH or the prefix of the client."

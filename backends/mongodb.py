@@ -42,9 +42,9 @@ class MongoDBBackend:
 
     :param client: the client that the collection belongs to.
     :param sessions: the collection.
-    :param unique: its index on ``id`` is unique; otherwise doubles that Flask-Session left are deleted as well. None to
-        make the indexes at the first use, and so find out: a client that was connected before a fork, or before gevent
-        has patched the process, may fail in the workers.
+    :param unique: its index on ``id`` is unique; otherwise duplicates that Flask-Session left are deleted, too. None:
+        make the indexes at the first use, which finds this out. (A client that was connected before a fork, or before
+        gevent patched the process, may fail in the workers.)
     :param clock: the present time, in naive UTC.
     """
 
@@ -99,7 +99,7 @@ class MongoDBBackend:
 
     @classmethod
     def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Return False: Flask-Session makes an index when it builds, for which MongoDB must be there."""
+        """Return False: Flask-Session makes an index when it is set up, for which MongoDB must be reachable."""
         return False
 
     def explain(self, error: Exception) -> str:

@@ -150,7 +150,7 @@ class RedisBackend:
             return remaining, 0
         try:
             return remaining, int(self._send("PEXPIRE", key, _milliseconds(renew.lifetime)))
-        except Exception:  # whatever the client raises: the session was read
+        except Exception:  # the client's own, of any class: the session was read
             return remaining, -1
 
     def _record(self, key: str, payload: bytes, answer: Sequence[int], renew: Renew | None) -> Record:

@@ -154,7 +154,7 @@ class SqlAlchemyBackend:
             self._leave_none_to_workers()
 
     def explain(self, error: Exception) -> str:
-        """Return what the database says to a connection that it refuses; of other errors the name alone."""
+        """Return the database's message if it refused a connection; of any other error, only the name."""
         return explain(self._engine_here.get(), error)
 
     def declare_tables(self, database: Any) -> None:
@@ -165,9 +165,9 @@ class SqlAlchemyBackend:
             self._leave_none_to_workers()
 
     def _leave_none_to_workers(self) -> None:
-        """Close what was connected at start-up: forked workers would inherit it."""
+        """Close the connections of the start-up: forked workers would inherit them."""
         engine = self._engine_here.get()
-        if not isinstance(engine.pool, StaticPool):  # whose one connection is a database in memory
+        if not isinstance(engine.pool, StaticPool):  # its one connection is a database in memory
             engine.dispose()
 
     def read(self, key: str, renew: Renew | None) -> Record | None:
@@ -185,9 +185,9 @@ class SqlAlchemyBackend:
         return self._on_connection(work)
 
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:
-        """Create with one INSERT; where the table refuses it, a SELECT tells whether the key is taken.
+        """Create with one INSERT; if the table refuses it, a SELECT tells whether the key is taken.
 
-        :raises TableRefuses: where nothing has the key, so that no other would do either.
+        :raises TableRefuses: when the key is free, so that another key would be refused as well.
         """
         row = {"session_id": key, "data": payload, "expiry": self._expiry(self.clock(), lifetime)}
         taken = select(self._rows.data).where(self._rows.session_id == key)  # compared as the unique index does
@@ -202,7 +202,7 @@ class SqlAlchemyBackend:
                 found = connection.execute(taken).one_or_none()
                 if found is None:
                     raise
-                # An INSERT whose answer was lost with the connection is done again, and finds its own row.
+                # An INSERT whose response was lost with the connection is repeated, and finds its own row.
                 return attempts > 1 and bool(found.data == payload)
             return True
 
@@ -294,7 +294,7 @@ class SqlAlchemyBackend:
             if connection.execute(statement.where(live, self._rows.data == seen)).rowcount:
                 return Replaced(Outcome.STORED)
             found = connection.execute(select(self._rows.data).where(live)).scalar_one_or_none()
-            # What was done and its answer lost with the connection is done again, and finds its own work done.
+            # A change whose response was lost with the connection is repeated, and finds itself done.
             done_before = attempts > 1 and (isinstance(statement, Delete) if found is None else found == payload)
             if found is not None and not done_before:
                 return Replaced(Outcome.CHANGED, bytes(found))
@@ -314,9 +314,9 @@ class SqlAlchemyBackend:
             return False
 
     def _on_connection(self, work: Callable[[Connection], Answer]) -> Answer:
-        """Do a verb's work, and again at once where that can help: a deadlock, a connection gone stale.
+        """Do a verb's work, and repeat it at once if that can help: after a deadlock, on a stale connection.
 
-        Doing it twice does no harm: a verb recognizes at its second attempt what it has done.
+        Doing it twice does no harm: at its second attempt, a verb recognizes what it has done.
         """
         began, reconnected = time.monotonic(), False
         for attempt in itertools.count(1):
@@ -325,7 +325,7 @@ class SqlAlchemyBackend:
                 with self._engine_here.get().connect() as connection:
                     return work(connection)
             except NoConnection:
-                logger.error("A session waited %s. %s", describe_pool(self._engine.pool), _LARGER_POOL)
+                logger.error("A request waited %s. %s", describe_pool(self._engine.pool), _LARGER_POOL)
                 raise
             except TableRefuses as refusal:
                 logger.error("%s", refusal)
@@ -339,9 +339,9 @@ class SqlAlchemyBackend:
         raise AssertionError("the loop returns or raises")
 
     def _explain(self, error: DBAPIError) -> None:
-        """Log the way out of an error that has one.
+        """Log what to do about an error, if that is known.
 
-        :raises TableRefuses: in the place of an error whose text may show the row.
+        :raises TableRefuses: in place of an error whose message may show the row.
         """
         self._note_missing_table(error)
         refusal = refusal_of(error, self._engine.dialect.identifier_preparer.format_table(self._table))
@@ -350,12 +350,12 @@ class SqlAlchemyBackend:
             raise refusal from None
 
     def _note_missing_table(self, error: DBAPIError) -> None:
-        """Log that somebody has dropped the table; making it again could be in the way of a migration."""
+        """Log that the table was dropped; creating it again could conflict with a migration."""
         if not self._was_missed and misses_table(error):
             self._was_missed = True
             logger.error(
-                "There is no table %s any more: requests that use the session fail. If no migration is about to make "
-                "it, restart the app, which does.",
+                "The table %s is gone: requests that use the session fail. Restart the app, which creates it, unless a "
+                "migration is about to.",
                 self._table.fullname,
             )
 

@@ -12,7 +12,7 @@ from .flasksession import StoreInterface, is_made_by_flask_session
 from .serverside import ServerSide
 from .settings import refuse_unusable
 
-#: What Flask asks of an interface beside the doors; the wrapped one answers.
+#: What else Flask uses of an interface than open_session, save_session and is_null_session: the wrapped one's.
 ANSWERED_BY_WRAPPED = (
     "get_cookie_name",
     "get_cookie_domain",
@@ -27,7 +27,7 @@ ANSWERED_BY_WRAPPED = (
     "null_session_class",
     "pickle_based",
 )
-#: What decides ids, cookies and session objects, and nothing about the store: its backend stays.
+#: What decides ids, cookies and session objects, and nothing about the store: the backend is kept.
 _NOT_OF_THE_STORE = frozenset(ANSWERED_BY_WRAPPED) - {"should_set_cookie"} | {
     *("use_signer", "permanent", "session_class", "has_same_site_capability", "_generate_sid", "_get_store_id"),
     *("ttl", "cleanup_n_requests", "_delete_expired_sessions"),
@@ -53,7 +53,7 @@ def with_attribute(handler: Handler, name: str, value: object, again: Again[Hand
     """Set an attribute of the wrapped interface, and return the session handler that follows it.
 
     :param again: makes the handler of an interface, as when the app was set up.
-    :raises ConfigurationError: when the value cannot be used, or comes too late. The one before stays.
+    :raises ConfigurationError: when the value cannot be used, or comes too late. The old value is kept.
     """
     wrapped = handler.wrapped
     known, own, before = hasattr(wrapped, name) or name in _KNOWN, name in vars(wrapped), getattr(wrapped, name, None)
@@ -63,7 +63,7 @@ def with_attribute(handler: Handler, name: str, value: object, again: Again[Hand
         vars(wrapped).pop(name, None)
     else:
         setattr(wrapped, name, value)
-    if not known:  # the app's own: nothing here asks for it
+    if not known:  # the app's own: nothing here uses it
         return handler
     try:
         return _follow(handler, name, again)
@@ -100,16 +100,16 @@ def _follow(handler: Handler, name: str, again: Again[Handler]) -> Handler | Ser
     if made_here:
         setting = f"SESSION_{str(wrapped.app.config.get('SESSION_TYPE')).upper()}"
         raise ConfigurationError(
-            f"LazySession made it of {setting}. Set {setting} to what you want before LazySession(app)."
+            f"LazySession made the store from {setting}. Set {setting} before LazySession(app) instead."
         )
     return again(wrapped)
 
 
 class SerializerWatch:
-    """Notices when an app changes or replaces Flask-Session's serializer: LazySession encodes by a codec of its own.
+    """Detects that an app has changed or replaced Flask-Session's serializer: LazySession encodes by a codec of its own.
 
     ``app.session_interface.serializer.encoder = X`` sets an option of msgspec. The app may have kept the serializer, or
-    the interface that has it, from before LazySession(app), so nothing tells of it but these themselves.
+    the interface that has it, from before LazySession(app), so only these themselves show the change.
     """
 
     def __init__(self, interface: SessionInterface) -> None:

@@ -189,15 +189,15 @@ class DeclaresTables(Protocol):
 
 @runtime_checkable
 class Explains(Protocol):
-    """A backend that can say more of its client's errors than the name of their class."""
+    """A backend that can return more of its client's errors than the name of their class."""
 
     def explain(self, error: Exception) -> str:
-        """Return what an error says, for the log: no password, session id or payload."""
+        """Return what is logged of an error, without a password, session id or payload."""
         ...
 
 
 def explanation(backend: object, error: Exception) -> str:
-    """Return what the log says of an error of a backend: its own words, or the name of the error's class."""
+    """Return what is logged of an error of a backend: the backend's own text, or the name of the error's class."""
     backend = getattr(backend, "unserialized", backend)
     return backend.explain(error) if isinstance(backend, Explains) else type(error).__name__
 

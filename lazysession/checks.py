@@ -78,7 +78,7 @@ def _problems_of_names(app: Flask, interface: LazySessionInterface) -> Iterator[
     stored = isinstance(interface.keeper, ServerSide)
     session_type = str(app.config.get("SESSION_TYPE") or "null").lower()
     for sentence in unread(app.config, None if stored and session_type == "null" else session_type):
-        yield Problem("warning", sentence, "Nothing, where the app itself reads it.", "settings-unread")
+        yield Problem("warning", sentence, "Nothing to do if the app itself reads it.", "settings-unread")
 
 
 def _problems_of_keys(app: Flask, interface: LazySessionInterface) -> Iterator[Problem]:

@@ -101,7 +101,7 @@ def check_command(fail_on: str, ignored: tuple[str, ...], offline: bool) -> None
 
 
 def _refuse_unknown(ignored: Iterable[str], problems: Iterable[Problem]) -> None:
-    """Refuse a name that no finding has; the adapter of another package may have findings that nobody knows before."""
+    """Refuse a name that no finding has; those of another package's adapter are known only once they are reported."""
     known = sorted({*FINDINGS, *(problem.name for problem in problems if problem.name)})
     own = (_backend() is None) or type(_backend()).__module__.startswith("lazysession.")
     for name in set(ignored).difference(known):

@@ -1,4 +1,4 @@
-"""Which session interfaces store through a database session of the app's: these must be left alone in mid-view."""
+"""Which session interfaces store through a database session of the app's, and so must not load within a view."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _REGISTERED = object()
 def uses_db_session(interface: SessionInterface) -> bool:
     """Return whether an interface uses SQLAlchemy's session of the app, such as Flask-SQLAlchemy's ``db.session``.
 
-    Its load in mid-view would flush what the app has pending there, and could commit it. Found by the interface's
-    attributes and by what its methods name: a Flask-SQLAlchemy object (also as ``extensions["sqlalchemy"]``), a session
-    of SQLAlchemy or one of its models, also in functions that they call and in modules that are imported by now.
+    Loading in the middle of a view would flush what the app has pending there, and could commit it. Such an interface
+    is recognized by its attributes and by the names in its methods, also in functions that they call and in modules
+    that are imported by now: a Flask-SQLAlchemy object (also as ``extensions["sqlalchemy"]``), a session of SQLAlchemy,
+    or one of its models.
     """
     if type(interface) is SecureCookieSessionInterface:
         return False
@@ -94,7 +95,7 @@ def _imported_in(function: FunctionType, names: set[str]) -> Iterator[object]:
 
 
 def _without_proxies(values: list[Any]) -> list[Any]:
-    """Leave out ``request``, ``current_app`` and the like: they cannot be looked at outside of a request."""
+    """Leave out ``request``, ``current_app`` and similar, which cannot be inspected outside of a request."""
     return [value for value in values if type(value) is not LocalProxy]
 
 

@@ -1,7 +1,7 @@
 """Loads before the view, for interfaces that store through the app's ``db.session``: as they did without us.
 
-In mid-view, their load would flush the app's pending rows, show the app's own errors as the store's, and commit rows
-that the app then rolls back.
+In the middle of a view, loading would flush the app's pending rows, report the app's own errors as the store's, and
+commit rows that the app then rolls back.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def take_early(early: Opened | Failure, decision: Decision) -> Opened:
 
 
 def _decide_early(rules: RuleTable, app: Flask, request: Request) -> Decision:
-    """Return the mode, decided before Flask routes; the first use decides anew.
+    """Return the mode as far as it can be decided before Flask routes; the first use decides it again.
 
-    A skipped request then needs no load.
+    A skipped request is not loaded.
     """
     before = request.url_rule, request.view_args
     try:

@@ -19,7 +19,7 @@ from .errors import ConfigurationError
 from .handling import follow_error_handling
 from .interface import Keeper, LazySessionInterface
 from .jsonable import encode_sessions
-from .logins import deferred_session, holds_login, ignore_freshness_of_stranger, offer_user_lazily
+from .logins import deferred_session, holds_login, ignore_freshness_without_login, offer_user_lazily
 from .rules import RuleTable
 from .serialized import with_serializer
 from .serverside import ServerSide
@@ -115,7 +115,7 @@ def _look_at_key(app: Flask) -> None:
 
 
 def _look_at_names(app: Flask, session_type: str | None) -> None:
-    """Refuse misspelt settings, and log those that nothing reads."""
+    """Refuse misspelled settings, and log those that nothing reads."""
     names.refuse_misread_names(app.config, app.default_config, session_type)
     for sentence in names.unread(app.config, session_type):
         logger.warning("%s", sentence)
@@ -135,7 +135,7 @@ def _refuse_store_without_type(app: Flask) -> None:
 
 
 def _keep_again(app: Flask, interface: SessionInterface, *, settings: Settings) -> Keeper:
-    """Make the session handler of an interface anew, as something was set on it."""
+    """Make the session handler of an interface again, after something was set on it."""
     return _keep_present(app, interface, settings) if flasksession.is_server_side(interface) else Wrapped(interface)
 
 
@@ -235,7 +235,7 @@ _MIGRATING = ("upgrade", "downgrade", "stamp")
 
 
 def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> None:
-    """Make what the store lacks, such as a table; one that is down is logged, and prepared at the first use.
+    """Create what the store lacks, such as a table; a store that is down is logged, and prepared at the first use.
 
     Not for ``flask db upgrade``: a migration may be about to make the table itself.
     """
@@ -247,7 +247,7 @@ def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> None:
         backend.prepare()
     except ValueError as error:
         raise ConfigurationError(f"{name} cannot be used: {error}") from error
-    except (AttributeError, ImportError, NameError, TypeError):  # no store that comes back makes that right
+    except (AttributeError, ImportError, NameError, TypeError):  # remain when the store is back
         raise
     except Exception as error:  # whatever the client raises
         logger.warning(
@@ -344,7 +344,7 @@ def _rotate(app: Flask, **_: object) -> None:
 def _note_protection(app: Flask, **_: object) -> None:
     current = deferred_session()
     if current is not None and current.lazy_opened is not None:
-        ignore_freshness_of_stranger(current.lazy_opened)
+        ignore_freshness_without_login(current.lazy_opened)
 
 
 def _note_logout(app: Flask, **_: object) -> None:

@@ -109,7 +109,7 @@ def _is_msgspec(coder: object) -> bool:
 
 
 def is_made_by_flask_session(serializer: object) -> bool:
-    """Return whether a serializer is an object of a class of Flask-Session's, whatever was set on it."""
+    """Return whether a serializer's class is one of Flask-Session's, whatever was set on the object."""
     return type(serializer).__module__.partition(".")[0] == "flask_session" and hasattr(serializer, "__dict__")
 
 
@@ -145,8 +145,8 @@ def load(reference: str) -> Any:
 def build(app: Flask, session_type: str) -> SessionInterface:
     """Let Flask-Session build its interface for SESSION_TYPE; the app keeps the interface that it has.
 
-    :raises ConfigurationError: for a SESSION_TYPE that nobody knows, or one whose client library is missing, and when
-        the directory for the files cannot be made.
+    :raises ConfigurationError: for an unknown SESSION_TYPE, or one whose client library is missing, and when the
+        directory for the files cannot be made.
     """
     before = app.session_interface
     try:
@@ -172,14 +172,14 @@ def build(app: Flask, session_type: str) -> SessionInterface:
 
 
 def _do_nothing(*_: object, **__: object) -> None:
-    """Take the place of what would ask the database."""
+    """Replace a method that would connect to the database."""
 
 
 @contextmanager
 def _table_only_declared() -> Generator[None]:
-    """Make Flask-Session's SQL interface declare its table and not create it, for which the database must be there.
+    """Make Flask-Session's SQL interface declare its table and not create it, which would need the database.
 
-    Our adapter creates the table. Declared by Flask-Session, it belongs to the app's models, for migrations.
+    Our adapter creates the table. Flask-Session declares it among the app's models, for migrations.
     """
     with ExitStack() as after:
         try:
@@ -234,7 +234,11 @@ def session_type_of(config: Mapping[str, Any]) -> str:
         scheme = re.split(r"\W", value.strip("\"' ").lower())[0]
         types = {**_OTHER_NAMES, "rediss": "redis", "unix": "redis", **{name: name for name in KNOWN_TYPES}}
         meant = types.get(scheme)
-        advice = f"set SESSION_TYPE = {meant!r}, and SESSION_{meant.upper()} to the URL" if meant else "name the type"
+        advice = (
+            f"set SESSION_TYPE = {meant!r}, and SESSION_{meant.upper()} to the URL"
+            if meant
+            else "write its name, as 'redis'"
+        )
         raise ConfigurationError(f"SESSION_TYPE is a URL; {advice}.")
     return value.lower()
 

@@ -39,7 +39,7 @@ from .trace import is_called_from, place_of, server_timing
 logger = logging.getLogger("lazysession")
 
 _OUTSIDE = Decision(Mode.NORMAL, "outside of a request")
-#: What is set on the lazy interface itself. An app that sets one of Flask's doors has it called.
+#: What is set on the lazy interface itself. If an app sets one of Flask's methods, Flask calls that one.
 _OWN = frozenset(
     {
         *("open_session", "save_session", "is_null_session", "regenerate"),
@@ -58,7 +58,7 @@ class Keeper(Protocol):
     session_class: type[SessionMixin]
     #: Whether ``unavailable`` is worth asking in every request.
     may_be_unavailable: bool
-    #: Whether it uses a database session of the app's, which no load in mid-view may touch.
+    #: Whether it uses a database session of the app's, which must not be used to load in the middle of a view.
     loads_before_view: bool
 
     def unavailable(self, app: Flask) -> bool:
@@ -103,8 +103,8 @@ class LazySessionInterface(SessionInterface):
     :param transient_keys: keys answered as absent while the session is not opened.
     :param raises_on_skipped_write: a write in mode ``skip`` raises instead of being dropped.
     :param trace: record who opened each session; None while the app is in debug mode.
-    :param again: makes the session handler of the wrapped interface anew, after the app has set something on it.
-    :param before_first_use: called when a session is first used, until it raises nothing.
+    :param again: makes the session handler of the wrapped interface again, after the app has set something on it.
+    :param before_first_use: called at the first use of a session, and at each later one until it raises nothing.
     """
 
     keeper: Keeper
@@ -151,7 +151,7 @@ class LazySessionInterface(SessionInterface):
             raise AttributeError(name)
         return getattr(self.wrapped, name)
 
-    if not TYPE_CHECKING:  # type checkers shall find what is misspelt
+    if not TYPE_CHECKING:  # so that type checkers find misspelled names
 
         def __setattr__(self, name: str, value: Any) -> None:
             if name in _OWN:

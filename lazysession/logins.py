@@ -30,13 +30,14 @@ def holds_login(opened: Opened, codec: Codec) -> bool:
     return same and bool(before.get("_fresh") or not now.get("_fresh"))
 
 
-def ignore_freshness_of_stranger(opened: Opened) -> None:
+def ignore_freshness_without_login(opened: Opened) -> None:
     """Make the changes of a request independent of ``_fresh``, if its session holds no login.
 
-    Flask-Login's session protection looks at ``_fresh`` in each session that holds anything, and sets it to False
-    where another browser may have sent the cookie. Without a login that says nothing, but it is a key that two requests
-    have read and changed: a stranger's first two requests to put something into the cart would be a conflict. What
-    they depend on is that nobody is logged in, and another request that logs in changes ``_user_id`` as well.
+    Flask-Login's session protection reads ``_fresh`` in each session that holds anything, and sets it to False where
+    another browser may have sent the cookie. Without a login, ``_fresh`` means nothing.
+
+    Example: a visitor who is not logged in puts two articles into the cart, by two requests at once. Both have read and
+    changed ``_fresh``, so the second would be refused. Instead, it depends on ``_user_id``, which a login changes.
     """
     keys = opened.keys
     if not opened.late and "_user_id" not in opened.session and "_user_id" not in keys.changed:

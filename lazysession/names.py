@@ -1,4 +1,4 @@
-"""Names in an app's config that nobody reads, and settings that were set after they were read."""
+"""Names in an app's config that nothing reads, and settings that were set after they were read."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _OF_ANY_STORE = ("SESSION_KEY_PREFIX", "SESSION_USE_SIGNER", "SESSION_PERMANENT"
 
 
 def refuse_misread_names(config: Mapping[str, Any], defaults: Mapping[str, Any], session_type: str | None) -> None:
-    """Refuse names that are nearly those of settings, and stores under names that nobody reads.
+    """Refuse names that are nearly those of settings, and stores under names that nothing reads.
 
     :param defaults: Flask's own config.
     :param session_type: SESSION_TYPE in lower case; ``"null"`` for Flask's signed cookie, None where the app brought an
@@ -78,7 +78,7 @@ def refuse_misread_names(config: Mapping[str, Any], defaults: Mapping[str, Any],
         _refuse_dict(name, value, config, known)
         right = _nearly(name, known)
         if right is not None and config.get(right) in (None, defaults.get(right)) and _may_be(right, value):
-            raise ConfigurationError(_misspelt(name, right))
+            raise ConfigurationError(_misspelled(name, right))
         store = _store_of(name, config, session_type)
         if store is not None:
             right = f"SESSION_{store.upper()}"
@@ -105,14 +105,14 @@ def unread(config: Mapping[str, Any], session_type: str | None) -> Iterator[str]
             yield f"{name} is not read for sessions: they are stored on localhost. Set {right} to a client or a URL."
     if session_type == "cachelib":
         for name in filter(config.__contains__, ("SESSION_FILE_DIR", "SESSION_FILE_MODE", "SESSION_FILE_THRESHOLD")):
-            yield f"{name} is read for SESSION_TYPE 'filesystem' alone. Set SESSION_CACHELIB = 'file:///directory'."
+            yield f"{name} is read only for SESSION_TYPE 'filesystem'. Set SESSION_CACHELIB = 'file:///directory'."
     idle = [name for name in _OF_ANY_STORE if name in config]
     if session_type == "null" and idle and not config.get("SESSION_TYPE"):
-        yield f"{', '.join(idle)}: not read without SESSION_TYPE. Set it, or 'null' for signed cookies."
+        yield f"{', '.join(idle)}: not read without SESSION_TYPE. Set it to a store, or to 'null' for signed cookies."
 
 
 def others(config: Mapping[str, Any], session_type: str | None) -> list[str]:
-    """Return the names that begin as settings of sessions do and are none, or that are of another SESSION_TYPE."""
+    """Return the names that begin with ``SESSION_`` and are no setting, or one of another SESSION_TYPE."""
     known = _known_names() | options_of(session_type)
     own = tuple(f"{each}_" for each in _own_stores())
     names = [name for name, value in items_of(config) if name.startswith("SESSION_") and value is not None]
@@ -177,7 +177,7 @@ class SettingsRead:
 def _same(value: Any, other: Any) -> bool:
     try:
         return value is other or bool(value == other)
-    except Exception:  # whatever a client makes of ==
+    except Exception:  # a client's own comparison may raise anything
         return False
 
 
@@ -185,7 +185,7 @@ def options_of(session_type: str | None) -> frozenset[str]:
     """Return each SESSION_<TYPE>_<NAME> that the adapter of a SESSION_TYPE takes."""
     try:
         adapter = registry.find(session_type or "null")
-    except ConfigurationError:  # its client library is missing, which is said where the adapter is needed
+    except ConfigurationError:  # its client library is missing, which is reported where the adapter is needed
         return frozenset()
     named = inspect.signature(adapter.from_setting).parameters.values() if adapter is not None else ()
     names = (each.name for each in named if each.kind is each.KEYWORD_ONLY)
@@ -221,7 +221,7 @@ def _may_be(right: str, value: object) -> bool:
     return not several or right.startswith(PREFIX) or right.removeprefix("SESSION_") in _with_settings()
 
 
-def _misspelt(name: str, right: str) -> str:
+def _misspelled(name: str, right: str) -> str:
     if right == PREFIX:
         return f"{name} is not a setting: those of LazySession begin with {PREFIX}. It has {', '.join(NAMES)}."
     return f"{name} is not a setting: nothing reads it. Did you mean {right}?"

@@ -50,7 +50,7 @@ def fault_of_text(pattern: Pattern) -> str | None:
         return f"'method:{pattern.text}' is not one method: write a rule for each, without wildcards."
     variable = _VARIABLE.search(pattern.text) if pattern.kind == "path" else None
     if variable is not None:
-        return f"{variable[0]!r} is matched as it is written. Write * for the variable part of a path."
+        return f"{variable[0]!r} is matched letter for letter. Write * for the variable part of a path."
     return None
 
 
@@ -70,20 +70,20 @@ def fault_of_function(function: Callable[..., Any]) -> str | None:
     try:
         inspect.signature(function, follow_wrapped=False).bind(object())  # what a decorator made of it is called
     except TypeError:
-        return "cannot be called with the request alone: it takes one argument."
+        return "cannot be called with one argument, the request."
     except ValueError:  # some functions in C do not tell
         return None
     return None
 
 
 def doubt_of(pattern: Pattern) -> str | None:
-    """Return why a pattern will hardly match; None where nothing speaks against it."""
+    """Return why a pattern will probably never match; None where no reason is known."""
     if pattern.kind == "method" and pattern.text.upper() not in METHODS:
         return f"names no method of HTTP.{_did_you_mean('method', pattern.text.upper(), METHODS)}"
     if pattern.kind == "path" and re.search(BETWEEN_PATTERNS, pattern.text):
         return "has a comma or a blank in front of a pattern: write two rules."
     if pattern.kind == "regex" and _NO_SLASH.fullmatch(pattern.text):
-        return "starts with a letter, and each path with '/'."
+        return "starts with a letter, but each path starts with '/'."
     return None
 
 
@@ -137,7 +137,7 @@ def _matches_all(pattern: Pattern) -> bool:
 
 
 def _name_covers(first: str, second: str) -> bool:
-    """Compare names with the wildcards of ``fnmatch``; ``*`` takes the wildcards of the other for letters."""
+    """Compare names with the wildcards of ``fnmatch``; ``*`` matches the other's wildcards as if they were letters."""
     if first == second:
         return True
     plain = set("*?[").isdisjoint(second.replace(_ANY_TEXT, "*"))
@@ -145,7 +145,7 @@ def _name_covers(first: str, second: str) -> bool:
 
 
 def _glob_covers(first: str, second: str) -> bool:
-    """Match the one glob against the other, whose wildcards are taken for letters of their own."""
+    """Match one glob against the other, whose wildcards are treated as letters that no path has."""
     text = re.sub(r"\*\*+", _ANY_TEXT, second).replace("*", _ANY_SEGMENT).replace("?", _ANY_CHARACTER)
     parts = {
         "*": f"[^/{_ANY_TEXT}]*",

@@ -26,7 +26,7 @@ _SILENT = frozenset(
 )
 #: These of Flask's modules tell what the line does with the session.
 _TELLING = ("flask.helpers", "flask.json")
-#: Methods of Flask's that call hooks and views: what stands outside of one has not asked for the session.
+#: Methods of Flask's that call hooks and views: frames outside of them have not used the session.
 _CALLS_HOOKS = frozenset(
     {
         *("wsgi_app", "full_dispatch_request", "preprocess_request", "dispatch_request", "process_response"),
@@ -37,15 +37,15 @@ _CALLS_HOOKS = frozenset(
 _RENDERS = "update_template_context"
 _SENDS_BODIES = ("werkzeug.wrappers.response", "werkzeug.wsgi")
 _STDLIB = os.path.dirname(os.__file__)
-_BESIDE_FLASK = os.path.dirname(os.path.dirname(flask.__file__))
+_NEXT_TO_FLASK = os.path.dirname(os.path.dirname(flask.__file__))
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 class _Found(NamedTuple):
-    """What the stack says, from the inside out.
+    """What was found on the stack, from the innermost frame outwards.
 
     :param own: the innermost line of the app; empty for none.
-    :param extension: the outermost function of libraries in the hook or view that asked; empty for none.
+    :param extension: the outermost function of a library in the hook or view that used it; empty for none.
     :param via: the innermost function of a library.
     :param hooked: ``own`` has rendered a template, for which ``extension`` was called.
     :param in_view: the walk ended at the call of the view.
@@ -59,11 +59,11 @@ class _Found(NamedTuple):
 
 
 def origin(app: Flask) -> str:
-    """Return who uses the session now: the app's own line, and the function of a library that it went through.
+    """Return what uses the session now: the app's own line, and the function of a library that it called.
 
     - ``shop.views:profile:41`` or ``template profile.html:3``, with `` via flask_login.utils:_get_user`` for a library.
-    - ``extension flask_fancy:before:12`` where no line of the app has asked. `` for shop.views:profile:41`` is the line
-      that has rendered a template, for which the extension was called, or the view that the extension decorates.
+    - ``extension flask_fancy:before:12`` where no line of the app has used it. `` for shop.views:profile:41`` is the
+      line that renders a template, for which the extension was called, or the view that the extension decorates.
 
     An app's own code is what has the app's import name, or is not installed.
     """
@@ -99,7 +99,7 @@ def _look(app: Flask) -> _Found:
 
 
 def frames() -> Iterator[FrameType]:
-    """Return the frames of this thread from the inside out, a bounded number of them."""
+    """Return the frames of this thread from the innermost outwards, a bounded number of them."""
 
     def walk(frame: FrameType | None) -> Iterator[FrameType]:
         while frame is not None:
@@ -110,7 +110,7 @@ def frames() -> Iterator[FrameType]:
 
 
 def _place(frame: FrameType, module: str, template: Any) -> tuple[str, str]:
-    """Return the line of a frame in words, and its function alone; any, as Jinja puts its template into the globals."""
+    """Return a frame as it is shown, with its line and without; any, as Jinja puts its template into the globals."""
     if template is not None:
         name = _short(template.name or "<string>")
         return f"template {name}:{template.get_corresponding_lineno(frame.f_lineno)}", f"template {name}"
@@ -152,8 +152,8 @@ def _is_own(app: Flask, module: str, file: str) -> bool:
         return True
     if _is_standard(file):
         return False
-    if _is_in(file, _BESIDE_FLASK):  # in one folder with all libraries: pip install --target, a zip, site-packages
-        return not (_INSTALLED & {*_BESIDE_FLASK.split(os.sep)}) and top not in distributed()
+    if _is_in(file, _NEXT_TO_FLASK):  # in one folder with all libraries: pip install --target, a zip, site-packages
+        return not (_INSTALLED & {*_NEXT_TO_FLASK.split(os.sep)}) and top not in distributed()
     return _INSTALLED.isdisjoint(file.split(os.sep))
 
 
@@ -163,7 +163,7 @@ def _is_in(file: str, folder: str) -> bool:
 
 @lru_cache(maxsize=1)
 def distributed() -> frozenset[str]:
-    """Return the packages and modules that distributions have brought, by their outermost names."""
+    """Return the outermost names of the packages and modules that installed distributions contain."""
     return frozenset(packages_distributions())
 
 

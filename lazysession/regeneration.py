@@ -22,7 +22,7 @@ def regenerate(session: SessionMixin) -> None:
     :param session: ``flask.session``, or the object behind it.
     :raises SessionReadOnly: where the mode of the request forbids writes.
     :raises ConfigurationError: for a session that LazySession has not made.
-    :raises RuntimeError: outside of a request, where ``flask.session`` stands for no session.
+    :raises RuntimeError: outside of a request, where ``flask.session`` has no session.
     """
     current = _behind(session)
     if type(current) is DeferredSession:
@@ -44,5 +44,5 @@ def _behind(session: Any) -> Any:
     if not isinstance(session, LocalProxy):
         return session
     if not has_request_context():
-        raise RuntimeError("regenerate() was called outside of a request: flask.session stands for no session there.")
+        raise RuntimeError("regenerate() was called outside of a request, where flask.session has no session.")
     return session._get_current_object()  # pyright: ignore[reportPrivateUsage]  # documented by Werkzeug

@@ -122,7 +122,7 @@ def check_options(adapter: object, session_type: str, options: Mapping[str, obje
     needed = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is each.empty]
     missing = [prefix + name.upper() for name in needed if name not in options]
     if missing:
-        raise ConfigurationError(f"{_joined(missing)} has to be set: the {where} needs it.")
+        raise ConfigurationError(f"Set {_joined(missing)}, which the {where} needs.")
     if not _takes(asks, None, options=options):
         raise ConfigurationError(_wrong_signature(where, "left_to_flask_session(value, **options)"))
 
@@ -151,7 +151,7 @@ def _check_adapter(adapter: object, entry_point: EntryPoint) -> None:
         raise ConfigurationError(f"The {where} has no {_joined(missing)}. {_PAGE}")
     drives: object = getattr(adapter, "drives", None)
     if drives is not None and not _names_a_class(drives, trusted=entry_point.value.startswith("lazysession.")):
-        raise ConfigurationError(f"The {where} has the drives {drives!r}: it is None, or 'module:class'. {_PAGE}")
+        raise ConfigurationError(f"The {where} has drives = {drives!r}; allowed is None or 'module:class'. {_PAGE}")
     forms = ("from_interface(interface)", "from_setting(value, **options)", "left_to_flask_session(value, **options)")
     for name, form in zip(methods, forms, strict=True):
         if not _takes(_method(adapter, name), None, partly=True):

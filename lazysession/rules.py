@@ -209,7 +209,7 @@ class RuleTable:
         with app.test_request_context(route.rule if route.rule.startswith("/") else "/", method=method) as context:
             context.request.url_rule = route
             context.request.routing_exception = None
-            self._names_are_known = True  # who asks for a table of routes is told in another way
+            self._names_are_known = True  # the command that prints the routes shows them itself
             return self.mode_of(app, context.request, of_route=True)
 
     def mode_of(self, app: Flask, request: Request, *, of_route: bool = False) -> Decision:
@@ -282,7 +282,7 @@ class RuleTable:
                 logger.warning("%s", sentence)
 
     def warn_of_doubtful_patterns(self) -> None:
-        """Warn of each rule that could match, and hardly will."""
+        """Warn of each rule that could match, but probably never will."""
         for rule in self.rules:
             doubt = doubt_of(rule.parts)
             if doubt is not None:

@@ -176,7 +176,7 @@ class ServerSide:
         session = opened.session
         if payload == opened.payload and not opened.refreshed and _id(session) == opened.sid and session:
             if not self.loads_before_view:
-                return  # what was only read owes nothing
+                return  # unchanged: nothing to save
             opened.refreshed = self._refresh_after_view(app, opened.sid or "", opened.mode)
         owed = self._owed(opened, payload)
         if owed.store is not Store.NOTHING:
@@ -203,7 +203,7 @@ class ServerSide:
         self._tell(app, saved)
 
     def _refresh_after_view(self, app: Flask, sid: str, mode: Mode) -> bool:
-        """Return whether the expiry was due, and moved: where the read, before the view, left that out."""
+        """Refresh the expiry if it is due, as the load before the view did not; return whether it was moved."""
         renew = self.lifetimes.renew(app, mode)
         if renew is None:
             return False

@@ -74,8 +74,8 @@ class DeferredSession(Failures, SessionMixin):
     lazy_closed = False  # saved
     lazy_passed: Headers | None = None  # of the response that was made while the session was not used
     lazy_decision: Decision | None = None  # decided when a streamed response was made
-    lazy_early: Opened | Failure | None = None  # what the load before the view found, of an interface that needs that
-    lazy_origin = ""  # who used it first, where that is traced
+    lazy_early: Opened | Failure | None = None  # loaded before the view, for an interface that needs that
+    lazy_origin = ""  # the code that used it first, if that is traced
     lazy_took = 0.0  # milliseconds of the load
     accessed = False
 

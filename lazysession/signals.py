@@ -26,7 +26,7 @@ session_conflict = _signals.signal("session-conflict")
 
 
 def send(signal: NamedSignal, app: Flask, *, added: Mapping[str, Any] | None = None, **arguments: Any) -> None:
-    """Send a signal to each of its receivers; what one of them raises is logged, and harms nothing.
+    """Send a signal to each of its receivers; what a receiver raises is only logged.
 
     :param added: arguments that the signal did not always have: a receiver that does not take one goes without.
     """

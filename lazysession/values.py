@@ -76,11 +76,11 @@ def refuse_damaged_text(name: str, value: object) -> None:
     if not stripped:
         raise ConfigurationError(f"{name} cannot be used: it is empty. Set a client or a URL, or leave it out.")
     if re.search(r"\$\{\w*\}", value):
-        raise ConfigurationError(f"{name} cannot be used: nothing filled in a variable in it, such as ${{HOST}}.")
+        raise ConfigurationError(f"{name} cannot be used: a variable in it, such as ${{HOST}}, was not filled in.")
     what = "blanks" if stripped != value else "quotes" if stripped[0] in "\"'`" else None
     if what is not None:
         raise ConfigurationError(
-            f"{name} cannot be used: it has {what} around it. Leave them out (of a .env file, too)."
+            f"{name} cannot be used: it has {what} around it. Remove them, from a .env file as well."
         )
     if name == "SESSION_SQLALCHEMY" and value.startswith("postgres://"):
         raise ConfigurationError(f"{name} cannot be used: SQLAlchemy has no postgres://. Write postgresql+psycopg://.")

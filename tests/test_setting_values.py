@@ -312,5 +312,5 @@ def test_rules_without_an_order() -> None:
 def test_a_url_with_quotes_or_blanks(value: str) -> None:
     """What a .env file leaves around a URL is said to be there; no password is repeated."""
     message = error_of(shop(SESSION_REDIS=value))
-    assert re.match("SESSION_REDIS cannot be used: it has (quotes|blanks) around it. Leave them out", message)
+    assert re.match("SESSION_REDIS cannot be used: it has (quotes|blanks) around it. Remove them", message)
     assert "geheim" not in message

@@ -213,19 +213,19 @@ NEVER = [
 
 def test_which_errors_are_worth_another_try() -> None:
     """Of each class by the code of each driver, with a bound on the attempts, the connections and the time."""
-    from lazysession.backends._sql_errors import ATTEMPTS, PATIENCE, needs_new_connection, worth_another_try
+    from lazysession.backends._sql_errors import ATTEMPTS, RETRIED_FOR, needs_new_connection, worth_another_try
 
     for each in AGAIN:
         assert worth_another_try(error_of(each), attempt=1, reconnected=False, seconds=0), each
         assert worth_another_try(error_of(each), attempt=ATTEMPTS - 1, reconnected=True, seconds=0), each
         assert not worth_another_try(error_of(each), attempt=ATTEMPTS, reconnected=False, seconds=0), each
-        assert not worth_another_try(error_of(each), attempt=1, reconnected=False, seconds=PATIENCE + 1), each
+        assert not worth_another_try(error_of(each), attempt=1, reconnected=False, seconds=RETRIED_FOR + 1), each
         assert not needs_new_connection(each), each
     for each in ELSEWHERE:
         assert needs_new_connection(each), each
         assert worth_another_try(error_of(each, lost=True), attempt=3, reconnected=False, seconds=0), each
         assert not worth_another_try(error_of(each, lost=True), attempt=3, reconnected=True, seconds=0), each
-        assert not worth_another_try(error_of(each, lost=True), attempt=1, reconnected=False, seconds=PATIENCE + 1)
+        assert not worth_another_try(error_of(each, lost=True), attempt=1, reconnected=False, seconds=RETRIED_FOR + 1)
     for each in NEVER:
         assert not needs_new_connection(each), each
         assert not worth_another_try(error_of(each), attempt=1, reconnected=False, seconds=0), each

@@ -46,15 +46,17 @@ def refused(value: Any, **settings: Any) -> str:
 def test_a_parameter_of_the_pool_in_the_url(driver: str, parameter: str) -> None:
     """It is named, with the setting where it belongs, and no password."""
     said = refused(f"{SERVERS[driver]}?{parameter}=5")
-    assert f"'{parameter}' in the URL is not the driver's" in said
+    assert f"'{parameter}' does not belong in the URL" in said
     assert f"SESSION_SQLALCHEMY_ENGINE_OPTIONS = {{'{parameter}': ...}}" in said
 
 
 @pytest.mark.parametrize("driver", SERVERS)
 def test_a_parameter_that_the_driver_does_not_know(driver: str) -> None:
-    """A misspelt parameter is named at start-up, not by each request."""
+    """A misspelled parameter is named at start-up, not by each request."""
     known = "pysqlite" if driver == "sqlite" else driver
-    assert f"the driver {known} knows no 'conect_timeout'" in refused(f"{SERVERS[driver]}?conect_timeout=5")
+    assert f"the URL has 'conect_timeout', which the driver {known} does not know" in refused(
+        f"{SERVERS[driver]}?conect_timeout=5"
+    )
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pymysql"])
@@ -65,7 +67,7 @@ def test_a_timeout_that_is_no_number(driver: str) -> None:
 
 def test_a_prepare_threshold_in_the_url() -> None:
     """It is refused with the reason: sessions prepare nothing, and the text of a URL is no threshold."""
-    assert "Leave it out: sessions prepare no statements" in refused(f"{SERVERS['psycopg']}?prepare_threshold=0")
+    assert "Leave it out (nothing is prepared then)" in refused(f"{SERVERS['psycopg']}?prepare_threshold=0")
 
 
 @pytest.mark.parametrize(

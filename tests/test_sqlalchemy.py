@@ -248,7 +248,7 @@ def test_a_timeout_of_the_users_own(tmp_path: Path, query: str, timeout: int) ->
     backend.create("key", b"1", 1000)
     backend.read("key", Renew(1000, 0))
     with backend._engine.connect() as connection:
-        assert connection.info["lazysession_patience"] == timeout
+        assert connection.info["lazysession_timeout"] == timeout
 
 
 def test_execution_options_are_inherited(tmp_path: Path) -> None:

@@ -296,8 +296,8 @@ def test_a_table_that_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         connection.exec_driver_sql("DROP TABLE sessions")
     assert browser.get("/read").status_code == 503
     assert browser.get("/read").status_code == 503
-    assert caplog.text.count("There is no table sessions any more") == 1
-    assert "restart" in caplog.text
+    assert caplog.text.count("The table sessions is gone") == 1
+    assert "Restart" in caplog.text
     assert inspect(create_engine(url)).get_table_names() == []
 
 

@@ -515,7 +515,7 @@ class TestWhatIsOwn:
         """Where all is in one folder (``pip install --target``), a library is what a distribution has brought."""
         from lazysession import recorder
 
-        monkeypatch.setattr(recorder, "_BESIDE_FLASK", str(Path(__file__).parent))
+        monkeypatch.setattr(recorder, "_NEXT_TO_FLASK", str(Path(__file__).parent))
         monkeypatch.setattr(recorder, "packages_distributions", lambda: {"tests": ["tests"]})
         recorder.distributed.cache_clear()
         app = memory_app(LAZYSESSION_TRACE=True)

@@ -45,9 +45,9 @@ class Rule:
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
-        (lambda: True, "cannot be called with the request alone"),
-        (lambda _request, _response: True, "cannot be called with the request alone"),
-        (lambda *, request: request, "cannot be called with the request alone"),
+        (lambda: True, "cannot be called with one argument, the request"),
+        (lambda _request, _response: True, "cannot be called with one argument, the request"),
+        (lambda *, request: request, "cannot be called with one argument, the request"),
         (asynchronous, "is asynchronous: what it returns is always true"),
         (functools.partial(asynchronous), "is asynchronous: what it returns is always true"),
         (Rule(), "is asynchronous: what it returns is always true"),
@@ -55,7 +55,7 @@ class Rule:
         (Rule, "is a class: what it returns is always true"),
         ("method:GET,POST", "'method:GET,POST' is not one method: write a rule for each"),
         ("method:*", "'method:*' is not one method: write a rule for each"),
-        ("/item/<int:number>", "'<int:number>' is matched as it is written. Write * for the variable part of a path"),
+        ("/item/<int:number>", "'<int:number>' is matched letter for letter. Write * for the variable part of a path"),
         ("skip", "the pattern comes first, and then the mode"),
     ],
 )
@@ -102,7 +102,7 @@ def test_rules_that_may_match(pattern: Any) -> None:
         ("method:FETCH", "'method:FETCH' names no method of HTTP. Did you mean 'method:PATCH'?"),
         ("method:GTE", "Did you mean 'method:GET'?"),
         ("/a,/b", "'/a,/b' has a comma or a blank in front of a pattern: write two rules"),
-        (re.compile("^static/"), "'regex ^static/' starts with a letter, and each path with '/'"),
+        (re.compile("^static/"), "'regex ^static/' starts with a letter, but each path starts with '/'"),
     ],
 )
 def test_a_rule_that_is_hardly_right(pattern: Any, words: str) -> None:

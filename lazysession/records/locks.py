@@ -12,7 +12,7 @@ _COUNT = 64
 #: How long a thread waits, in seconds: the one that has the lock may wait for a store that hangs.
 _TIMEOUT = 1.0
 #: By process id: a forked process has no thread that could release a lock of its parent. And by the function that makes
-#: a lock, which gevent replaces where it patches the threading module: a lock of before would stop all greenlets.
+#: a lock, which gevent replaces when it patches the threading module: a lock made before would block all greenlets.
 _locks: dict[object, list[threading.Lock]] = {}
 
 
