@@ -106,7 +106,7 @@ def _follow(handler: Handler, name: str, again: Again[Handler]) -> Handler | Ser
 
 
 class SerializerWatch:
-    """Detects that an app has changed or replaced Flask-Session's serializer: LazySession encodes by a codec of its own.
+    """Detects that an app has changed or replaced Flask-Session's serializer: LazySession has a codec of its own.
 
     ``app.session_interface.serializer.encoder = X`` sets an option of msgspec. The app may have kept the serializer, or
     the interface that has it, from before LazySession(app), so only these themselves show the change.
