@@ -132,7 +132,10 @@ def test_names_of_the_apps_own(settings: dict[str, Any]) -> None:
         ({"SESSION_SECRET": "geheim"}, "SESSION_SECRET is not read. The setting is SECRET_KEY."),
         ({"REDIS_URL": "redis://:geheim@h", "SESSION_REDIS": None}, "REDIS_URL is not read for sessions"),
         ({"MEMCACHED_URL": "h:11211", "SESSION_TYPE": "memcached"}, "MEMCACHED_URL is not read for sessions"),
-        ({"SESSION_FILE_DIR": "/x", "SESSION_TYPE": "cachelib"}, "SESSION_FILE_DIR is read only for SESSION_TYPE 'filesy"),
+        (
+            {"SESSION_FILE_DIR": "/x", "SESSION_TYPE": "cachelib"},
+            "SESSION_FILE_DIR is read only for SESSION_TYPE 'filesy",
+        ),
         (
             {"SESSION_KEY_PREFIX": "x", "SESSION_USE_SIGNER": False, "SESSION_TYPE": ..., "SESSION_REDIS": ...},
             "SESSION_KEY_PREFIX, SESSION_USE_SIGNER: not read without SESSION_TYPE",
