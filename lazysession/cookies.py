@@ -40,8 +40,9 @@ class SessionIds:
     def __init__(self, interface: SessionInterface) -> None:
         self._asked: Any = interface  # Flask-Session has no annotations
         self._shape = _URLSAFE if makes_usual_ids(interface) else _PRINTABLE
-        self._length = len(self.new())
-        self._longest = max(LONGEST_ID, self._length)
+        self._makes_keys = hasattr(interface, "_get_store_id")
+        self.length = len(self.new())
+        self._longest = max(LONGEST_ID, self.length)
 
     def new(self) -> str:
         """Make an id that nobody has."""
@@ -51,8 +52,8 @@ class SessionIds:
 
     def key(self, sid: str) -> str:
         """Answer the store key of an id."""
-        make = getattr(self._asked, "_get_store_id", None)
-        return f"{self._asked.key_prefix}{sid}" if make is None else str(make(sid))
+        asked = self._asked
+        return str(asked._get_store_id(sid)) if self._makes_keys else f"{asked.key_prefix}{sid}"
 
     def may_be(self, value: str) -> bool:
         """Tell whether a client's value has the shape of an id: only such a value is looked up."""
@@ -64,7 +65,7 @@ class SessionIds:
         Example: with SESSION_KEY_PREFIX = "", the cookie ``celery`` names Celery's queue. What is stored there must be
         decoded before anything is done to it, as for an id from before SESSION_ID_LENGTH was changed.
         """
-        return len(sid) != self._length and self.key(sid) == sid
+        return len(sid) != self.length and self.key(sid) == sid
 
 
 class SessionCookies:

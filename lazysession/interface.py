@@ -182,13 +182,6 @@ class LazySessionInterface(SessionInterface):
         if name in ANSWERED_BY_WRAPPED and hasattr(self.wrapped, name):  # get_cookie_partitioned came with Flask 3.1
             self.__dict__[name] = getattr(self.wrapped, name)
 
-    def _current_keeper(self) -> Keeper:
-        """Return the session handler, which follows what an app has set on Flask-Session's serializer."""
-        watch = self._watch
-        if watch.attributes != watch.seen or watch.interface.get("serializer") is not watch.serializer:
-            self.serializer = self.wrapped.serializer  # type: ignore[attr-defined]
-        return self.keeper
-
     @property
     def app(self) -> Flask:
         """The app that the interface serves."""
@@ -278,7 +271,7 @@ class LazySessionInterface(SessionInterface):
         vary_by_cookie(response)
         if opened.missing:
             forbid_storing(response)
-        self._finishing.save(self._current_keeper(), app, session, opened, response)
+        self._finishing.save(self.keeper, app, session, opened, response)
 
     def regenerate(self, session: SessionMixin) -> None:
         """Give the session a new id, as Flask-Session's method of this name; an empty session gets one too.
@@ -312,10 +305,8 @@ class LazySessionInterface(SessionInterface):
     def open_now(self, session: DeferredSession, *, cleared: bool) -> Opened:
         """Decide the mode of the request and open its session; called once for each session, under its lock."""
         app = self.app
-        before_first_use = self.before_first_use
-        if before_first_use is not None:
-            before_first_use()
-            self.before_first_use = None  # after it: each use fails until the config is right
+        if self.before_first_use is not None:
+            self._look_before_first_use()
         traced = app.debug if self.trace is None else self.trace
         started = time.perf_counter() if traced else 0.0
         opened = self._open(app, session, cleared=cleared)
@@ -331,6 +322,12 @@ class LazySessionInterface(SessionInterface):
             assign(session, "lazy_took", (time.perf_counter() - started) * 1000)
             assign(session, "lazy_origin", origin(app))
         return opened
+
+    def _look_before_first_use(self) -> None:
+        look = self.before_first_use
+        if look is not None:  # another thread may have been quicker
+            look()
+            self.before_first_use = None  # after it: each use fails until the config is right
 
     def end_now(self, opened: Opened) -> None:
         """Let the session end that was opened, and cleared."""
@@ -364,7 +361,10 @@ class LazySessionInterface(SessionInterface):
             opened = self.keeper.new(app, request, decision)
             opened.missing = True
             return opened
-        keeper = self._current_keeper()
+        watch = self._watch  # spelled out, as each request that uses its session comes here
+        if watch.attributes != watch.seen or watch.interface.get("serializer") is not watch.serializer:
+            self.serializer = self.wrapped.serializer  # type: ignore[attr-defined]
+        keeper = self.keeper
         if not cleared:
             return keeper.open(app, request, decision)
         if decision.mode is Mode.READONLY:

@@ -61,8 +61,9 @@ class Reading:
 
         :param renew: refresh the expiry when that is due; None for no refresh.
         """
-        key = self._ids.key(sid)
-        decode_first = self._lifetimes.absolute is not None or self._ids.may_be_foreign(sid)
+        ids = self._ids
+        key = ids.key(sid)
+        decode_first = self._lifetimes.absolute is not None or (len(sid) != ids.length and ids.may_be_foreign(sid))
         record = self.backend.read(key, None if decode_first else renew)
         if record is None:
             return None
