@@ -6,6 +6,7 @@ import enum
 import functools
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
@@ -13,14 +14,17 @@ import fakeredis
 import pytest
 from flask import Flask, Request, Response, jsonify, session
 from flask.json.provider import DefaultJSONProvider
-from flask.sessions import SessionInterface, SessionMixin
+from flask.sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
 from flask_login import LoginManager, UserMixin, login_user
 from flask_session import Session
+from flask_session.redis import RedisSessionInterface
 
 from lazysession import ConfigurationError, LazySession
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use_signer.*:DeprecationWarning")
 both = pytest.mark.parametrize("extension", [Session, LazySession])
+red = pytest.mark.xfail(strict=True, reason="FAULTS 6 and 11")
+lazy_is_red = pytest.mark.parametrize("extension", [Session, pytest.param(LazySession, marks=red)])
 
 
 def shop(**settings: Any) -> Flask:
@@ -97,6 +101,15 @@ class TestConfigs:
         app = shop()
         extension(app)
         app.config.update(SESSION_FILE_DIR="/x", SESSION_SQLALCHEMY_TABLE="x")
+        assert app.test_client().get("/").text == "saved"
+
+    @lazy_is_red
+    def test_a_lifetime_of_the_apps_own(self, extension: Any) -> None:
+        """A subclass of Flask that knows the lifetime does not read the setting."""
+        app = _Shop("shop")
+        app.config.update(shop().config, PERMANENT_SESSION_LIFETIME=None)
+        extension(app)
+        app.add_url_rule("/", "index", lambda: session.update(user="ada") or "saved")
         assert app.test_client().get("/").text == "saved"
 
     @both
@@ -238,6 +251,26 @@ class _Around(SessionInterface):
         self.inner.save_session(app, session, response)
 
 
+class _OfTheRequest:
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("Working outside of request context.")
+
+
+class _Stored(RedisSessionInterface):  # type: ignore[misc]  # Flask-Session has no annotations
+    def _retrieve_session_data(self, store_id: str) -> Any:
+        return super()._retrieve_session_data(store_id)
+
+
+class _Signed(SecureCookieSessionInterface):
+    pass
+
+
+class _Shop(Flask):
+    """Knows how long sessions live, whatever the config says."""
+
+    permanent_session_lifetime = property(lambda _: timedelta(seconds=77))  # type: ignore[assignment]
+
+
 class TestInterfaces:
     """What tests and extensions do to the session interface."""
 
@@ -283,6 +316,25 @@ class TestInterfaces:
         client.get("/")
         store = app.config["SESSION_REDIS"]
         assert [store.get(key)[:1] for key in store.keys()] == [b"X"]
+
+    @both
+    @pytest.mark.parametrize("interface", ["stored", "cookie"])
+    def test_what_can_be_asked_in_a_request_alone(
+        self, request: pytest.FixtureRequest, extension: Any, interface: str
+    ) -> None:
+        """An attribute of an interface of the app's own may raise any error before there is a request."""
+        if extension is LazySession:
+            request.applymarker(red)
+        app = shop()
+        if interface == "stored":
+            app.session_interface = _Stored(app, client=app.config["SESSION_REDIS"])
+        else:
+            app.config.update(SESSION_TYPE=None, SESSION_REDIS=None)
+            app.session_interface = _Signed()
+        interface_of(app).tenant = _OfTheRequest()
+        if extension is LazySession:
+            extension(app)
+        assert app.test_client().get("/").text == "saved"
 
     def test_a_login_through_an_interface_around_it(self) -> None:
         """A login gives a new session id also where another extension has put its interface around ours."""
