@@ -49,7 +49,7 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
     try:
         if interface.before_first_use is not None:
             interface.before_first_use()
-        refuse_wrong_flask_settings(app.config)
+        refuse_wrong_flask_settings(app)
         settings = Settings.from_config(app.config, app.permanent_session_lifetime.total_seconds())
     except ConfigurationError as error:
         yield Problem(

@@ -58,7 +58,7 @@ class LazySession:
             raise ConfigurationError(
                 f"LazySession is set up on the app {app.name!r} already: call LazySession(app) or init_app(app) once."
             )
-        refuse_wrong_flask_settings(app.config)
+        refuse_wrong_flask_settings(app)
         settings = Settings.from_config(app.config, app.permanent_session_lifetime.total_seconds())
         rules = RuleTable(settings.rules, skip_static=settings.skip_static)
         rules.warn_of_skipping_everything()

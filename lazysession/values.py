@@ -8,8 +8,11 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from difflib import get_close_matches
+from inspect import getattr_static
 from pathlib import Path
 from typing import Any
+
+from flask import Flask
 
 from .codec import FORMATS
 from .errors import ConfigurationError
@@ -32,12 +35,17 @@ def hint_for_number(value: object) -> str:
     return f" Write {number[1]} without quotes." if number else ""
 
 
-def refuse_wrong_flask_settings(config: Mapping[str, Any]) -> None:
+def refuse_wrong_flask_settings(app: Flask) -> None:
     """Refuse what Flask would fail at in each request that saves a session.
+
+    A lifetime that a subclass of Flask knows itself is not looked at in the config.
 
     :raises ConfigurationError: for the first wrong value.
     """
-    _check_all(config, _FLASK)
+    usual = getattr_static(Flask, "permanent_session_lifetime")
+    own = getattr_static(type(app), "permanent_session_lifetime") is not usual
+    checks = {name: check for name, check in _FLASK.items() if not (own and name == "PERMANENT_SESSION_LIFETIME")}
+    _check_all(app.config, checks)
 
 
 def refuse_wrong_session_settings(config: Mapping[str, Any], session_type: str) -> None:

@@ -23,8 +23,6 @@ from lazysession import ConfigurationError, LazySession
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use_signer.*:DeprecationWarning")
 both = pytest.mark.parametrize("extension", [Session, LazySession])
-red = pytest.mark.xfail(strict=True, reason="FAULTS 6 and 11")
-lazy_is_red = pytest.mark.parametrize("extension", [Session, pytest.param(LazySession, marks=red)])
 
 
 def shop(**settings: Any) -> Flask:
@@ -103,7 +101,7 @@ class TestConfigs:
         app.config.update(SESSION_FILE_DIR="/x", SESSION_SQLALCHEMY_TABLE="x")
         assert app.test_client().get("/").text == "saved"
 
-    @lazy_is_red
+    @both
     def test_a_lifetime_of_the_apps_own(self, extension: Any) -> None:
         """A subclass of Flask that knows the lifetime does not read the setting."""
         app = _Shop("shop")
@@ -319,12 +317,8 @@ class TestInterfaces:
 
     @both
     @pytest.mark.parametrize("interface", ["stored", "cookie"])
-    def test_what_can_be_asked_in_a_request_alone(
-        self, request: pytest.FixtureRequest, extension: Any, interface: str
-    ) -> None:
+    def test_what_can_be_asked_in_a_request_alone(self, extension: Any, interface: str) -> None:
         """An attribute of an interface of the app's own may raise any error before there is a request."""
-        if extension is LazySession:
-            request.applymarker(red)
         app = shop()
         if interface == "stored":
             app.session_interface = _Stored(app, client=app.config["SESSION_REDIS"])
