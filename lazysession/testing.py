@@ -424,7 +424,7 @@ class SurvivesForks:
         statuses = [os.waitpid(child, 0)[1] for child in children]
         assert (parent, statuses) == (True, [0, 0, 0]), (
             f"A process or its forked workers failed, or read another's record (parent well: {parent}, statuses of the "
-            f"workers: {statuses}). Compare the process id when a connection or a lock is taken, and make new ones."
+            f"workers: {statuses}). Compare the process id when taking a connection or a lock, and make new ones."
         )
 
 

@@ -364,7 +364,7 @@ class TestTheSerializer:
 
     @both
     def test_methods_of_an_own_one(self, extension: Any, make: MakeApp, client: Any) -> None:
-        """A serializer of the app's own is asked anew for each session: its methods may be changed."""
+        """A serializer of the app's own is asked for its methods at each session: its methods may be changed."""
 
         class Backwards:
             def encode(self, session: Any) -> bytes:
@@ -474,7 +474,7 @@ class TestThePlainWays:
 
     @both
     def test_an_attribute_of_the_apps_own(self, extension: Any, make: MakeApp) -> None:
-        """What nobody knows is kept where the app's other attributes of the interface are."""
+        """An unknown attribute is kept where the app's other attributes of the interface are."""
         app = make(extension)
         interface_of(app).tenant = "ada"
         assert interface_of(app).tenant == "ada"

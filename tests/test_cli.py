@@ -330,7 +330,7 @@ def test_ignoring_what_is_not_found() -> None:
 
 
 def test_ignoring_findings_of_an_adapter_of_the_apps_own() -> None:
-    """Which findings the adapter of another package has, nobody knows before."""
+    """The findings of another package's adapter are not known beforehand."""
 
     class Backend:
         def check(self) -> list[Problem]:

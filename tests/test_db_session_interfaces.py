@@ -135,7 +135,7 @@ def names(app: Flask) -> list[str]:
 
 
 def test_a_load_flushes_nothing(app: Flask) -> None:
-    """A first use in mid-view leaves the app's pending rows pending, and what it rolls back is not there."""
+    """A first use within a view leaves the app's pending rows pending, and what it rolls back is not stored."""
     pending: list[bool] = []
 
     def view() -> str:

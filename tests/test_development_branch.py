@@ -160,7 +160,7 @@ def test_any_type_that_flask_session_knows(branch: None) -> None:
 
 
 @pytest.mark.parametrize("order", [EXTENSIONS, EXTENSIONS[::-1]], ids=["theirs first", "ours first"])
-def test_an_adapter_beside_dumps_and_loads(branch: None, redis_url: str, order: list[Any]) -> None:
+def test_an_adapter_next_to_dumps_and_loads(branch: None, redis_url: str, order: list[Any]) -> None:
     """A store that has an adapter shares its sessions with the branch's interface."""
     client = redis.Redis.from_url(redis_url)
     client.flushall()

@@ -124,7 +124,7 @@ def with_changes(app: Flask) -> Flask:
     return app
 
 
-def test_strangers_are_protected_without_a_conflict() -> None:
+def test_visitors_without_a_login_are_protected_without_a_conflict() -> None:
     """Flask-Login notes in each session without a login that it is not fresh: no change depends on that."""
     visitor = with_changes(shop()).test_client()
     visitor.get("/note")
@@ -133,8 +133,8 @@ def test_strangers_are_protected_without_a_conflict() -> None:
         assert {"note", "cart", "lang"} <= set(stored)
 
 
-def test_a_change_beside_a_login_is_refused() -> None:
-    """A change by a stranger depends on that nobody is logged in, which another request has changed meanwhile."""
+def test_a_change_concurrent_with_a_login_is_refused() -> None:
+    """A change without a login depends on there being none, and another request has logged in meanwhile."""
     visitor = with_changes(shop()).test_client()
     visitor.get("/note")
     assert visitor.get("/change/cart?meanwhile=/login/ada").status_code == 409

@@ -1,4 +1,4 @@
-"""What the author of a backend is told: by the contract suite, and at start-up."""
+"""Messages for authors of a backend: by the contract suite, and at start-up."""
 
 from __future__ import annotations
 

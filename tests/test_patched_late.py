@@ -13,7 +13,7 @@ from test_forked_in_c import CLIENTS, STORES
 pytest.importorskip("gevent")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
-#: Without Flask-SQLAlchemy, which has a connection for each thread of before; MongoDB is in KNOWN of the matrix.
+#: Without Flask-SQLAlchemy, which keeps connections of the threads before; MongoDB is in KNOWN of the matrix.
 EVERY = {name: needs for name, needs in (STORES | CLIENTS).items() if name not in ("flask-sqlalchemy", "mongodb")}
 EVERY |= {"overridden pymemcache": "memcached", "overridden python-memcached": "memcached"}
 

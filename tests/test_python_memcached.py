@@ -124,7 +124,7 @@ def test_an_outage_is_an_error(server: str) -> None:
 
 
 def test_the_check_names_what_to_use_instead(server: str) -> None:
-    """Its finding says what the client lacks, and names another one; a client that waits for ever is found as well."""
+    """Its finding says what the client lacks, and names another; a client that waits indefinitely is found as well."""
     backend: Any = backend_of(make(memcache.Client([server])))
     (problem,) = backend.check()
     assert (problem.severity, problem.name) == ("warning", "memcached-client")

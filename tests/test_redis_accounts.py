@@ -271,7 +271,7 @@ def test_a_key_that_never_rests(server: Any, account_url: str, monkeypatch: pyte
     assert backend.replace(KEY, b"two", 1000, b"one").outcome is Outcome.STORED
 
 
-def test_a_change_in_between_is_told(server: Any, account_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_in_between_is_reported(server: Any, account_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another request stores between WATCH and EXEC stays, and is what the answer shows."""
     backend = RedisBackend(redis.Redis.from_url(account_url))
     plain = redis.client.Pipeline.multi

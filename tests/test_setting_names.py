@@ -1,4 +1,4 @@
-"""Names of settings that nobody reads, and settings that come after LazySession(app)."""
+"""Names of settings that nothing reads, and settings that come after LazySession(app)."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_what_is_logged(
 
 
 def test_any_other_name(caplog: pytest.LogCaptureFixture) -> None:
-    """A name of the app's own is mentioned where somebody looks for it."""
+    """A name of the app's own is logged at level INFO only."""
     caplog.set_level("INFO", "lazysession")
     LazySession(shop(SESSION_FOO=1, SESSION_WELCOME="hello"))
     assert caplog.messages == ["Settings that LazySession does not read: SESSION_FOO, SESSION_WELCOME."]
@@ -184,7 +184,7 @@ def test_settings_of_an_adapter_of_the_apps_own(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_options_of_an_adapter(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """What an adapter takes beside Flask-Session's settings is a setting, and read once as well."""
+    """An option that an adapter takes in addition to Flask-Session's settings is a setting, and read once as well."""
 
     def from_setting(value: Any, *, key_space: str | None = None, **_options: object) -> Any:
         return RedisBackend(value)

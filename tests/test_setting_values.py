@@ -118,7 +118,7 @@ def test_what_works_is_taken(name: str, value: Any) -> None:
 
 
 def test_settings_of_flask_session_without_it() -> None:
-    """Over Flask's signed cookie nobody reads them, and their values do not matter."""
+    """With Flask's signed cookie nothing reads them, and their values do not matter."""
     LazySession(shop(SESSION_TYPE=None, SESSION_REDIS=None, SESSION_ID_LENGTH="32"))
 
 

@@ -1,4 +1,4 @@
-"""Tables that somebody else made: columns of other types are read all the same, or ``check`` names them."""
+"""Tables that LazySession did not make: columns of other types are read all the same, or ``check`` names them."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def verbs_of(backend: SqlAlchemyBackend) -> dict[str, Callable[[], object]]:
 
 @pytest.mark.parametrize("driver", POSTGRESQL)
 def test_a_primary_that_became_a_replica(postgresql_url: str, driver: str, admin: Callable[[str], Connection]) -> None:
-    """Connections of the pool that stayed with a server which is read-only now are made anew, and no request fails."""
+    """Connections of the pool to a server that is read-only now are replaced, and no request fails."""
     other = admin(postgresql_url)
     other.exec_driver_sql("DROP ROLE IF EXISTS moving")
     other.exec_driver_sql("CREATE ROLE moving LOGIN SUPERUSER")

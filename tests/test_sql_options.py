@@ -132,7 +132,7 @@ def test_wrong_options_of_the_engine(tmp_path: Path, options: Any, message: str)
 
 
 def test_options_and_an_object() -> None:
-    """Next to a Flask-SQLAlchemy object the setting would do nothing, which is said."""
+    """Next to a Flask-SQLAlchemy object the setting would do nothing, so it is an error."""
     said = refused(SQLAlchemy(), SESSION_SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 5})
     assert "set SQLALCHEMY_ENGINE_OPTIONS" in said
 

@@ -23,7 +23,7 @@ from lazysession import LazySession
 
 
 class Clock:
-    """Time that passes where somebody sleeps, and at no other time."""
+    """Time that passes only while a test sleeps."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -40,7 +40,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock that whoever waits for a lock looks at."""
+    """The clock by which a request waits for a lock."""
     clock = Clock()
     monkeypatch.setattr("lazysession.backends._sqlite_locks.time", clock)
     return clock
@@ -229,7 +229,7 @@ def test_ones_own_read_without_wal(make_shop: Callable[..., Shop], clock: Clock)
 
 
 def test_ones_own_read_with_wal(make_shop: Callable[..., Shop], clock: Clock) -> None:
-    """With WAL an open read is in nobody's way: a lock that others hold meanwhile is waited for."""
+    """With WAL an open read blocks nothing: a session waits for a lock that another connection holds meanwhile."""
     shop = make_shop(wal=True)
     begin_for_real(shop)
     with closing(sqlite3.connect(shop.path, isolation_level=None)) as other:

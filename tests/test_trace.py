@@ -285,7 +285,7 @@ class TestViews:
 
 
 class TestExtensions:
-    """Use of the session by an extension alone is said to be that."""
+    """Use of the session by an extension alone is reported as such."""
 
     @pytest.mark.parametrize("hook", ["before", "after"])
     def test_hooks(self, app: Flask, extension: Any, hook: str) -> None:
@@ -296,7 +296,7 @@ class TestExtensions:
         assert timing(app) == f"extension flask_fancy:{hook}:{number} via flask_fancy:_look"
 
     def test_context_processors(self, app: Flask, extension: Any) -> None:
-        """They run for a line that renders a template, which is said as well."""
+        """They run for a line that renders a template, which is named as well."""
         app.context_processor(extension.offer)
         templates(app, page="plain")
 
@@ -485,7 +485,7 @@ class TestWhatIsOwn:
 
     @pytest.mark.parametrize("how", ["file", "module"])
     def test_main(self, extension: Any, tmp_path: Path, how: str) -> None:
-        """An app that is started as a script, with a module of its own beside it."""
+        """An app that is started as a script, with a module of its own next to it."""
         script = SHOP.format(views="cornershop_views") + (
             "from fakeredis import FakeRedis\n"
             "app = create_app({'SESSION_TYPE': 'redis', 'SESSION_REDIS': FakeRedis()})\n"
@@ -509,7 +509,7 @@ class TestWhatIsOwn:
         assert "opened by cornershop_views:look:4 via flask_fancy:_look in " in first
         assert re.search(r"opened by __main__:<lambda>:\d+ via flask_fancy:_look in ", second)
 
-    def test_libraries_beside_the_app(
+    def test_libraries_next_to_the_app(
         self, extension: Any, memory_app: MakeApp, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where all is in one folder (``pip install --target``), a library is what a distribution has brought."""

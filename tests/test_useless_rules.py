@@ -190,7 +190,7 @@ SHADOWED: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("first", "second"), SHADOWED, ids=str)
+@pytest.mark.parametrize(("first", "second"), SHADOWED, ids=lambda each: getattr(each, "__name__", str(each)))
 def test_a_rule_that_never_decides(first: Any, second: Any) -> None:
     """An earlier rule that matches all that a later one matches is named with it."""
     app = shop((first, "readonly"), (second, "normal"))
@@ -222,7 +222,7 @@ def test_a_rule_that_changes_nothing() -> None:
         (re.compile("^/x"), re.compile("^/X", re.IGNORECASE)),
         (re.compile("^/x"), re.compile("^/x", re.IGNORECASE)),
     ],
-    ids=str,
+    ids=lambda each: getattr(each, "__name__", str(each)),
 )
 def test_a_rule_that_may_decide(first: Any, second: Any) -> None:
     """Nothing is said where some request matches the later rule alone."""

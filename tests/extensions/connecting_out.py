@@ -161,7 +161,7 @@ def _add_sockets(app: Flask, **options: Any) -> SignIn:
 
 
 def use_flask_socketio(visitor: Visitor) -> None:
-    """Connect by a real client and by Flask-SocketIO's own, send and look at something; a stranger is refused."""
+    """Connect by a real client and by Flask-SocketIO's own, and use the session; without a login, it is refused."""
     sockets: Any = visitor.app.extensions["socketio"]
     visitor.get("/note/tea")
     visitor.get("/sign-in/ada")

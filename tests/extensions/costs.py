@@ -22,7 +22,7 @@ VISITORS = {
     "Logged in": ("/note/tea", "/sign-in/ada"),
 }
 FLASK_ALONE = "Flask alone"
-#: Whose versions the table names beside those of the extensions.
+#: Packages whose versions the table names next to those of the extensions.
 BASE = ("flask", "flask-session", "werkzeug", "redis")
 CALLED = {"redis": "redis-py"}
 

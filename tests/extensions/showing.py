@@ -277,7 +277,7 @@ def _add_sentry(app: Flask, closing: ExitStack, *, send_default_pii: bool) -> No
 
 
 def use_sentry(visitor: Visitor) -> None:
-    """Run into an error, which is reported, as whoever one is."""
+    """Cause an error, which is reported with the user of the request."""
     visitor.get("/note/tea")
     visitor.get("/fail", 500)
     visitor.get("/sign-in/ada")

@@ -263,7 +263,7 @@ def add_flask_principal(app: Flask, closing: ExitStack) -> SignIn:
 
 
 def use_flask_principal(visitor: Visitor) -> None:
-    """Be nobody, an admin, nobody again, and another user."""
+    """Visit without a login, as an admin, without a login again, and as another user."""
     visitor.get("/note/tea")
     visitor.get("/admin", 403)
     visitor.post("/login", {"name": "ada"})

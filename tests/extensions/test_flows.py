@@ -83,8 +83,8 @@ def test_the_same_as_with_flask_session(
     assert all(map(str.startswith, logged, extension.logged)), logged
 
 
-def test_a_socket_connects_anew_after_a_login(store: RedisStore) -> None:
-    """A login by Flask-Login gives the session a new id, so that a socket with the old one is nobody's."""
+def test_a_socket_connects_again_after_a_login(store: RedisStore) -> None:
+    """A login by Flask-Login gives the session a new id, so that a socket with the old one has no login."""
     with (
         app_with(named("Flask-SocketIO with ``manage_session=False``"), "LazySession", store) as app,
         ExitStack() as closing,
