@@ -48,7 +48,7 @@ def _functions_in(values: list[Any]) -> Iterator[FunctionType]:
 
 
 def _attribute(value: object, name: str) -> object:
-    """Return an attribute, None for none: objects that stand for others may raise anything."""
+    """Return an attribute, or None if there is none; proxies may raise anything."""
     try:
         return getattr(value, name, None)
     except Exception:

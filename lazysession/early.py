@@ -52,7 +52,7 @@ def take_early(early: Opened | Failure, decision: Decision) -> Opened:
     """
     if isinstance(early, Failure):
         raise early.again()
-    if early.saves or not early.missing:  # else the store failed (ON_READ_ERROR "empty"): it stays readonly
+    if early.saves or not early.missing:  # otherwise the store failed (ON_READ_ERROR "empty"): it stays readonly
         early.mode, early.rule = decision
     return early
 

@@ -237,7 +237,7 @@ def session_type_of(config: Mapping[str, Any]) -> str:
         advice = (
             f"set SESSION_TYPE = {meant!r}, and SESSION_{meant.upper()} to the URL"
             if meant
-            else "write its name, as 'redis'"
+            else "allowed is the name of a store, such as 'redis'"
         )
         raise ConfigurationError(f"SESSION_TYPE is a URL; {advice}.")
     return value.lower()

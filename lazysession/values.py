@@ -170,7 +170,7 @@ _TEXT_OR_NONE: tuple[_Check, str] = (_is_text_or_none, "text or None")
 _FLASK: Mapping[str, tuple[_Check, str]] = {
     "PERMANENT_SESSION_LIFETIME": (
         _is_lifetime,
-        "a number of seconds or a timedelta, more than 0, and no end beyond the year 9999",
+        "a number of seconds or a timedelta, more than 0, that ends before the year 10000",
     ),
     "SESSION_COOKIE_NAME": (_is_cookie_name, "text without '=', ';', ',' and blanks around it"),
     "SESSION_COOKIE_DOMAIN": (_is_text_or_nothing, "text or None"),
