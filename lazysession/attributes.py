@@ -76,7 +76,7 @@ def with_attribute(handler: Handler, name: str, value: object, again: Again[Hand
 
 
 def _is_of_class(wrapped: SessionInterface, name: str, value: object) -> bool:
-    """Return whether a value is the method that the class has: who undoes a patch sets what was there before."""
+    """Return whether a value is the method that the class has: undoing a patch sets what was there before."""
     of_class = getattr(type(wrapped), name, None)
     return getattr(value, "__self__", None) is wrapped and getattr(value, "__func__", None) is of_class
 

@@ -24,7 +24,7 @@ OF_THE_STORE = ("REFRESH_THROTTLE", "CONFLICT", "ON_READ_ERROR", "ABSOLUTE_LIFET
 
 _NEW_KEY = "what python -c 'import secrets; print(secrets.token_hex())' prints"
 _SHORT_KEY = 16
-_USUAL_ID, _SHORT_ID, _GUESSABLE_ID = 32, 16, 8  # bytes of chance
+_USUAL_ID, _SHORT_ID, _GUESSABLE_ID = 32, 16, 8  # random bytes
 #: Keys of tutorials and of impatience that are not short, without case and punctuation.
 _KNOWN_KEYS = frozenset({
     "hardtoguessstring",

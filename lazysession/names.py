@@ -87,7 +87,7 @@ def refuse_misread_names(config: Mapping[str, Any], defaults: Mapping[str, Any],
 
 
 def items_of(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Return the names and values of a config, without keys that are no text; a member of an enum is what it holds."""
+    """Return the names and values of a config, without keys that are not text; an enum's member counts as its value."""
     for name, value in config.items():
         if isinstance(name, str):
             yield str.__str__(name), value
@@ -166,7 +166,10 @@ class SettingsRead:
         return {name: copy.copy(each) if isinstance(each, (list, dict, set)) else each for name, each in values.items()}
 
     def _is_of_another_type(self, name: str) -> bool:
-        """Return whether a setting would not have been read before either; over cookies, each is of a store missed."""
+        """Return whether a setting is of another store, and so would not have been read before either.
+
+        With signed cookies there is no store: a setting of any store is one that came too late.
+        """
         return self._session_type != "null" and _is_of_another_type(name, self._session_type)
 
     def _is_read_once(self, name: str) -> bool:
@@ -216,7 +219,7 @@ def _refuse_dict(name: str, value: object, config: Mapping[str, Any], known: fro
 
 
 def _may_be(right: str, value: object) -> bool:
-    """Return whether a value can be meant for a setting: of those that take no list, a list is the app's own."""
+    """Return whether a value can be meant for a setting: a list is the app's own if the setting takes no list."""
     several = isinstance(value, (list, tuple, set, frozenset, dict))
     return not several or right.startswith(PREFIX) or right.removeprefix("SESSION_") in _with_settings()
 

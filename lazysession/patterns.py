@@ -68,7 +68,7 @@ def fault_of_function(function: Callable[..., Any]) -> str | None:
     if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in candidates):
         return f"is a generator: {always}"
     try:
-        inspect.signature(function, follow_wrapped=False).bind(object())  # what a decorator made of it is called
+        inspect.signature(function, follow_wrapped=False).bind(object())  # the decorated function is called
     except TypeError:
         return "cannot be called with one argument, the request."
     except ValueError:  # some functions in C do not tell

@@ -119,7 +119,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_flag(value: object) -> bool:
-    """Return whether a value means what it counts as; text with which an app says where or what counts as true."""
+    """Return whether a value means what it counts as: text counts as true, so "false" and similar are refused."""
     text = value.strip().lower() if isinstance(value, str) else ""
     return text not in _NO and not get_close_matches(text, ["false"], n=1, cutoff=0.75)
 
