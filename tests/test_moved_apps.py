@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import functools
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -127,6 +129,10 @@ def _injected(rule: Callable[..., bool]) -> Callable[[Request], bool]:
     return with_limit
 
 
+def _is_long(request: Request, limit: int) -> bool:
+    return len(request.path) > limit
+
+
 class _RunsUntilComplete:
     """Calls an asynchronous function, and returns what that returns."""
 
@@ -167,7 +173,7 @@ class TestRules:
     @pytest.mark.parametrize(
         "rule",
         [
-            _injected(lambda request, limit: len(request.path) > limit),
+            _injected(_is_long),
             _RunsUntilComplete(_asks_nobody),
             _Mocked(),
         ],
@@ -249,6 +255,13 @@ class _Around(SessionInterface):
         self.inner.save_session(app, session, response)
 
 
+def _returning(value: object) -> Callable[..., Any]:
+    def answer(*_: object) -> object:
+        return value
+
+    return answer
+
+
 class _OfTheRequest:
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError("Working outside of request context.")
@@ -279,9 +292,9 @@ class TestInterfaces:
             ("serializer", _Encrypting()),
             ("use_signer", True),
             ("sid_length", 64),
-            ("should_set_cookie", lambda *_: False),
-            ("get_cookie_name", lambda _: "other"),
-            ("_generate_sid", lambda _: "x" * 20),
+            ("should_set_cookie", _returning(False)),
+            ("get_cookie_name", _returning("other")),
+            ("_generate_sid", _returning("x" * 20)),
         ],
     )
     def test_a_patch_leaves_nothing(self, extension: Any, name: str, value: Any) -> None:
@@ -300,6 +313,22 @@ class TestInterfaces:
         assert b"ada" in store.get(f"session:{cookie.value}")
         assert not store.get(f"session:{cookie.value}").startswith(b"X")
         assert type(getattr(interface_of(app), "keeper", None)) is before
+
+    @both
+    def test_the_first_requests_at_once(self, extension: Any) -> None:
+        """Threads that use the first sessions of an app at the same time are all served."""
+        app, together = shop(), threading.Barrier(8)
+        extension(app)
+
+        @app.before_request
+        def wait() -> None:
+            together.wait(10)
+
+        def ask(path: str) -> str:
+            return app.test_client().get(path).text
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(ask, ["/"] * 8)) == ["saved"] * 8
 
     @both
     def test_a_serializer_of_the_wrapped_interface(self, extension: Any) -> None:
@@ -335,7 +364,7 @@ class TestInterfaces:
         app = shop()
         manager, user = LoginManager(app), UserMixin()
         user.id = "ada"  # type: ignore[attr-defined]
-        manager.user_loader(lambda _: user)
+        manager.user_loader(_returning(user))
         LazySession(app)
         app.session_interface = _Around(app.session_interface)
         app.add_url_rule("/login", "login", lambda: str(login_user(user)))
