@@ -40,7 +40,6 @@ class SessionIds:
     def __init__(self, interface: SessionInterface) -> None:
         self._asked: Any = interface  # Flask-Session has no annotations
         self._shape = _URLSAFE if makes_usual_ids(interface) else _PRINTABLE
-        self._makes_keys = hasattr(interface, "_get_store_id")
         self.length = len(self.new())
         self._longest = max(LONGEST_ID, self.length)
 
@@ -52,8 +51,8 @@ class SessionIds:
 
     def key(self, sid: str) -> str:
         """Answer the store key of an id."""
-        asked = self._asked
-        return str(asked._get_store_id(sid)) if self._makes_keys else f"{asked.key_prefix}{sid}"
+        make = getattr(self._asked, "_get_store_id", None)
+        return f"{self._asked.key_prefix}{sid}" if make is None else str(make(sid))
 
     def may_be(self, value: str) -> bool:
         """Tell whether a client's value has the shape of an id: only such a value is looked up."""
