@@ -43,8 +43,9 @@ def _values_of_class(kind: type) -> Iterator[object]:
 def _functions_in(values: list[Any]) -> Iterator[FunctionType]:
     for value in values:
         for each in (value, *(_attribute(value, name) for name in ("__func__", "fget", "__wrapped__"))):
-            if issubclass(type(each), FunctionType):
-                yield each
+            function: Any = each  # a proxy's own __class__ may raise, so isinstance is not asked
+            if issubclass(type(function), FunctionType):
+                yield function
 
 
 def _attribute(value: object, name: str) -> object:
