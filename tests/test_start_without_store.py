@@ -44,7 +44,7 @@ def _postgresql(port: int) -> str:
     return f"postgresql+psycopg://postgres:hush@127.0.0.1:{port}/postgres?connect_timeout=2"
 
 
-_MONGODB = "mongodb://127.0.0.1:{}/?serverSelectionTimeoutMS=500&heartbeatFrequencyMS=500"
+_MONGODB = "mongodb://127.0.0.1:{}/?serverSelectionTimeoutMS=2000&heartbeatFrequencyMS=500"
 
 #: The fixture of the server, and the settings of an app whose store is on a port of 127.0.0.1.
 STORES: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
