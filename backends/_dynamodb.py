@@ -47,10 +47,13 @@ class TableMaker:
             if code_of(error) == "ValidationException":
                 raise ValueError(f"{self._table!r} cannot name a table.") from error
             raise
+        config = {"Delay": 1, "MaxAttempts": timeout}
+        if status == "DELETING":
+            client.get_waiter("table_not_exists").wait(TableName=self._table, WaiterConfig=config)
+            status = "ABSENT"
         if status == "ABSENT" and _create(client, self._table):
             self._was_created = True
         if status in ("ABSENT", "CREATING"):
-            config = {"Delay": 1, "MaxAttempts": timeout}
             client.get_waiter("table_exists").wait(TableName=self._table, WaiterConfig=config)
         if self._was_created:
             _enable_time_to_live(client, self._table)

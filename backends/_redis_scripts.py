@@ -129,9 +129,10 @@ def is_refused(answer: object) -> bool:
     By name, as each client library has classes of its own. They take the code off the message and, of the two, have
     a class for ``NOPERM`` alone.
     """
-    names = {kind.__name__ for kind in type(answer).__mro__}
-    unknown = str(answer).removeprefix("ERR ").startswith("unknown command")
-    return "NoPermissionError" in names or ("ResponseError" in names and unknown)
+    names, said = {kind.__name__ for kind in type(answer).__mro__}, str(answer)
+    unknown = said.removeprefix("ERR ").startswith("unknown command")
+    # An account that may not use a key is told of the key: no other command would do.
+    return ("NoPermissionError" in names and "command" in said) or ("ResponseError" in names and unknown)
 
 
 def is_about_scripts(answer: object) -> bool:

@@ -500,6 +500,14 @@ class TestTable:
         assert trips == ["DescribeTable"]
         assert on_its_way == []
 
+    def test_made_again_after_it_was_deleted(self, dynalite_url: str) -> None:
+        """A table that is being deleted is not taken for one that is there: it is made again once it has gone."""
+        table, held = new_table(), client(dynalite_url)
+        going = [(SimpleNamespace(status_code=200), {"Table": {"TableStatus": "DELETING"}})]
+        with before(held, "DescribeTable", lambda: going.pop() if going else None):
+            backend = make(held, table)
+        assert backend.create(KEY, b"1", 1000)
+
     def test_left_alone_when_it_is_there(self, moto_url: str, caplog: pytest.LogCaptureFixture) -> None:
         """Its time to live is the user's to turn on: items that Flask-Session still reads would go."""
         table, held = new_table(), client(moto_url)

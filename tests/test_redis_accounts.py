@@ -323,12 +323,15 @@ class TestNoTransactionsEither:
         assert browser.get("/get").text == "None"
 
 
-def test_keys_that_the_account_may_not_use(server: Any, account_url: str) -> None:
+def test_keys_that_the_account_may_not_use(
+    server: Any, account_url: str, caplog: pytest.LogCaptureFixture
+) -> None:  # fmt: skip
     """A right to the keys that is missing is not taken for one to scripts: the error is the server's own."""
     server.execute_command("ACL", "SETUSER", USER, "+@scripting", "resetkeys", "~other:*")
     backend = RedisBackend(redis.Redis.from_url(account_url))
     with pytest.raises(redis.exceptions.NoPermissionError, match="key"):
         backend.replace(KEY, b"two", 1000, b"one")
+    assert caplog.text == ""  # no advice to allow scripts, which are allowed
 
 
 class PrefixedRedis(redis.Redis):
