@@ -13,13 +13,11 @@ from lazysession.backend import Problem
 
 logger = logging.getLogger("lazysession")
 
-_AUTHENTICATION_FAILED = 18
-
 
 def make_indexes(sessions: Collection[dict[str, Any]]) -> bool:
     """Make the indexes on ``id`` and on ``expiration`` unless they exist; a failure is logged, as all works without.
 
-    :raises ConnectionFailure, OperationFailure: when the server is down, or refuses the account.
+    :raises ConnectionFailure: when the server is down.
     :returns: whether the one on ``id`` is known to be unique, so that no session is stored twice.
     """
     try:
@@ -33,8 +31,6 @@ def make_indexes(sessions: Collection[dict[str, Any]]) -> bool:
     except errors.ConnectionFailure:
         raise
     except errors.PyMongoError as error:
-        if getattr(error, "code", None) == _AUTHENTICATION_FAILED:  # the account may be granted while the app runs
-            raise
         logger.warning(
             "The indexes of the collection %r could not be seen to (%s). Sessions work without them, but are found "
             "slowly, and expired ones stay.", sessions.name, reason_of(error),

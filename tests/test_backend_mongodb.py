@@ -477,21 +477,6 @@ def test_an_account_without_rights_to_indexes(guarded: Any, caplog: pytest.LogCa
     backend.client.close()
 
 
-def test_an_account_that_is_granted_later(guarded: Any) -> None:
-    """While the server refuses the account, its indexes are not taken for seen to; then they are made."""
-    root, make_account = guarded
-    address = make_account("other", ["find"]).partition("@")[2]
-    backend = MongoDBBackend.from_setting(f"mongodb://late:hush@{address}")
-    assert backend is not None
-    with pytest.raises(OperationFailure, match="Authentication failed"):
-        backend.read(KEY, None)
-    root[DB][COLLECT].drop()
-    root[DB].command("createUser", "late", pwd="hush", roles=["readWrite"])
-    assert backend.create(KEY, b"1", 1000)
-    assert {"id_1", "expiration_1"} <= set(root[DB][COLLECT].index_information())
-    backend.client.close()
-
-
 def test_a_refused_refresh_is_logged(guarded: Any, caplog: pytest.LogCaptureFixture) -> None:
     """An account that may only read reads all the same; its own error tells of a write."""
     root, make_account = guarded
