@@ -19,12 +19,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import Pool
 
 logger = logging.getLogger("lazysession")
+Fetched = TypeVar("Fetched")
 
 #: The option of a statement that does not wait for a lock.
 AT_ONCE = {"lazysession_waits": False}
@@ -94,6 +96,18 @@ def wait_for_lock(connection: Any, statement: str, record: Any) -> None:
         _repeat(lambda: connection.execute(statement), connection, timeout)
 
 
+def until_unlocked(connection: Connection, fetch: Callable[[], Fetched]) -> Fetched:
+    """Return what is fetched, and execute it anew while another connection holds the lock.
+
+    A statement that returns rows is committed with the last of them: too late for :func:`wait_for_locks`.
+    """
+    timeout: float | None = connection.info.get(_TIMEOUT)
+    if timeout is None:
+        return fetch()
+    driver: Any = connection.connection.dbapi_connection
+    return _repeat(fetch, driver, timeout)
+
+
 def _take_over(connection: Any, record: Any) -> None:
     if isinstance(connection, sqlite3.Connection):
         record.info[_TIMEOUT] = connection.execute("PRAGMA busy_timeout").fetchone()[0] / 1000
@@ -108,17 +122,17 @@ def _execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool
     return True
 
 
-def _repeat(work: Callable[[], object], connection: sqlite3.Connection, timeout: float) -> None:
+def _repeat(work: Callable[[], Fetched], connection: sqlite3.Connection, timeout: float) -> Fetched:
     """Do the work, and repeat it while another connection holds the lock.
 
     :param timeout: seconds.
-    :raises sqlite3.OperationalError: when the lock is held for longer, or by this thread.
+    :raises sqlite3.OperationalError: when the lock is held for longer, or by this thread; as SQLAlchemy raises it.
     """
     deadline, delays, is_first = time.monotonic() + timeout, iter(_DELAYS), True
     while True:
         try:
-            work()
-        except sqlite3.OperationalError as error:
+            return work()
+        except (sqlite3.OperationalError, OperationalError) as error:
             left = deadline - time.monotonic()
             if "database is locked" not in str(error):
                 raise
@@ -128,8 +142,6 @@ def _repeat(work: Callable[[], object], connection: sqlite3.Connection, timeout:
             if left <= 0:
                 logger.error(_HELD_ELSEWHERE, timeout)
                 raise
-        else:
-            return
         is_first = False
         time.sleep(min(next(delays, _DELAYS[-1]), left))
 

@@ -44,7 +44,7 @@ from lazysession.backends._preparing import Preparation
 from lazysession.backends._processes import PerProcess, keep_for_good
 from lazysession.backends._sql_errors import TableRefuses, misses_table, refusal_of, worth_another_try
 from lazysession.backends._sqlalchemy_findings import problems_of
-from lazysession.backends._sqlite_locks import AT_ONCE
+from lazysession.backends._sqlite_locks import AT_ONCE, until_unlocked
 
 logger = logging.getLogger("lazysession")
 
@@ -228,7 +228,8 @@ class SqlAlchemyBackend:
 
         def work(connection: Connection) -> bytes | None:
             if self._engine.dialect.delete_returning:
-                return connection.execute(statement.returning(self._rows.data)).scalar_one_or_none()
+                deleting = statement.returning(self._rows.data)
+                return until_unlocked(connection, lambda: connection.execute(deleting).scalar_one_or_none())
             while True:  # what is told is what goes: a rotation in between leaves a note
                 found = connection.execute(select(self._rows.data).where(self._is(key))).scalar_one_or_none()
                 if found is None or connection.execute(statement.where(self._rows.data == found)).rowcount:

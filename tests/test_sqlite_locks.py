@@ -131,6 +131,20 @@ def test_others_are_waited_for(make_shop: Callable[..., Shop], clock: Clock, by_
     assert 4.0 <= clock.now < 5.0
 
 
+def test_readers_are_waited_for(make_shop: Callable[..., Shop], clock: Clock) -> None:
+    """A logout that reads nothing is committed with the row that it returns: it waits for a read, without WAL."""
+    shop = make_shop()
+    backend, key = backend_of(shop.app), f"session:{LIVE}"
+    assert backend.create(key, b"1", 1000)
+    with closing(sqlite3.connect(shop.path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM sessions").fetchall()
+        clock.at[4.0] = lambda: other.execute("ROLLBACK")
+        assert backend.delete(key).found == b"1"
+        assert backend.read(key, None) is None
+    assert 4.0 <= clock.now < 5.0
+
+
 @pytest.mark.parametrize(("query", "seconds"), [("", 5.0), ("?timeout=2", 2.0)])
 def test_not_without_end(
     make_shop: Callable[..., Shop], clock: Clock, query: str, seconds: float, caplog: pytest.LogCaptureFixture
