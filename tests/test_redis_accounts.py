@@ -58,7 +58,7 @@ def account_url(server: Any, redis_url: str) -> str:
     return with_account(redis_url)
 
 
-def hold(client: Any, pass_time_of: Any, connect: Callable[[], RedisBackend] | None = None) -> Held:
+def hold(client: Any, pass_time_of: Any, connect: Callable[[], RedisBackend | None] | None = None) -> Held:
     """Hold an account's server; time passes by shortening every expiry."""
     everywhere = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(pass_time_of, RedisCluster) else {}
     backend = RedisBackend(client)
@@ -77,7 +77,7 @@ class TestRedis(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, Su
 
     @pytest.fixture
     def held(self, server: Any, account_url: str) -> Held:
-        return hold(redis.Redis.from_url(account_url), server, partial(_backend_of, account_url))
+        return hold(redis.Redis.from_url(account_url), server, partial(RedisBackend.from_setting, account_url))
 
 
 class TestValkeyClient(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
@@ -86,7 +86,7 @@ class TestValkeyClient(Contract, TellsRemaining, KeepsRemaining, ComparesAtomica
     @pytest.fixture
     def held(self, server: Any, account_url: str) -> Held:
         url = account_url.replace("redis://", "valkey://")
-        return hold(valkey.Valkey.from_url(url), server, partial(_backend_of, url))
+        return hold(valkey.Valkey.from_url(url), server, partial(RedisBackend.from_setting, url))
 
 
 class OwnRedis(redis.Redis):
@@ -113,7 +113,7 @@ class TestRedisCluster(Contract, TellsRemaining, KeepsRemaining, ComparesAtomica
         client.flushall()
         client.execute_command("ACL SETUSER", USER, "reset", *WITHOUT_SCRIPTS, target_nodes=RedisCluster.ALL_NODES)
         url = with_account(redis_cluster_url)
-        yield hold(_backend_of(url).client, client, partial(_backend_of, url))
+        yield hold(_backend_of(url).client, client, partial(RedisBackend.from_setting, url))
         client.execute_command("ACL DELUSER", USER, target_nodes=RedisCluster.ALL_NODES)
 
 
@@ -128,7 +128,7 @@ class TestRedisSentinel(Contract, TellsRemaining, KeepsRemaining, ComparesAtomic
         client.flushall()
         client.execute_command("ACL", "SETUSER", USER, "reset", *WITHOUT_SCRIPTS)
         url = with_account(redis_sentinel_url)
-        yield hold(_backend_of(url).client, client, partial(_backend_of, url))
+        yield hold(_backend_of(url).client, client, partial(RedisBackend.from_setting, url))
         client.execute_command("ACL", "DELUSER", USER)
 
 
@@ -149,7 +149,7 @@ class TestUnknownCommands(Contract, TellsRemaining, KeepsRemaining, ComparesAtom
     def held(self, unscripted_url: str) -> Held:
         client: Any = redis.Redis.from_url(unscripted_url)
         client.flushall()
-        return hold(client, client, partial(_backend_of, unscripted_url))
+        return hold(client, client, partial(RedisBackend.from_setting, unscripted_url))
 
 
 def _backend_of(url: str) -> RedisBackend:
