@@ -60,7 +60,8 @@ def to_rst(texts: Mapping[Cell, str], models: Sequence[str], stores: Sequence[st
 
 
 def _machine() -> str:
-    versions = [f"{package} {importlib.metadata.version(package)}" for package in PACKAGES]
+    installed = {each.name.lower().replace("_", "-"): each.version for each in importlib.metadata.distributions()}
+    versions = [f"{package} {installed[package.lower()]}" for package in PACKAGES if package.lower() in installed]
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
     today = datetime.datetime.now(tz=datetime.timezone.utc).date()
     return ", ".join([f"{today}: {os.cpu_count()} cores", system, f"Python {platform.python_version()}", *versions])

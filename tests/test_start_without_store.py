@@ -339,21 +339,21 @@ def test_a_directory_that_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A file system that is not there counts as a store that is down; its directory is made at the first use."""
-    make = os.mkdir
+    make = Path.mkdir
 
-    def fail(path: Any, *arguments: Any) -> None:
+    def fail(path: Path, *arguments: Any, **options: Any) -> None:
         if "sessions" in str(path):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        make(path, *arguments)
+        make(path, *arguments, **options)
 
-    monkeypatch.setattr(os, "mkdir", fail)
+    monkeypatch.setattr(Path, "mkdir", fail)
     app = make_app({"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": (tmp_path / "sessions").as_uri()})
     assert "SESSION_CACHELIB" in caplog.text
     browser = app.test_client()
     browser.set_cookie("session", LIVE)
     assert browser.get("/untouched").text == "served"
     assert browser.get("/change").status_code == 503
-    monkeypatch.setattr(os, "mkdir", make)
+    monkeypatch.setattr(Path, "mkdir", make)
     assert browser.get("/change").status_code == 200
     assert browser.get("/read").text == "1"
     assert (tmp_path / "sessions").stat().st_mode & 0o777 == 0o700
