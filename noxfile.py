@@ -29,7 +29,8 @@ MATRIX = [
 LONG = ["ends_are_final", "hostile", "killed", "many_writers", "ordinary_app", "outages*", "state_machine"]
 LONG += ["forked_in_c", "interrupted", "patched_late", "redis_accounts", "serializable", "store_checks", "torn"]
 WITHOUT_LONG = [f"--ignore-glob=tests/test_{name}.py" for name in LONG]
-ELSEWHERE = ["--ignore-glob=tests/test_backend_*", *WITHOUT_LONG]
+IN_DEPTH = ["backend_*", "foreign_keys", "sql_*", "sqlite_locks", "start_without_store"]
+ELSEWHERE = [*(f"--ignore-glob=tests/test_{name}.py" for name in IN_DEPTH), *WITHOUT_LONG]
 EXTRAS = "all"
 SQL_DRIVERS = ["psycopg[binary]", "psycopg2-binary", "pymysql"]
 DEMO = ["flask-login", "flask-sqlalchemy", "rich", "urllib3", "waitress"]
