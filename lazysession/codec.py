@@ -18,6 +18,9 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 FORMATS = ("msgpack", "json")
+#: What msgspec's encoders and decoders can be told next to a hook for encoding, in versions that know it.
+ENCODER_OPTIONS = ("decimal_format", "uuid_format", "order")
+DECODER_OPTIONS = ("type", "strict", "dec_hook", "ext_hook", "float_hook")
 _UNDECODABLE = (TypeError, ValueError, OverflowError)  # what msgspec raises of hostile bytes
 #: Texts that are made when they are shown: Flask-Babel's, speaklater's, Babel's.
 _LAZY_TEXTS = ("LazyString", "_LazyString", "LazyProxy")
@@ -144,8 +147,7 @@ def _encoder_options(encoder: Any, ours: Callable[[Any], Any]) -> dict[str, Any]
         except (TypeError, NotImplementedError):
             return ours(value)
 
-    names = ("decimal_format", "uuid_format", "order")
-    options = {name: getattr(encoder, name) for name in names if hasattr(encoder, name)}
+    options = {name: getattr(encoder, name) for name in ENCODER_OPTIONS if hasattr(encoder, name)}
     return {**options, "enc_hook": ours if theirs is None else hook}
 
 
@@ -153,8 +155,7 @@ def _decoder_like(decoder: Any, ours: Any) -> Any:
     """Return a decoder with the options of an app's; extension types are decoded by ours where it has no hook."""
     if decoder is None:
         return ours
-    names = ("type", "strict", "dec_hook", "ext_hook", "float_hook")
-    options = {name: getattr(decoder, name) for name in names if hasattr(decoder, name)}
+    options = {name: getattr(decoder, name) for name in DECODER_OPTIONS if hasattr(decoder, name)}
     if "ext_hook" in options and options["ext_hook"] is None:
         options["ext_hook"] = from_extension
     return type(ours)(**options)

@@ -18,7 +18,7 @@ from flask_session.base import ServerSideSession, ServerSideSessionInterface
 from flask_session.defaults import Defaults
 
 from .backend import Backend, Outcome, Purges, Undecodable
-from .codec import FORMATS, Codec
+from .codec import DECODER_OPTIONS, ENCODER_OPTIONS, FORMATS, Codec
 from .errors import ConfigurationError
 from .registry import missing_client, names
 from .values import shown
@@ -72,7 +72,8 @@ def has_options(serializer: object) -> bool:
     """Return whether the encoder or decoder of a serializer has options that Flask-Session does not give it."""
     for coder in _coders(serializer):
         usual = type(coder)()
-        if any(getattr(coder, option, None) != getattr(usual, option, None) for option in _OPTIONS):
+        options = ("enc_hook", *ENCODER_OPTIONS, *DECODER_OPTIONS)
+        if any(getattr(coder, option, None) != getattr(usual, option, None) for option in options):
             return True
     return False
 
@@ -83,20 +84,6 @@ def codec_of(serializer: object, *, allow_pickle: bool) -> Codec:
         return serializer.codec
     encoder, decoder = _coders(serializer) if has_options(serializer) else (None, None)
     return Codec(format_of(serializer), allow_pickle=allow_pickle, encoder=encoder, decoder=decoder)
-
-
-#: What msgspec's encoders and decoders can be told, in versions that know it.
-_OPTIONS = (
-    "enc_hook",
-    "decimal_format",
-    "uuid_format",
-    "order",
-    "type",
-    "strict",
-    "dec_hook",
-    "ext_hook",
-    "float_hook",
-)
 
 
 def _coders(serializer: object) -> list[Any]:
@@ -187,7 +174,10 @@ def _table_only_declared() -> Generator[None]:
         except ImportError:  # no Flask-SQLAlchemy
             yield
             return
-        declare = module.create_session_model
+        declare = getattr(module, "create_session_model", None)
+        if declare is None:  # another version creates its table in another way
+            yield
+            return
 
         def declare_only(*args: Any, **options: Any) -> Any:
             table = (model := declare(*args, **options)).__table__

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Flask, Request, Response, has_app_context
 from flask.sessions import SessionInterface, SessionMixin
-from werkzeug.local import LocalProxy
 
 from .attributes import ANSWERED_BY_WRAPPED, SerializerWatch, with_attribute, without_attribute
 from .caching import forbid_storing, vary_by_cookie
@@ -30,7 +29,7 @@ from .recorder import origin
 from .rules import RuleTable
 from .serialized import with_serializer
 from .serverside import ServerSide
-from .session import LOADED_UNDER, DeferredSession, assign, has_own_ways
+from .session import LOADED_UNDER, DeferredSession, assign, behind_proxy, has_own_ways
 from .signals import send, session_opened
 from .skipping import Skipping
 from .streams import LateUses, may_use_session_later
@@ -230,9 +229,8 @@ class LazySessionInterface(SessionInterface):
         """Return False for every deferred session: Flask passes each response to :meth:`save_session`."""
         if type(obj) is DeferredSession:
             return False
-        if isinstance(obj, LocalProxy):  # flask.session itself
-            return self.is_null_session(obj._get_current_object())  # pyright: ignore[reportPrivateUsage]
-        return self.wrapped.is_null_session(obj)
+        current = behind_proxy(obj)
+        return type(current) is not DeferredSession and self.wrapped.is_null_session(current)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Settle what an opened session owes, once; sessions that someone else made go to the wrapped interface."""
@@ -245,10 +243,11 @@ class LazySessionInterface(SessionInterface):
                 self._vary_stream(app, session, response)
 
     def _save_other(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        if isinstance(session, LocalProxy):  # flask.session itself
-            self.save_session(app, session._get_current_object(), response)  # pyright: ignore[reportPrivateUsage]
-        else:
+        current = behind_proxy(session)
+        if current is session:
             self.wrapped.save_session(app, session, response)
+        else:
+            self.save_session(app, current, response)
 
     def _finish_used(self, app: Flask, session: DeferredSession, response: Response) -> bool:
         """Save a session, and return whether there is one: a first use that its mode forbids loads nothing."""
@@ -280,8 +279,7 @@ class LazySessionInterface(SessionInterface):
 
         :raises SessionReadOnly: where the mode forbids writes.
         """
-        if isinstance(session, LocalProxy):  # flask.session itself
-            session = session._get_current_object()  # pyright: ignore[reportPrivateUsage]  # documented by Werkzeug
+        session = behind_proxy(session)
         if type(session) is not DeferredSession:
             self.keeper.rotate(session)
             return

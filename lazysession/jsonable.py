@@ -6,9 +6,8 @@ from typing import Any
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.local import LocalProxy
 
-from .session import DeferredSession
+from .session import DeferredSession, behind_proxy
 
 
 def encode_sessions(app: Flask) -> None:
@@ -34,7 +33,5 @@ def encode_sessions(app: Flask) -> None:
 
 def as_dict(value: Any) -> Any:
     """Return the dict of a session object, or of ``flask.session``; any other value unchanged."""
-    current = value
-    if isinstance(value, LocalProxy):  # flask.session itself
-        current = value._get_current_object()  # pyright: ignore[reportPrivateUsage]  # documented by Werkzeug
+    current = behind_proxy(value)
     return dict(current) if type(current) is DeferredSession else value

@@ -46,7 +46,10 @@ def ignore_freshness_without_login(opened: Opened) -> None:
 
 
 def offer_user_lazily(app: Flask) -> None:
-    """Make Flask-Login's context processor offer the proxy, now or when it is set up: its user loads the session."""
+    """Make Flask-Login's context processor offer the proxy, now or when it is set up: its user loads the session.
+
+    Flask-Login must be installed.
+    """
     processors = app.template_context_processors
     processors[None] = _Processors(processors[None])
 
@@ -62,10 +65,8 @@ class _Processors(list[Callable[[], Any]]):
 
 
 def _in_place_of(processor: Callable[[], Any]) -> Callable[[], Any]:
-    try:
-        from flask_login import current_user, utils
-    except ImportError:
-        return processor
+    from flask_login import current_user, utils
+
     if processor is not getattr(utils, "_user_context_processor", None):
         return processor
 

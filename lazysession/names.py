@@ -140,6 +140,7 @@ class SettingsRead:
         self._session_type = session_type
         self._defaults = {**dict.fromkeys(options_of(session_type)), **flasksession.defaults()}
         self._stores = _own_stores()
+        self._of_stores = tuple(f"{each}_" for each in self._stores)
         self._before = self._read()
 
     def refuse_changes(self) -> None:
@@ -173,8 +174,7 @@ class SettingsRead:
         return self._session_type != "null" and _is_of_another_type(name, self._session_type)
 
     def _is_read_once(self, name: str) -> bool:
-        own = tuple(f"{each}_" for each in self._stores)
-        return name.startswith(PREFIX) or name in self._stores or name.startswith(own)
+        return name in self._stores or name.startswith((PREFIX, *self._of_stores))
 
 
 def _same(value: Any, other: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import packages_distributions
 from itertools import islice
@@ -13,6 +12,8 @@ from typing import Any, NamedTuple
 
 import flask
 from flask import Flask, has_request_context, request
+
+from .trace import frames
 
 #: How many frames are looked at, and how long a name may be that is shown.
 _MOST_FRAMES = 400
@@ -79,7 +80,7 @@ def origin(app: Flask) -> str:
 def _look(app: Flask) -> _Found:
     extension = via = ""
     hooked = False
-    for frame in frames():
+    for frame in islice(frames(), _MOST_FRAMES):
         module, name = str(frame.f_globals.get("__name__", "")), frame.f_code.co_name
         if module in ("flask.app", "flask.sansio.app") and name in _CALLS_HOOKS:
             return _Found("", extension, via, hooked, name == "dispatch_request")
@@ -96,17 +97,6 @@ def _look(app: Flask) -> _Found:
             if not hooked and not module.startswith(_TELLING):
                 extension = place
     return _Found("", extension, via, hooked, in_view=False)
-
-
-def frames() -> Iterator[FrameType]:
-    """Return the frames of this thread from the innermost outwards, a bounded number of them."""
-
-    def walk(frame: FrameType | None) -> Iterator[FrameType]:
-        while frame is not None:
-            yield frame
-            frame = frame.f_back
-
-    return islice(walk(inspect.currentframe()), _MOST_FRAMES)
 
 
 def _place(frame: FrameType, module: str, template: Any) -> tuple[str, str]:

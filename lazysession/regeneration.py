@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import current_app, has_app_context, has_request_context
 from flask.sessions import SessionMixin
 from werkzeug.local import LocalProxy
 
 from .errors import ConfigurationError
 from .interface import LazySessionInterface
-from .session import DeferredSession
+from .session import DeferredSession, behind_proxy
 
 
 def regenerate(session: SessionMixin) -> None:
@@ -24,7 +22,9 @@ def regenerate(session: SessionMixin) -> None:
     :raises ConfigurationError: for a session that LazySession has not made.
     :raises RuntimeError: outside of a request, where ``flask.session`` has no session.
     """
-    current = _behind(session)
+    if isinstance(session, LocalProxy) and not has_request_context():
+        raise RuntimeError("regenerate() was called outside of a request, where flask.session has no session.")
+    current = behind_proxy(session)
     if type(current) is DeferredSession:
         current.lazy_opener.regenerate(current)
         return
@@ -37,12 +37,3 @@ def regenerate(session: SessionMixin) -> None:
     if interface.is_null_session(current):
         current.update()  # no SECRET_KEY: Flask's own error says what to set
     interface.regenerate(current)
-
-
-def _behind(session: Any) -> Any:
-    """Return the object behind a proxy; any, as nothing is known of what an app passes."""
-    if not isinstance(session, LocalProxy):
-        return session
-    if not has_request_context():
-        raise RuntimeError("regenerate() was called outside of a request, where flask.session has no session.")
-    return session._get_current_object()  # pyright: ignore[reportPrivateUsage]  # documented by Werkzeug

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flask import Request
 from flask.sessions import SessionMixin
 from werkzeug.datastructures import Headers
+from werkzeug.local import LocalProxy
 
 from .closing import Decision, Mode, Opened
 from .errors import SessionReadOnly
@@ -370,6 +371,13 @@ def has_own_ways(session_class: type[SessionMixin]) -> bool:
         base.__module__.partition(".")[0] not in _KNOWN_PACKAGES and not _WAYS.isdisjoint(vars(base))
         for base in session_class.__mro__
     )
+
+
+def behind_proxy(session: Any) -> Any:
+    """Return the session behind ``flask.session``; what is no proxy unchanged, and any, as callers pass anything."""
+    if isinstance(session, LocalProxy):
+        return session._get_current_object()  # pyright: ignore[reportPrivateUsage]  # documented by Werkzeug
+    return session
 
 
 def says_permanent(session: SessionMixin, value: bool) -> bool:

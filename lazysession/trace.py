@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import FrameType
 
 from flask import Request, has_request_context, request
@@ -15,12 +15,20 @@ def is_called_from(*methods: str) -> bool:
     An app may override such a method. A function of the app's own that has its name counts as well; nothing depends on
     that but the moment at which an error is shown.
     """
-    frame: FrameType | None = inspect.currentframe()
-    while frame is not None and frame.f_code.co_name != "wsgi_app":
+    for frame in frames():
+        if frame.f_code.co_name == "wsgi_app":
+            return False
         if frame.f_code.co_name in methods:
             return True
-        frame = frame.f_back
     return False
+
+
+def frames() -> Iterator[FrameType]:
+    """Return the frames of this thread from the innermost outwards."""
+    frame: FrameType | None = inspect.currentframe()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def place_of(request: Request) -> str:
