@@ -234,13 +234,15 @@ def _from_setting(
 _MIGRATING = ("upgrade", "downgrade", "stamp")
 
 
-def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> None:
-    """Create what the store lacks, such as a table; a store that is down is logged, and prepared at the first use.
+def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> bool:
+    """Create what the store lacks, such as a table, and return False if the store is down.
+
+    That is logged, and the store is prepared at the first use.
 
     Not for ``flask db upgrade``: a migration may be about to make the table itself.
     """
     if not isinstance(backend, Prepares) or _applies_migrations():
-        return
+        return True
     session_type = str(app.config.get("SESSION_TYPE") or "").upper()
     name = f"SESSION_{session_type}" if session_type else type(interface).__name__
     try:
@@ -255,6 +257,8 @@ def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> None:
             name,
             explanation(backend, error),
         )
+        return False
+    return True
 
 
 def _applies_migrations() -> bool:
@@ -264,15 +268,15 @@ def _applies_migrations() -> bool:
 
 
 def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, settings: Settings) -> ServerSide:
-    _prepare(app, interface, backend)
+    is_up = _prepare(app, interface, backend)
     if isinstance(backend, Purges) and not _has_own_clean_up(interface):
         # Flask-Session's clean-up commits the app's own database session; this one has a connection of its own.
         interface._delete_expired_sessions = _CleanUp(backend)  # type: ignore[attr-defined]
-    if isinstance(backend, DeclaresTables) and "sqlalchemy" in app.extensions:
+    if is_up and isinstance(backend, DeclaresTables) and "sqlalchemy" in app.extensions:  # it connects as well
         with app.app_context():
             backend.declare_tables(app.extensions["sqlalchemy"])
     if settings.allow_pickle:
-        logger.warning("LAZYSESSION_ALLOW_PICKLE is on: whoever can write to the session store can run code here.")
+        logger.warning("LAZYSESSION_ALLOW_PICKLE is on: anyone who can write to the session store can run code here.")
     codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
     serializer: Any = getattr(interface, "serializer", None)  # Flask-Session has no annotations
     if flasksession.is_made_by_flask_session(serializer):

@@ -18,6 +18,7 @@ from sqlalchemy import MetaData, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 from lazysession import LazySession
+from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 
 pytestmark = pytest.mark.usefixtures("close_connections")
 
@@ -157,3 +158,13 @@ def test_another_extension_of_this_name(tmp_path: Path, attributes: dict[str, An
     LazySession(app)
     app.add_url_rule("/", view_func=lambda: session.update(user="ada") or "")
     assert app.test_client().get("/").status_code == 200
+
+
+@pytest.mark.parametrize("is_up", [True, False], ids=["up", "down"])
+def test_a_database_that_is_down_is_asked_once(tmp_path: Path, is_up: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking at the table to declare it would wait for the same connection again."""
+    asked: list[SqlAlchemyBackend] = []
+    monkeypatch.setattr(SqlAlchemyBackend, "declare_tables", lambda backend, _: asked.append(backend))
+    app, _ = make_app(f"sqlite:///{tmp_path}{'' if is_up else '/missing'}/shop.db", "url")
+    LazySession(app)
+    assert len(asked) == is_up
