@@ -32,7 +32,7 @@ class ClientUse:
         # The lambda: gevent replaces the class.
         self._lock: LocksPerProcess[threading.Lock] = LocksPerProcess(lambda: threading.Lock())  # noqa: PLW0108
         client = getattr(interface, "client", None)
-        if hasattr(type(client), "disconnect_all"):
+        if _is_of_memcached(client):
             setattr(client, _MARK, os.getpid())
             self._lock = vars(client).setdefault(_LOCK, self._lock)
 
@@ -43,7 +43,7 @@ class ClientUse:
         :raises ConnectionError: when python-memcached, which reports an outage as a missing key, has no server left.
         """
         client = getattr(self._interface, "client", None)
-        if not hasattr(type(client), "disconnect_all"):  # of the class: a MongoClient has every attribute
+        if not _is_of_memcached(client):
             yield
             return
         with self._lock_for(client):
@@ -76,6 +76,10 @@ class ClientUse:
             _disconnect(client)
         setattr(client, _MARK, process)
         return client
+
+
+def _is_of_memcached(client: object) -> bool:
+    return hasattr(type(client), "disconnect_all")  # of the class: a MongoClient has every attribute
 
 
 def _nodes(client: Any) -> list[Any]:

@@ -34,6 +34,9 @@ from lazysession.backends._sql_expiry import Expiry, learn_expiry
 from lazysession.backends._sql_options import check_options, check_query
 from lazysession.backends._sqlite_locks import wait_for_lock, wait_for_locks
 
+#: The dialects of MySQL and of what is made of it.
+MYSQL = ("mysql", "mariadb")
+
 # hide_parameters: an error's text must not carry session ids and payloads into logs.
 _ENGINE_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
 # From SQLAlchemy 2.0.43 on.
@@ -65,7 +68,7 @@ def session_table(name: str, schema: str | None = None, sequence: str | None = N
         MetaData(schema=schema),
         identity,
         Column("session_id", String(255), unique=True),
-        Column("data", LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb")),  # their BLOB ends at 64 KiB
+        Column("data", LargeBinary().with_variant(MEDIUMBLOB(), *MYSQL)),  # their BLOB ends at 64 KiB
         expiry,
         Index(f"ix_{name}_expiry", expiry),
     )

@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import URL, Column, DateTime, Engine, Index, LargeBinary, MetaData, Table, UniqueConstraint, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
+from lazysession.backends._engines import MYSQL
+
 _COLUMNS = {"id", "session_id", "data", "expiry"}
 
 
@@ -61,8 +63,8 @@ def _take_types(declared: Table, columns: dict[str, Any], dialect: str) -> None:
     """Take over types of the database that differ in what Alembic compares: the size, and the time zone."""
     for name, plain in (("data", LargeBinary()), ("expiry", DateTime())):
         found = columns[name]["type"]
-        if dialect in ("mysql", "mariadb"):
-            declared.c[name].type = plain.with_variant(found, "mysql", "mariadb")
+        if dialect in MYSQL:
+            declared.c[name].type = plain.with_variant(found, *MYSQL)
         elif getattr(found, "timezone", False):
             declared.c[name].type = DateTime(timezone=True)
 

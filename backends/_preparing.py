@@ -12,11 +12,12 @@ class Preparation:
     threads and processes may do the work at once, and it must allow that.
 
     :param work: makes what is missing; raises the client's own error while the store is down.
+    :param is_done: nothing has to be done.
     """
 
-    def __init__(self, work: Callable[[], object]) -> None:
+    def __init__(self, work: Callable[[], object], *, is_done: bool) -> None:
         self._work = work
-        self.is_done = False
+        self.is_done = is_done
 
     def ensure(self) -> None:
         """Do the work unless it has been done."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lazysession.backend import Problem
-from lazysession.backends._redis_scripts import is_refused
+from lazysession.backends._redis_scripts import class_names, is_refused
 from lazysession.backends._redis_urls import connection_of
 
 
@@ -105,20 +105,20 @@ def _problems_of_memory(info: dict[str, Any]) -> Iterator[Problem]:
 
 def _ask(node: Any, *command: str) -> Any:
     """Answer what the server says, or None where it does not let this account ask."""
-    try:
-        return node.execute_command(*command)
-    except Exception as error:
-        if "ResponseError" not in {kind.__name__ for kind in type(error).__mro__}:
-            raise
-        return None
+    answer = _answer(node, *command)
+    return None if isinstance(answer, Exception) else answer
 
 
 def _refuses(node: Any, *command: str | int) -> bool:
     """Return whether a command is refused to this account, or unknown to the server."""
+    return is_refused(_answer(node, *command))
+
+
+def _answer(node: Any, *command: str | int) -> Any:
+    """Return what the server answers, which may be an error; any, as it depends on the command."""
     try:
-        node.execute_command(*command)
+        return node.execute_command(*command)
     except Exception as error:
-        if "ResponseError" not in {kind.__name__ for kind in type(error).__mro__}:
+        if "ResponseError" not in class_names(error):
             raise
-        return is_refused(error)
-    return False
+        return error

@@ -123,13 +123,17 @@ class Scripts:
         self._refused_until = self._clock() + REFUSED_FOR
 
 
+def class_names(answer: object) -> set[str]:
+    """Return the names of an error's class and of those that it is derived from: each client library has its own."""
+    return {kind.__name__ for kind in type(answer).__mro__}
+
+
 def is_refused(answer: object) -> bool:
     """Return whether a command is refused to the account (``NOPERM``), or unknown to the server or a proxy.
 
-    By name, as each client library has classes of its own. They take the code off the message and, of the two, have
-    a class for ``NOPERM`` alone.
+    The client libraries take the code off the message and, of the two, have a class for ``NOPERM`` alone.
     """
-    names, said = {kind.__name__ for kind in type(answer).__mro__}, str(answer)
+    names, said = class_names(answer), str(answer)
     unknown = said.removeprefix("ERR ").startswith("unknown command")
     # An account that may not use a key is told of the key: no other command would do.
     return ("NoPermissionError" in names and "command" in said) or ("ResponseError" in names and unknown)

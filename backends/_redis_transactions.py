@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from lazysession.backends._redis_scripts import Send, is_refused
+from lazysession.backends._redis_scripts import Send, class_names, is_refused
 from lazysession.backends._redis_urls import is_made_later
 
 logger = logging.getLogger("lazysession")
@@ -111,7 +111,7 @@ class Transactions:
             try:
                 return work(client.get_redis_connection(client.get_node_from_key(key)))
             except Exception as error:
-                if not attempts_left or _ELSEWHERE.isdisjoint(kind.__name__ for kind in type(error).__mro__):
+                if not attempts_left or _ELSEWHERE.isdisjoint(class_names(error)):
                     raise
             self._send("EXISTS", key)  # makes the cluster's client find the new master
         raise AssertionError("unreachable")

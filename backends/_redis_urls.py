@@ -56,8 +56,6 @@ def _single(library: Any, scheme: str, rest: str) -> Any:
 
 def _cluster(library: Any, scheme: str, rest: str) -> Any:
     user, nodes, path, query = _split(rest)
-    if path not in ("", "/", "/0"):
-        raise ValueError("a cluster has one database")
     url = f"{scheme}{user}{nodes[0]}{path}{query}"
     _single(library, "", url)
     patience = _patience(library, _parse(library, url))
@@ -72,8 +70,6 @@ def _master(library: Any, scheme: str, rest: str) -> Any:
     """Make a client of the master: each new connection asks the Sentinels for its address."""
     user, nodes, path, query = _split(rest)
     service, _, database = path[1:].partition("/")
-    if not service or not (database or "0").isdecimal():
-        raise ValueError("no service, or no number of a database")
     words = query[1:].split("&")
     own = "&".join(word for word in words if not word.startswith("sentinel_"))
     options = _parse(library, f"{scheme}{user}/{database}?{own}")

@@ -11,13 +11,13 @@ from sqlalchemy.dialects.mysql import LONGBLOB, MEDIUMBLOB
 from sqlalchemy.types import LargeBinary
 
 from lazysession.backend import Problem
+from lazysession.backends._engines import MYSQL
 
 #: From how many expired rows on it is said that nobody purges; no more are counted.
 UNPURGED = 10_000
 
 #: The length of ``session:`` and an id as Flask-Session makes it by default.
 USUAL_KEY = 51
-_MYSQL = ("mysql", "mariadb")
 
 _URL_ARGUMENT = "in a URL, '?{name}={seconds}'; with Flask-SQLAlchemy, "
 _ENGINE_ARGUMENT = "SQLALCHEMY_ENGINE_OPTIONS = {{'connect_args': {{'{name}': {seconds}}}}}."
@@ -44,7 +44,7 @@ def problems_of(connection: Connection, table: Table, now: datetime) -> Iterator
     yield from of_types
     if not any(problem.name == "sql-expiry-type" and problem.severity == "error" for problem in of_types):
         yield from _problems_of_expiry(connection, seen, table, name, now)
-    if connection.dialect.name in _MYSQL:
+    if connection.dialect.name in MYSQL:
         yield from _problems_of_size(connection, types, name)
 
 
@@ -125,7 +125,7 @@ def _problems_of_types(dialect: str, types: dict[str, Any], name: str) -> Iterat
     if not isinstance(expiry, DateTime):
         what = f"The column expiry of {name} is {expiry}: it cannot hold a date with a time."
         yield Problem("error", what, _change(dialect, name, "expiry"), "sql-expiry-type")
-    elif dialect in _MYSQL and isinstance(expiry, TIMESTAMP):
+    elif dialect in MYSQL and isinstance(expiry, TIMESTAMP):
         what = (
             f"The column expiry of {name} is {expiry}: it holds no date after January 2038, and expiries are an hour "
             "off around the end of daylight saving time."
@@ -147,7 +147,7 @@ def _problems_of_types(dialect: str, types: dict[str, Any], name: str) -> Iterat
 def _change(dialect: str, name: str, column: str) -> str:
     """Return the statement that gives a column the type that LazySession makes it with."""
     kinds = {"expiry": "DATETIME", "data": "MEDIUMBLOB", "session_id": "VARCHAR(255)"}
-    if dialect in _MYSQL:
+    if dialect in MYSQL:
         return f"ALTER TABLE {name} MODIFY {column} {kinds[column]}"
     if dialect == "postgresql":
         kinds |= {"expiry": "TIMESTAMP", "data": "BYTEA"}

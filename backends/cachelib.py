@@ -135,7 +135,7 @@ class CacheLibBackend(ObjectBackend):
         elif _pickles(self.cache):
             yield Problem(
                 "warning",
-                f"{name} stores pickles: whoever can write to it can run code in the app.",
+                f"{name} stores pickles: anyone who can write to it can run code in the app.",
                 "Let only the app's own account write there, or use a SESSION_TYPE that stores msgpack or JSON.",
                 "cachelib-pickle",
             )
@@ -152,9 +152,7 @@ class FileCacheBackend(CacheLibBackend):
     def __init__(self, cache: Any, *, makes_directory: bool = False) -> None:
         super().__init__(cache)
         self._files = SessionFiles(cache)
-        self._preparation = Preparation(self._make_directory)
-        if not makes_directory:
-            self._preparation.note_done()
+        self._preparation = Preparation(self._make_directory, is_done=not makes_directory)
 
     def prepare(self) -> None:
         """Make the directory that a URL names, for its owner alone, unless it exists.

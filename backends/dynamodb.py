@@ -69,9 +69,9 @@ class DynamoDBBackend:
         #: The resource's table, as Flask-Session's interface has it; none for a client or a URL.
         self.store: Any = None
         self._maker = TableMaker(table)
-        self._preparation = Preparation(lambda: self._maker.make(self._client_here.get(), timeout=_TIMEOUT))
-        if not makes_table:
-            self._preparation.note_done()
+        self._preparation = Preparation(
+            lambda: self._maker.make(self._client_here.get(), timeout=_TIMEOUT), is_done=not makes_table
+        )
 
     @property
     def client(self) -> Any:

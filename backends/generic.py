@@ -108,7 +108,7 @@ def pickle_problems(interface: object) -> Iterator[Problem]:
         yield Problem(
             "warning",
             f"{type(interface).__name__} has a serializer made of Flask-Session's, which unpickles what it "
-            "cannot decode: whoever can write to the store can run code here.",
+            "cannot decode: anyone who can write to the store can run code here.",
             "Encode and decode by a serializer that is not derived from MsgSpecSerializer.",
             "generic-pickle",
         )

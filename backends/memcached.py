@@ -157,9 +157,7 @@ class MemcachedBackend:
             remedy = "Give it more memory (memcached -m), or the sessions a memcached of their own."
             yield Problem("warning", what, remedy, "memcached-evictions")
         if self._commands.unpickles:
-            what = (
-                "The client of memcached unpickles what it finds, so whoever can write to memcached can run code here."
-            )
+            what = "The client of memcached unpickles what it finds, so anyone who can write there can run code here."
             remedy = "Use pymemcache without a serde: SESSION_MEMCACHED = 'memcached://...'."
             yield Problem("warning", what, remedy, "memcached-pickle")
 

@@ -64,9 +64,7 @@ class MongoDBBackend:
         #: The collection, as Flask-Session's interface has it.
         self.store = sessions
         self._prepared = _with_own_options(sessions)
-        self._preparation = Preparation(self._make_indexes)
-        if unique is not None:
-            self._preparation.note_done()
+        self._preparation = Preparation(self._make_indexes, is_done=unique is not None)
 
     @classmethod
     def from_interface(cls, interface: Any) -> MongoDBBackend:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -31,6 +30,7 @@ from sqlalchemy.pool import StaticPool
 from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
 from lazysession.backends._clock import utc_now
 from lazysession.backends._engines import (
+    MYSQL,
     create_if_absent,
     describe_pool,
     engine_of_bind,
@@ -56,7 +56,6 @@ _LARGER_POOL = (
 #: How many expired rows are deleted in one statement: few enough that nobody waits long for their locks.
 PURGED_AT_ONCE = 1000
 
-_MYSQL = ("mysql", "mariadb")
 Answer = TypeVar("Answer")
 
 
@@ -80,9 +79,9 @@ class SqlAlchemyBackend:
         self.clock = clock
         self._engine_here = PerProcess(lambda: engine, _leave_connections)
         self._engine_here.get()  # what is connected from now on is this process's
-        self._preparation = Preparation(lambda: create_if_absent(self._engine_here.get(), table))
-        if not makes_table:
-            self._preparation.note_done()
+        self._preparation = Preparation(
+            lambda: create_if_absent(self._engine_here.get(), table), is_done=not makes_table
+        )
         self._was_missed = False
 
     @classmethod
@@ -213,7 +212,7 @@ class SqlAlchemyBackend:
         values: dict[str, Any] = {"data": payload}
         if lifetime is not None:
             values["expiry"] = self._expiry(self.clock(), lifetime)
-        elif self._engine.dialect.name in _MYSQL:  # a TIMESTAMP that is not named may be set to the present time
+        elif self._engine.dialect.name in MYSQL:  # a TIMESTAMP that is not named may be set to the present time
             values["expiry"] = self._rows.expiry
         return self._change_what_was_seen(update(self._table).values(values), key, seen, payload)
 
@@ -274,14 +273,14 @@ class SqlAlchemyBackend:
     def _is(self, key: str) -> ColumnElement[bool]:
         """Name a row by its key, letter for letter: the usual collations of MariaDB and MySQL ignore case."""
         named = self._rows.session_id == key
-        if self._engine.dialect.name in _MYSQL:
+        if self._engine.dialect.name in MYSQL:
             return named & (cast(self._rows.session_id, LargeBinary) == key.encode())
         return named
 
     def _expiry(self, now: datetime, lifetime: float) -> datetime:
         """Answer when a lifetime ends, in whole seconds where the column would round them up."""
         expiry = now + timedelta(seconds=lifetime)
-        return expiry.replace(microsecond=0) if self._engine.dialect.name in _MYSQL else expiry
+        return expiry.replace(microsecond=0) if self._engine.dialect.name in MYSQL else expiry
 
     def _change_what_was_seen(
         self, statement: Update | Delete, key: str, seen: bytes, payload: bytes | None = None
@@ -319,8 +318,9 @@ class SqlAlchemyBackend:
 
         Doing it twice does no harm: at its second attempt, a verb recognizes what it has done.
         """
-        began, reconnected = time.monotonic(), False
-        for attempt in itertools.count(1):
+        began, attempt, reconnected = time.monotonic(), 0, False
+        while True:
+            attempt += 1
             try:
                 self._preparation.ensure()
                 with self._engine_here.get().connect() as connection:
@@ -337,7 +337,6 @@ class SqlAlchemyBackend:
                     self._explain(error)
                     raise
                 reconnected = reconnected or error.connection_invalidated
-        raise AssertionError("the loop returns or raises")
 
     def _explain(self, error: DBAPIError) -> None:
         """Log what to do about an error, if that is known.

@@ -195,7 +195,7 @@ def _problems_of_choices(settings: Settings) -> Iterator[Problem]:
     if settings.allow_pickle:
         yield Problem(
             "warning",
-            f"{PREFIX}ALLOW_PICKLE is on: whoever can write to the session store can run code in the app.",
+            f"{PREFIX}ALLOW_PICKLE is on: anyone who can write to the session store can run code in the app.",
             "Leave it out as soon as the sessions of Flask-Session before 0.7 have expired.",
             "allow-pickle",
         )

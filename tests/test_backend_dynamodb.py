@@ -23,6 +23,7 @@ from flask import Flask, session
 from flask_session import Session
 from flask_session.dynamodb.dynamodb import DynamoDBSession, DynamoDBSessionInterface
 from servers import free_port
+from stores.documents import create_plain
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Checks, Outcome, Purges, Record, Renew, Replaced
@@ -538,17 +539,6 @@ class TestTable:
         """The app starts without, and the log says so."""
         backend = make(client(dynalite_url))
         assert f"{backend._table!r} was created, but its time to live could not be turned on" in caplog.text
-
-
-def create_plain(held: Any, table: str) -> None:
-    """Create a table as Flask-Session does."""
-    held.create_table(
-        TableName=table,
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    held.get_waiter("table_exists").wait(TableName=table, WaiterConfig={"Delay": 1})
 
 
 class TestCheck:

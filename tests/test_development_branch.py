@@ -22,6 +22,7 @@ from flask_session.dynamodb import DynamoDBSessionInterface
 from flask_session.redis import RedisSessionInterface
 from psycopg2.pool import ThreadedConnectionPool
 from servers import wait_until
+from stores.documents import create_plain
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backends.generic import GenericBackend
@@ -283,13 +284,7 @@ class TestDynamoDBTableExists:
         assert browser.get("/unused").status_code == 200
         with pytest.raises(ClientError, match="ResourceNotFound"):
             client.describe_table(TableName=table)
-        client.create_table(
-            TableName=table,
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-        client.get_waiter("table_exists").wait(TableName=table, WaiterConfig={"Delay": 1})
+        create_plain(client, table)
         assert browser.get("/set/user/ada").status_code == 200
         assert get(browser) == {"user": "ada"}
 

@@ -86,6 +86,16 @@ class Shop:
         """Begin a transaction of the app's, and write."""
         self.db.session.execute(text("INSERT INTO note VALUES ('mine')"))
 
+    def write_and_save(self) -> int:
+        """Write in a view, do not commit, and change the session; return the status."""
+
+        def view() -> None:
+            self.write()
+            session["a"] = 1
+
+        self.view = view
+        return self.visit()
+
     def visit(self, path: str = "/") -> int:
         browser = self.app.test_client()
         browser.set_cookie("session", LIVE)
@@ -165,13 +175,7 @@ def test_ones_own_lock_is_not_waited_for(
 ) -> None:
     """What this very request has written and not committed cannot be released while it waits."""
     shop = make_shop(by_url=by_url, wal=wal)
-
-    def view() -> None:
-        shop.write()
-        session["a"] = 1
-
-    shop.view = view
-    assert shop.visit() == 503
+    assert shop.write_and_save() == 503
     assert clock.now == 0.0
     assert "its own request" in caplog.text
 
@@ -218,13 +222,7 @@ def test_ones_own_write_in_a_real_transaction(make_shop: Callable[..., Shop], cl
     """It is told from a read by the rows that it changed."""
     shop = make_shop(wal=True)
     begin_for_real(shop)
-
-    def view() -> None:
-        shop.write()
-        session["a"] = 1
-
-    shop.view = view
-    assert shop.visit() == 503
+    assert shop.write_and_save() == 503
     assert clock.now == 0.0
 
 

@@ -120,3 +120,14 @@ class DynamoDBStore(Store):
 
     def close(self) -> None:
         self.resource.meta.client.meta.events.unregister("before-send.dynamodb", self._note)
+
+
+def create_plain(held: Any, table: str) -> None:
+    """Create a table as Flask-Session does."""
+    held.create_table(
+        TableName=table,
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    held.get_waiter("table_exists").wait(TableName=table, WaiterConfig={"Delay": 1})
