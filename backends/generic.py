@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any, ClassVar, Protocol
 
 from lazysession.backend import Problem, Undecodable
-from lazysession.backends._client_connections import ClientUse
-from lazysession.backends._memcached_findings import unmaintained_problems
-from lazysession.backends._objects import ObjectBackend, Stored
+from lazysession.backends.client_connections import ClientUse
+from lazysession.backends.memcached.check import unmaintained_problems
+from lazysession.backends.objects import ObjectBackend, Stored
 
 
 class StoringInterface(Protocol):

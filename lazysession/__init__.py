@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from .closing import Mode
 from .errors import ConfigurationError, SessionConflict, SessionReadOnly, SessionUnavailable
 from .extension import LazySession
+from .modes import Mode, session_mode
 from .regeneration import regenerate
-from .rules import session_mode
 from .signals import session_conflict, session_opened, session_write_dropped
 
 __all__ = [

@@ -14,11 +14,10 @@ from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
 from .backend import Backend, Checks, Problem, Purges, explanation
-from .checks import find_problems, find_useless_rules
-from .closing import Decision, Mode
-from .findings import FINDINGS
+from .checks.app import find_problems, find_useless_rules
+from .checks.findings import FINDINGS
 from .interface import LazySessionInterface
-from .rules import RuleTable
+from .modes import Decision, Mode, RuleTable
 from .serverside import ServerSide
 
 #: Of findings, the worst first.

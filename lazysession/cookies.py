@@ -4,67 +4,25 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from datetime import datetime
-from secrets import token_urlsafe
 from typing import Any
 
 from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 from itsdangerous import BadSignature, Signer
+from werkzeug.datastructures import Headers
 
-from .caching import is_public, make_private, may_be_shared
 from .errors import ConfigurationError
-from .flasksession import makes_usual_ids
+from .ids import SessionIds
 from .trace import this_place
 
 logger = logging.getLogger("lazysession")
 
-#: The longest session id that is looked up, unless the interface itself makes longer ones.
-LONGEST_ID = 128
-_URLSAFE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _PARSED, _KEPT_IN = Request.cookies, Request.dict_storage_class
 #: A header as browsers send it: no quotes, no spaces but those between cookies, nothing beyond ASCII.
 _PLAIN = re.compile(r"[!#-:<-~]+(?:; [!#-:<-~]+)*|", re.ASCII)
-#: Ids of other makes; some interfaces make file names of them.
-_PRINTABLE = re.compile(r"(?!.*\.\.)[!-\[\]-~]+", re.ASCII)
 _SALT = "flask-session"
-
-
-class SessionIds:
-    """Session ids as the wrapped interface makes them, and the store keys that it makes of them.
-
-    :param interface: one of Flask-Session's; overriding ``_generate_sid`` or ``_get_store_id`` keeps working. A version
-        of Flask-Session without them gets what those of 0.8 return.
-    """
-
-    def __init__(self, interface: SessionInterface) -> None:
-        self._asked: Any = interface  # Flask-Session has no annotations
-        self._shape = _URLSAFE if makes_usual_ids(interface) else _PRINTABLE
-        self.length = len(self.new())
-        self._longest = max(LONGEST_ID, self.length)
-
-    def new(self) -> str:
-        """Make an id that nobody has."""
-        length: int = self._asked.sid_length
-        generate = getattr(self._asked, "_generate_sid", None)
-        return token_urlsafe(length) if generate is None else str(generate(length))
-
-    def key(self, sid: str) -> str:
-        """Answer the store key of an id."""
-        make = getattr(self._asked, "_get_store_id", None)
-        return f"{self._asked.key_prefix}{sid}" if make is None else str(make(sid))
-
-    def may_be(self, value: str) -> bool:
-        """Tell whether a client's value has the shape of an id: only such a value is looked up."""
-        return len(value) <= self._longest and self._shape.fullmatch(value) is not None
-
-    def may_be_foreign(self, sid: str) -> bool:
-        """Return whether the key of an id may be another program's: it has no prefix, and is not as long as our ids.
-
-        Example: with SESSION_KEY_PREFIX = "", the cookie ``celery`` names Celery's queue. What is stored there must be
-        decoded before anything is done to it, as for an id from before SESSION_ID_LENGTH was changed.
-        """
-        return len(sid) != self.length and self.key(sid) == sid
 
 
 class SessionCookies:
@@ -175,3 +133,91 @@ def _is_usual(request_class: type[Request]) -> bool:
     if request_class is Request:
         return True
     return request_class.cookies is _PARSED and request_class.dict_storage_class is _KEPT_IN
+
+
+_DIRECTIVE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
+_FOR_NETWORKS = ("cdn-cache-control", "surrogate-control")
+#: How long a response may be kept; the stale ones also after its age (RFC 5861).
+_AGES = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
+
+
+def vary_by_cookie(response: Response) -> None:
+    """Tell caches that the response depends on the client's cookies."""
+    if response.headers.getlist("Vary"):
+        response.vary.add("Cookie")
+    else:  # what most requests pay for, without the set that parses and writes the header
+        response.headers.add("Vary", "Cookie")
+
+
+def varies_by_cookie(headers: Headers) -> bool:
+    """Return whether caches are told that a response depends on the client's cookies, or on anything (``*``)."""
+    names = ",".join(headers.getlist("Vary")).split(",")
+    return any(name.strip().lower() in {"cookie", "*"} for name in names)
+
+
+def is_public(response: Response) -> bool:
+    """Tell whether a response says that caches for many people may keep it, or those of a network (RFC 9213)."""
+    if not {"public", "s-maxage"}.isdisjoint(map(_name, _directives(response, "Cache-Control"))):
+        return True
+    return any(_may_keep(_directives(response, header)) for header in _headers_for_networks(response))
+
+
+def may_be_shared(response: Response) -> bool:
+    """Tell whether caches for many people may keep a response: also by an age alone (RFC 9111, 3 and 4.2.1)."""
+    if is_public(response):
+        return True
+    said = _directives(response, "Cache-Control")
+    if _forbids(said):
+        return False
+    if any(_name(each) in _AGES for each in said):
+        return _gives_an_age(said)
+    expires = response.expires
+    return expires is not None and expires.timestamp() > time.time()
+
+
+def make_private(response: Response) -> None:
+    """Let a response say that it is for one visitor; what else it says of caching stays."""
+    kept = [
+        each for each in _directives(response, "Cache-Control") if _name(each) not in {"public", "s-maxage", "private"}
+    ]
+    response.headers["Cache-Control"] = ", ".join([*kept, "private"])
+    for header in _headers_for_networks(response):
+        del response.headers[header]
+
+
+def forbid_storing(response: Response) -> None:
+    """Tell every cache to keep no copy of a response."""
+    for header in ["Expires", "Age", "Pragma", "X-Accel-Expires", *_headers_for_networks(response)]:
+        response.headers.pop(header, None)
+    response.headers["Cache-Control"] = "no-store"
+
+
+def _headers_for_networks(response: Response) -> list[str]:
+    """Answer the names of headers that networks of caches obey before Cache-Control."""
+    return [name for name, _ in response.headers if name.lower().endswith(_FOR_NETWORKS)]
+
+
+def _directives(response: Response, header: str) -> list[str]:
+    said = ",".join(response.headers.getlist(header))
+    return [each.strip() for each in _DIRECTIVE.findall(said) if each.strip()]
+
+
+def _may_keep(said: list[str]) -> bool:
+    return not _forbids(said) and (_gives_an_age(said) or "public" in map(_name, said))
+
+
+def _forbids(said: list[str]) -> bool:
+    # With a value they are about single fields.
+    return any(_name(each) in {"private", "no-store", "no-cache"} and not _value(each) for each in said)
+
+
+def _gives_an_age(said: list[str]) -> bool:
+    return any(_name(each) in _AGES and _value(each) != "0" for each in said)
+
+
+def _name(directive: str) -> str:
+    return directive.partition("=")[0].strip().lower()
+
+
+def _value(directive: str) -> str:
+    return directive.partition("=")[2].strip(' "')

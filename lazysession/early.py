@@ -11,10 +11,10 @@ from typing import Protocol
 
 from flask import Flask, Request, has_app_context
 
-from .closing import Decision, Mode, Opened
 from .failures import Failure
-from .rules import RuleTable
+from .modes import Decision, Mode, RuleTable
 from .session import DeferredSession, Opener, assign
+from .use import Opened
 
 _BEFORE_THE_VIEW = Decision(Mode.NORMAL, "before the view")
 

@@ -16,11 +16,11 @@ from .backend import Adapter, Backend, DeclaresTables, Prepares, Purges, explana
 from .cli import lazysession_commands
 from .dbsession import uses_db_session
 from .errors import ConfigurationError
+from .flasklogin import deferred_session, holds_login, ignore_freshness_without_login, offer_user_lazily
 from .handling import follow_error_handling
 from .interface import Keeper, LazySessionInterface
 from .jsonable import encode_sessions
-from .logins import deferred_session, holds_login, ignore_freshness_without_login, offer_user_lazily
-from .rules import RuleTable
+from .modes import RuleTable
 from .serialized import with_serializer
 from .serverside import ServerSide
 from .settings import Settings, refuse_unusable

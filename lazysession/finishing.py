@@ -8,13 +8,13 @@ from typing import Any, Protocol
 from flask import Flask, Response
 from flask import session as current_session
 
-from .caching import forbid_storing, vary_by_cookie
-from .closing import Opened
+from .cookies import forbid_storing, vary_by_cookie
 from .errors import SessionConflict, SessionUnavailable
 from .failures import Failure
 from .rendering import render
 from .session import DeferredSession
 from .trace import is_called_from, place_of
+from .use import Opened
 
 logger = logging.getLogger("lazysession")
 

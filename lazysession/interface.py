@@ -19,14 +19,13 @@ from flask import Flask, Request, Response, has_app_context
 from flask.sessions import SessionInterface, SessionMixin
 
 from .attributes import ANSWERED_BY_WRAPPED, SerializerWatch, with_attribute, without_attribute
-from .caching import forbid_storing, vary_by_cookie
-from .closing import Decision, Mode, Opened
+from .cookies import forbid_storing, vary_by_cookie
 from .early import load_before_view, take_early
 from .errors import ConfigurationError, SessionReadOnly
 from .failures import is_current
 from .finishing import Finishing
+from .modes import Decision, Mode, RuleTable
 from .recorder import origin
-from .rules import RuleTable
 from .serialized import with_serializer
 from .serverside import ServerSide
 from .session import LOADED_UNDER, DeferredSession, assign, behind_proxy, has_own_ways
@@ -34,6 +33,7 @@ from .signals import send, session_opened
 from .skipping import Skipping
 from .streams import LateUses, may_use_session_later
 from .trace import is_called_from, place_of, server_timing
+from .use import Opened
 
 logger = logging.getLogger("lazysession")
 

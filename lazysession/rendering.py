@@ -10,7 +10,7 @@ from flask import Flask, Response
 from flask import request as current_request
 from flask.ctx import AppContext
 
-from .caching import forbid_storing, vary_by_cookie
+from .cookies import forbid_storing, vary_by_cookie
 
 logger = logging.getLogger("lazysession")
 

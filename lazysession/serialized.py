@@ -35,7 +35,7 @@ def _handler(handler: ServerSide, interface: Any) -> ServerSide:
         read_safely(interface, allow_pickle=allow_pickle)
         return handler
     if is_own(interface.serializer) or interface.serializer is None:
-        backend = load("lazysession.backends._serialized:SerializedBackend")(backend, interface)
+        backend = load("lazysession.backends.serialized:SerializedBackend")(backend, interface)
         codec = Codec("msgpack", allow_pickle=allow_pickle)
     else:
         codec = codec_of(interface.serializer, allow_pickle=allow_pickle)

@@ -11,18 +11,21 @@ from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 
 from .backend import Backend, explanation
-from .closing import Cookie, Decision, Mode, Opened, Owed, Store, decide
 from .codec import Codec
-from .cookies import SessionCookies, SessionIds
+from .cookies import SessionCookies
 from .errors import SessionConflict, SessionReadOnly, SessionUnavailable
 from .flasksession import signs_ids
-from .forwarding import Forwarding
-from .lifetimes import Lifetimes
-from .reading import Reading
+from .ids import SessionIds
+from .modes import Decision, Mode
+from .records.expiry import Lifetimes
+from .records.loading import Reading
 from .records.merging import CREATED, Merging, different_keys
+from .records.plan import Cookie, Owed, Store, decide
+from .records.rotation import Forwarding
 from .records.saving import Payload, Saved, Saving
 from .signals import send, session_conflict, session_write_dropped
 from .trace import Once, names, this_place
+from .use import Opened
 
 logger = logging.getLogger("lazysession")
 
@@ -164,7 +167,7 @@ class ServerSide:
     # Closing
 
     def close(self, app: Flask, opened: Opened, response: Response) -> None:
-        """Take the steps that :func:`lazysession.closing.decide` names: first the store, and then the cookie.
+        """Take the steps that :func:`lazysession.records.plan.decide` names: first the store, and then the cookie.
 
         :raises SessionReadOnly: for a nested change in mode ``readonly``.
         :raises SessionConflict, SessionUnavailable: when the change is refused, and when the store fails.

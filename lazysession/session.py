@@ -12,9 +12,10 @@ from flask.sessions import SessionMixin
 from werkzeug.datastructures import Headers
 from werkzeug.local import LocalProxy
 
-from .closing import Decision, Mode, Opened
 from .errors import SessionReadOnly
 from .failures import Failure, Failures, goes_on_empty
+from .modes import Decision, Mode
+from .use import Opened
 
 _REQUIRED = object()
 #: The attribute for the lock of the load: a session that has it was used.

@@ -12,11 +12,10 @@ from difflib import get_close_matches
 from inspect import iscoroutinefunction
 from typing import Any
 
-from .closing import Mode
 from .errors import ConfigurationError
+from .modes import Mode, Rule, compile_rule
 from .names import NAMES, PREFIX, items_of
 from .patterns import BETWEEN_PATTERNS
-from .rules import Rule, compile_rule
 from .values import hint_for_number, refuse_damaged_text
 
 

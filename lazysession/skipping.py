@@ -6,10 +6,10 @@ import logging
 
 from flask import Request, Response
 
-from .closing import Opened
 from .cookies import cookie_value
-from .rules import AT_THE_VIEW, STATIC, RuleTable
+from .modes import AT_THE_VIEW, STATIC, RuleTable
 from .trace import names, place_of
+from .use import Opened
 
 logger = logging.getLogger("lazysession")
 

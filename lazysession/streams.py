@@ -8,7 +8,7 @@ from flask import Request, Response
 from werkzeug.datastructures import Headers
 from werkzeug.wsgi import ClosingIterator
 
-from .caching import varies_by_cookie
+from .cookies import varies_by_cookie
 from .trace import is_called_from, place_of
 
 logger = logging.getLogger("lazysession")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from flask import Flask, Request, Response
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface, SessionMixin
 
-from .closing import Decision, Mode, Opened
 from .dbsession import uses_db_session
 from .errors import ConfigurationError, SessionReadOnly
+from .modes import Decision, Mode
+from .use import Opened
 
 
 class Wrapped:

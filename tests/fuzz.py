@@ -23,9 +23,10 @@ with atheris.instrument_imports(  # pyright: ignore[reportAttributeAccessIssue]
 
     from lazysession.backend import Record
     from lazysession.codec import Codec
-    from lazysession.cookies import SessionCookies, SessionIds
+    from lazysession.cookies import SessionCookies
     from lazysession.flasksession import StoreInterface
-    from lazysession.forwarding import ROTATIONS, Forwarding, Note, note_in
+    from lazysession.ids import SessionIds
+    from lazysession.records.rotation import ROTATIONS, Forwarding, Note, note_in
 
 from hostile.cookies import Cookies
 from hostile.payloads import EXECUTED, Payloads

@@ -1,6 +1,6 @@
 """A model of sessions in plain Python: what requests see, what they owe at their end, and who may know it.
 
-It says in its own words what :mod:`lazysession.closing` and :mod:`lazysession.records` do: a request's change is a
+It says in its own words what :mod:`lazysession.use` and :mod:`lazysession.records` do: a request's change is a
 patch (the top-level keys that it set or removed), and a patch is put on whatever is stored when the request ends,
 unless it depends on what is not so any more.
 """

@@ -78,7 +78,7 @@ class Interface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask-Sess
 
 def locks(lock: str) -> None:
     """Take a lock, patch, and print when two greenlets take it and give it back, and when a third passes by."""
-    from lazysession.backends._client_connections import ClientUse
+    from lazysession.backends.client_connections import ClientUse
 
     interface = Interface(Flask("shop"))
     backend, use = GenericBackend(interface), ClientUse(interface)

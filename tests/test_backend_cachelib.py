@@ -30,10 +30,10 @@ from redis.retry import Retry
 
 from lazysession import LazySession
 from lazysession.backend import Checks, Outcome, Purges, Renew
-from lazysession.backends._notes import Notes
 from lazysession.backends.cachelib import CacheLibBackend, FileCacheBackend, FileSystemBackend
+from lazysession.backends.common import Notes
 from lazysession.errors import ConfigurationError
-from lazysession.forwarding import note_in
+from lazysession.records.rotation import note_in
 from lazysession.testing import (
     ALWAYS,
     KEY,
@@ -741,7 +741,7 @@ class TestOnlyFiles:
 
     def test_without_file_locks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where there is no fcntl all works in one process, and check() says what does not."""
-        monkeypatch.setattr("lazysession.backends._cachefiles.fcntl", None)
+        monkeypatch.setattr("lazysession.backends.cachelib.files.fcntl", None)
         backend = on_files(tmp_path)
         backend.create(KEY, self.SESSION, 1000)
         assert backend.replace(KEY, self.SESSION, None, self.SESSION).outcome is Outcome.STORED

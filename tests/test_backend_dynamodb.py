@@ -28,16 +28,7 @@ from stores.documents import create_plain
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Checks, Outcome, Purges, Record, Renew, Replaced
 from lazysession.backends.dynamodb import DynamoDBBackend
-from lazysession.testing import (
-    ALWAYS,
-    KEY,
-    ComparesAtomically,
-    Contract,
-    Held,
-    KeepsRemaining,
-    TellsRemaining,
-    race,
-)
+from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held, KeepsRemaining, TellsRemaining, race
 
 ONE_DAY = 86400
 LIVE = "a" * 43

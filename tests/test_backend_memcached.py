@@ -32,8 +32,8 @@ from stores import LIVE
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Checks, Outcome, Purges, Record, Renew
-from lazysession.backends import _objects
-from lazysession.backends._notes import Notes
+from lazysession.backends import objects as _objects
+from lazysession.backends.common import Notes
 from lazysession.backends.memcached import MemcachedBackend
 from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held, KeepsRemaining, race
 

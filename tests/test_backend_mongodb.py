@@ -34,18 +34,9 @@ from stores.documents import MongoDBStore
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Checks, Outcome, Purges, Renew, Replaced
-from lazysession.backends._clock import utc_now
+from lazysession.backends.common import utc_now
 from lazysession.backends.mongodb import MongoDBBackend
-from lazysession.testing import (
-    ALWAYS,
-    KEY,
-    ComparesAtomically,
-    Contract,
-    Held,
-    KeepsRemaining,
-    TellsRemaining,
-    race,
-)
+from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held, KeepsRemaining, TellsRemaining, race
 
 DB, COLLECT = "flask_session", "sessions"  # Flask-Session's defaults
 LIVE = "a" * 43

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from lazysession.backend import Outcome, Renew
-from lazysession.backends._engines import own_engine
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
+from lazysession.backends.sqlalchemy.connect import own_engine
 from lazysession.testing import (
     ALWAYS,
     KEY,

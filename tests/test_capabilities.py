@@ -26,7 +26,7 @@ HEAD = ["``SESSION_TYPE``", "Proven on", *MIXINS.values(), "Holds"]
 NO = "\N{EN DASH}"
 WIDTHS = [14, 36, 10, 10, 10, 10, 10]
 #: The adapters of this package; an example of somebody else's may have such tests as well.
-ADAPTERS = sorted(path.stem for path in (tables.ROOT / "backends").glob("[a-z]*.py"))
+ADAPTERS = sorted(["generic", *(path.parent.name for path in (tables.ROOT / "backends").glob("*/store.py"))])
 TESTS = {name: f"test_backend_{name}" for name in ADAPTERS}
 
 

@@ -17,8 +17,8 @@ from flask.sessions import SecureCookieSessionInterface
 
 from lazysession import LazySession
 from lazysession.backend import Problem
-from lazysession.checks import find_problems
-from lazysession.findings import FINDINGS
+from lazysession.checks.app import find_problems
+from lazysession.checks.findings import FINDINGS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use_signer.*:DeprecationWarning")
 
@@ -248,7 +248,7 @@ def test_settings_that_were_changed_later() -> None:
 def findings_in_code() -> dict[str, set[str]]:
     """Answer every finding that is written in the package, by name, with its severities."""
     findings: dict[str, set[str]] = {}
-    for path in [*(ROOT / "lazysession").glob("*.py"), *(ROOT / "backends").glob("*.py")]:
+    for path in [*(ROOT / "lazysession").rglob("*.py"), *(ROOT / "backends").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Problem":
                 assert len(node.args) == 4, f"{path.name}:{node.lineno}: a finding has four parts"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from lazysession.closing import Cookie, Mode, Owed, Store, decide
+from lazysession.modes import Mode
+from lazysession.records.plan import Cookie, Owed, Store, decide
 
 FACTS: dict[str, Any] = {
     "had_record": True,

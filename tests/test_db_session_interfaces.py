@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lazysession import LazySession
-from lazysession.backends._notes import Notes
+from lazysession.backends.common import Notes
 
 pytestmark = pytest.mark.filterwarnings("ignore:This declarative base already contains")
 db = SQLAlchemy()

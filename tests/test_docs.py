@@ -29,7 +29,7 @@ from flask import Flask
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
-from lazysession.closing import Mode
+from lazysession.modes import Mode
 from lazysession.names import NAMES, PREFIX
 from lazysession.settings import Settings
 

@@ -14,7 +14,7 @@ from stores import Store
 from werkzeug.http import parse_cookie
 from werkzeug.test import TestResponse
 
-from lazysession.forwarding import NOTE_LIFETIME
+from lazysession.records.rotation import NOTE_LIFETIME
 
 MakeApp = Callable[..., Flask]
 

@@ -22,8 +22,8 @@ from flask_session.redis import RedisSession, RedisSessionInterface
 from stores import CountingClient
 
 from lazysession import ConfigurationError, LazySession, SessionUnavailable, registry
-from lazysession.backends._serialized import SerializedBackend
 from lazysession.backends.generic import GenericBackend
+from lazysession.backends.serialized import SerializedBackend
 from lazysession.interface import LazySessionInterface
 from lazysession.serverside import ServerSide
 from lazysession.wrapped import Wrapped

@@ -13,8 +13,9 @@ from stores import LIVE, RedisStore, Store, prepare
 
 from lazysession import LazySession
 from lazysession.backend import Record
-from lazysession.backends.redis import DIGESTS, RedisBackend
-from lazysession.checks import find_problems
+from lazysession.backends.redis import RedisBackend
+from lazysession.backends.redis.store import DIGESTS
+from lazysession.checks.app import find_problems
 
 PATHS = ["/read", "/write", "/clear", "/clear-and-write", "/remove", "/rotate", "/peek", "/peek-and-write"]
 

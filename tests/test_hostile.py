@@ -27,8 +27,8 @@ from stores import LIVE, FakeRedisStore, Store
 from stores.cachelib import MemoryStore
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from lazysession.cookies import SessionIds
 from lazysession.flasksession import StoreInterface
+from lazysession.ids import SessionIds
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'use_signer' option is deprecated:DeprecationWarning")
 

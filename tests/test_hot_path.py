@@ -18,14 +18,14 @@ from redis.sentinel import Sentinel
 from stores import LIVE, FakeRedisStore, RedisStore
 from werkzeug.test import EnvironBuilder
 
-from lazysession import LazySession, rules
+from lazysession import LazySession
+from lazysession import modes as rules
 from lazysession.backend import Renew
-from lazysession.backends.redis import NOTED, RedisBackend, _reads_plainly
-from lazysession.caching import vary_by_cookie
-from lazysession.closing import Decision, Mode
+from lazysession.backends.redis import RedisBackend
+from lazysession.backends.redis.store import NOTED, _reads_plainly
 from lazysession.codec import Codec
-from lazysession.cookies import cookie_value
-from lazysession.rules import Rule, RuleTable
+from lazysession.cookies import cookie_value, vary_by_cookie
+from lazysession.modes import Decision, Mode, Rule, RuleTable
 from lazysession.session import DeferredSession
 
 MakeApp = Callable[..., Flask]

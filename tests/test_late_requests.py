@@ -14,7 +14,7 @@ from stores import LIVE, Store
 
 from lazysession import session_conflict, session_write_dropped
 from lazysession.backend import Replaced
-from lazysession.forwarding import NOTE_LIFETIME, SPOILT, Note, note_in, still_held
+from lazysession.records.rotation import NOTE_LIFETIME, SPOILT, Note, note_in, still_held
 
 MakeApp = Callable[..., Flask]
 OLD = f"session:{LIVE}"

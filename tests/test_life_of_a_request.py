@@ -26,8 +26,8 @@ from lazysession import (
     session_write_dropped,
 )
 from lazysession.backend import Outcome, Replaced
-from lazysession.cookies import SessionIds
-from lazysession.forwarding import note_in
+from lazysession.ids import SessionIds
+from lazysession.records.rotation import note_in
 
 MakeApp = Callable[..., Flask]
 KEY = f"session:{LIVE}"

@@ -13,8 +13,9 @@ from flask.testing import FlaskClient
 from stores import LIVE, Store
 
 from lazysession.backend import Renew
-from lazysession.closing import Mode, Opened
-from lazysession.lifetimes import CREATED, Lifetimes
+from lazysession.modes import Mode
+from lazysession.records.expiry import CREATED, Lifetimes
+from lazysession.use import Opened
 
 MakeApp = Callable[..., Flask]
 KEY = f"session:{LIVE}"

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 from pymemcache.client.base import PooledClient
 
-from lazysession.backends import _objects
-from lazysession.backends._client_connections import ClientUse
-from lazysession.backends._dynamodb import leave_connections
-from lazysession.backends._memcached_connections import PooledConnections
-from lazysession.backends._notes import Notes
-from lazysession.backends._processes import PerProcess
+from lazysession.backends import objects as _objects
+from lazysession.backends.client_connections import ClientUse
+from lazysession.backends.common import Notes, PerProcess
+from lazysession.backends.dynamodb.connect import leave_connections
+from lazysession.backends.memcached.connect import PooledConnections
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 from lazysession.records.locks import lock_for
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from flask.sessions import SecureCookieSessionInterface
 
-from lazysession.cookies import SessionIds
+from lazysession.ids import SessionIds
 
 ROOT = Path(__file__).parent.parent
 #: The context proxies, which Flask's main branch deprecates or renames.

@@ -19,8 +19,8 @@ from stores import RedisStore
 
 from lazysession import LazySession
 from lazysession.backend import Outcome, Record, Renew, Replaced
-from lazysession.backends._redis_scripts import REFRESH
 from lazysession.backends.redis import RedisBackend
+from lazysession.backends.redis.scripts import REFRESH
 from lazysession.testing import (
     ALWAYS,
     KEY,

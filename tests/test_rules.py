@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from stores import LIVE
 
 from lazysession import ConfigurationError, LazySession, SessionReadOnly, session_mode
-from lazysession.rules import RuleTable, compile_rule, glob_to_regex
+from lazysession.modes import RuleTable, compile_rule, glob_to_regex
 
 MakeApp = Callable[..., Flask]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stores import LIVE
 
 from lazysession import LazySession
-from lazysession.forwarding import note_in
+from lazysession.records.rotation import note_in
 
 Operation = tuple[str, Callable[[Any], Any]]
 

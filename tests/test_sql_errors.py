@@ -213,7 +213,7 @@ NEVER = [
 
 def test_which_errors_are_worth_another_try() -> None:
     """Of each class by the code of each driver, with a bound on the attempts, the connections and the time."""
-    from lazysession.backends._sql_errors import ATTEMPTS, RETRIED_FOR, needs_new_connection, worth_another_try
+    from lazysession.backends.sqlalchemy.errors import ATTEMPTS, RETRIED_FOR, needs_new_connection, worth_another_try
 
     for each in AGAIN:
         assert worth_another_try(error_of(each), attempt=1, reconnected=False, seconds=0), each

@@ -83,7 +83,7 @@ def test_a_prepare_threshold_in_the_url() -> None:
 )
 def test_parameters_of_the_driver_are_taken(url: str) -> None:
     """What the driver and SQLAlchemy know is passed on."""
-    from lazysession.backends._engines import engine_of_url
+    from lazysession.backends.sqlalchemy.connect import engine_of_url
 
     assert engine_of_url(url) is not None
 

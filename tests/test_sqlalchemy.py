@@ -22,8 +22,8 @@ from stores import SqlStore
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Outcome, Renew
-from lazysession.backends._engines import create_if_absent, own_engine, session_table
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
+from lazysession.backends.sqlalchemy.connect import create_if_absent, own_engine, session_table
 
 
 class Shop:

@@ -42,7 +42,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which a request waits for a lock."""
     clock = Clock()
-    monkeypatch.setattr("lazysession.backends._sqlite_locks.time", clock)
+    monkeypatch.setattr("lazysession.backends.sqlalchemy.sqlite.time", clock)
     return clock
 
 
@@ -56,7 +56,7 @@ def slow_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         sleep(0.001)
 
     monkeypatch.setattr(clock, "sleep", pause)
-    monkeypatch.setattr("lazysession.backends._sqlite_locks.time", clock)
+    monkeypatch.setattr("lazysession.backends.sqlalchemy.sqlite.time", clock)
     return clock
 
 

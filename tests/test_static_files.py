@@ -36,7 +36,7 @@ from stores.redis import FakeRedisStore
 
 from lazysession import LazySession, session_mode, session_opened
 from lazysession.backend import Problem
-from lazysession.checks import find_problems
+from lazysession.checks.app import find_problems
 
 #: The same app on plain Flask-Session, which is the measure, and on LazySession.
 both = pytest.mark.parametrize("lazy", [False, True], ids=["flask-session", "lazysession"])

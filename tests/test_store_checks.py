@@ -36,14 +36,14 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy.pool import NullPool
 
 from lazysession import LazySession
-from lazysession.backends import _sqlalchemy_findings as sql_findings
-from lazysession.backends._clock import utc_now
 from lazysession.backends.cachelib import CacheLibBackend
+from lazysession.backends.common import utc_now
 from lazysession.backends.dynamodb import DynamoDBBackend
 from lazysession.backends.generic import GenericBackend
 from lazysession.backends.memcached import MemcachedBackend
 from lazysession.backends.mongodb import MongoDBBackend
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
+from lazysession.backends.sqlalchemy import check as sql_findings
 
 
 def found(backend: Any) -> list[str]:

@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, insert
 from storage import settings_of
 
 from lazysession.backend import Renew
-from lazysession.backends._clock import utc_now
+from lazysession.backends.common import utc_now
 
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 #: Stores that expire sessions by themselves. memcached refuses items of a whole MiB, hence the round sizes.

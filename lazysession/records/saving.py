@@ -7,14 +7,15 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from lazysession.backend import Backend, Outcome, Replaced
-from lazysession.closing import Opened, Store
 from lazysession.codec import Codec
-from lazysession.cookies import SessionIds
 from lazysession.errors import SessionConflict
-from lazysession.forwarding import NOTE_LIFETIME, ROTATIONS, Forwarding, Note, Rotated
+from lazysession.ids import SessionIds
+from lazysession.use import Opened
 
 from .locks import lock_for
 from .merging import CREATED, PERMANENT, Change, Items, Merging, Refused, different_keys, has_content
+from .plan import Store
+from .rotation import NOTE_LIFETIME, ROTATIONS, Forwarding, Note, Rotated
 
 #: How often a write is tried before it fails: other requests may change the session each time.
 ATTEMPTS = 500
@@ -85,7 +86,7 @@ class _Save(NamedTuple):
 
 
 class Saving:
-    """Takes the steps of :class:`lazysession.closing.Store` for the sessions of one app."""
+    """Takes the steps of :class:`lazysession.records.plan.Store` for the sessions of one app."""
 
     def __init__(
         self, backend: Backend, codec: Codec, ids: SessionIds, forwarding: Forwarding, merging: Merging

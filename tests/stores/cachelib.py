@@ -13,7 +13,7 @@ from typing import Any
 from cachelib import SimpleCache
 from flask import Flask
 
-from lazysession.backends._values import pack, unpack
+from lazysession.backends.objects import pack, unpack
 
 from .base import Store, backend_of, noted_since
 

@@ -11,7 +11,7 @@ import fakeredis
 import redis
 from flask import Flask
 
-from lazysession.backends import redis as redis_adapter
+from lazysession.backends.redis import store as redis_adapter
 
 from .base import Store, backend_of, noted_since
 from .wire import Wire

@@ -13,7 +13,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.pool import NullPool, Pool
 
-from lazysession.backends._clock import utc_now
+from lazysession.backends.common import utc_now
 
 from .base import Store, backend_of
 from .wire import Wire

@@ -1,0 +1,162 @@
+"""The directory of a FileSystemCache: what cachelib leaves out, on the files that it writes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import struct
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO
+
+from lazysession.backend import Problem
+from lazysession.backends.objects import stripe
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("lazysession")
+
+_EXPIRY = struct.Struct("I")  # a file begins with it: seconds since the epoch; 0 for never
+_LOCKS = 16
+
+
+class SessionFiles:
+    """Read, refresh, lock and purge the files of a FileSystemCache.
+
+    :param cache: the cache; any, as its directory, mode and names have no public attributes.
+    """
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def path(self, key: str) -> str:
+        """Answer the path of a session's file."""
+        path: str = self._cache._get_filename(key)
+        return path
+
+    @contextmanager
+    def locked(self, path: str) -> Generator[None]:
+        """Exclude whoever does the same for the file, in any process of this machine; nobody where there is no fcntl.
+
+        The locks are files of their own, as a session's file is another one after each change.
+        """
+        if fcntl is None:
+            yield
+            return
+        # The name ends as that of cachelib's temporary files, which it neither counts nor prunes.
+        name = f"lazysession-{stripe(os.path.basename(path), _LOCKS)}{self._cache._fs_transaction_suffix}"
+        lock = os.open(os.path.join(self._cache._path, name), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)  # closing would not do: a process forked meanwhile has it open too
+        finally:
+            os.close(lock)
+
+    def read(self, key: str, now: float) -> tuple[dict[str, Any], float | None] | None:
+        """Answer data and seconds left (None: for ever), or None for what is absent, expired or cannot be decoded.
+
+        :raises OSError: when the file is there and cannot be read.
+        """
+        with suppress(FileNotFoundError), open(self.path(key), "rb") as file:
+            remaining = _remaining(file, now)
+            data = self._load(file) if _lives(remaining) else None
+            return (data, remaining) if isinstance(data, dict) else None
+        return None
+
+    def _load(self, file: BinaryIO) -> Any:
+        try:
+            return self._cache.serializer.load(file)
+        except OSError:
+            raise
+        except Exception as error:  # unpickling raises whatever the bytes make it raise
+            logger.warning("A stored session cannot be decoded (%s); it counts as absent.", type(error).__name__)
+            return None
+
+    def extend(self, key: str, now: float, seconds: int) -> bool:
+        """Write the expiry, and nothing else; False when the file is gone or has expired."""
+        with suppress(FileNotFoundError), open(self.path(key), "r+b") as file:
+            if _lives(_remaining(file, now)):
+                file.seek(0)
+                file.write(_EXPIRY.pack(int(now) + seconds))
+                return True
+        return False
+
+    def purge(self, now: float) -> Iterator[int]:
+        """Delete the files whose expiry has passed; answer 1 for each, when it is done."""
+        with os.scandir(self._cache._path) as entries:
+            for entry in entries:
+                if self._is_session(entry.name) and self._expired(entry.path, now) and self._remove(entry.path, now):
+                    self._cache._update_count(delta=-1)
+                    yield 1
+
+    def _is_session(self, name: str) -> bool:
+        """Tell whether a file has a name of cachelib's, a hash; so has its count of files, which never expires."""
+        return len(name) == self._cache._hash_method().digest_size * 2 and not name.strip("0123456789abcdef")
+
+    def _expired(self, path: str, now: float) -> bool:
+        with suppress(FileNotFoundError), open(path, "rb") as file:
+            return not _lives(_remaining(file, now))
+        return False
+
+    def _remove(self, path: str, now: float) -> bool:
+        with self.locked(path), suppress(FileNotFoundError):
+            if self._expired(path, now):  # still: nobody gave it new life before the lock was ours
+                os.remove(path)
+                return True
+        return False
+
+    def check(self) -> Iterator[Problem]:
+        """Answer what is wrong with the directory and how the cache was made."""
+        if self._cache._threshold:
+            yield Problem(
+                "error",
+                f"Beyond {self._cache._threshold} sessions, FileSystemCache deletes live ones.",
+                "Make it with threshold=0, or set SESSION_TYPE = 'cachelib' and SESSION_CACHELIB = "
+                "'file:///path/to/directory'; then run 'flask lazysession purge' now and then.",
+                "files-threshold",
+            )
+        if fcntl is None:
+            yield Problem(
+                "warning",
+                "There are no file locks here: processes that change one session at once lose changes.",
+                "Run one process, or use another SESSION_TYPE.",
+                "files-locks",
+            )
+        if os.name == "posix":
+            yield from self._check_modes()
+
+    def _check_modes(self) -> Iterator[Problem]:
+        if self._cache._mode & 0o077:
+            yield Problem(
+                "warning",
+                f"The files of sessions have mode {self._cache._mode:04o}: other accounts can open them.",
+                "Make the FileSystemCache with mode=0o600.",
+                "files-mode",
+            )
+        if stat.S_IMODE(os.stat(self._cache._path).st_mode) & 0o022:
+            yield Problem(
+                "error",
+                "Other accounts can write to the directory of sessions: what they put there runs as code in the app.",
+                "Take that right away (chmod go-w), or use a directory of the app's own account.",
+                "files-directory",
+            )
+
+
+def _remaining(file: BinaryIO, now: float) -> float | None:
+    """Read the seconds that a file has left; None when it never expires, less than none when it is damaged."""
+    head = file.read(_EXPIRY.size)
+    if len(head) < _EXPIRY.size:
+        return -1.0
+    (expiry,) = _EXPIRY.unpack(head)
+    return expiry - now if expiry else None
+
+
+def _lives(remaining: float | None) -> bool:
+    return remaining is None or remaining >= 0

@@ -1,0 +1,272 @@
+"""Sessions in a MongoDB collection: the documents of Flask-Session, changed by filters that name what was seen."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import warnings
+from collections.abc import Callable, Generator
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, urlsplit
+
+from bson import ObjectId
+from bson.codec_options import CodecOptions
+from pymongo import MongoClient, ReadPreference, WriteConcern, errors
+from pymongo.collection import Collection
+
+from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
+from lazysession.backends.common import Preparation, utc_now
+from lazysession.backends.mongodb.indexes import index_problems, make_indexes, reason_of, timeout_problems
+
+logger = logging.getLogger("lazysession")
+
+_SCHEMES = ("mongodb://", "mongodb+srv://")
+_DEFAULT_DB = "flask_session"
+_DATABASES_OF_THE_SERVER = ("admin", "config", "local")
+_FIELDS = {"_id": False, "val": True, "expiration": True}
+
+#: How long a client of a URL waits for a server to choose, a connection and an answer, where the URL says nothing, in
+#: milliseconds. PyMongo's own defaults are 30 s, 20 s and for ever.
+TIMEOUTS = {"serverSelectionTimeoutMS": 5000, "connectTimeoutMS": 5000, "socketTimeoutMS": 5000}
+
+
+class MongoDBBackend:
+    """Keep each payload in a document ``{id, val, expiration}``; every verb is one command.
+
+    Reads go to the primary, whatever the client prefers: a secondary that lags behind would show a session that has
+    ended, or not the one that was just made. A client that does not ask for acknowledgements gets them here, as no
+    change can be compared without; any other write concern is left as it is.
+
+    :param client: the client that the collection belongs to.
+    :param sessions: the collection.
+    :param unique: its index on ``id`` is unique; otherwise duplicates that Flask-Session left are deleted, too. None:
+        make the indexes at the first use, which finds this out. (A client that was connected before a fork, or before
+        gevent patched the process, may fail in the workers.)
+    :param clock: the present time, in naive UTC.
+    """
+
+    drives: ClassVar[str | None] = "flask_session.mongodb.mongodb:MongoDBSessionInterface"
+
+    def __init__(
+        self,
+        client: Any,
+        sessions: Collection[dict[str, Any]],
+        *,
+        unique: bool | None = False,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.client = client
+        self.clock = clock
+        self._unique = bool(unique)
+        #: The collection, as Flask-Session's interface has it.
+        self.store = sessions
+        self._prepared = _with_own_options(sessions)
+        self._preparation = Preparation(self._make_indexes, is_done=unique is not None)
+
+    @classmethod
+    def from_interface(cls, interface: Any) -> MongoDBBackend:
+        """Take over the client and the collection of Flask-Session's interface, and see to its indexes."""
+        return cls(interface.client, interface.store, unique=None)
+
+    @classmethod
+    def from_setting(
+        cls, value: Any, *, db: str | None = None, collect: str = "sessions", **options: object
+    ) -> MongoDBBackend | None:
+        """Make a backend of SESSION_MONGODB: a client, or a URL (``mongodb://``, ``mongodb+srv://``).
+
+        The indexes are made at the first use, where they are missing. No server is asked here.
+
+        :param db: the database; None for the one in the URL's path, or else Flask-Session's ``flask_session``.
+        :param collect: the collection.
+        :raises ValueError: for anything else, and for names that MongoDB does not take.
+        Without a value, it is the MongoDB on localhost, as with Flask-Session, which warns of that too.
+        """
+        if value is None:
+            warnings.warn("SESSION_MONGODB is not set: sessions go to the MongoDB on localhost.", RuntimeWarning, 2)
+            value = MongoClient(connect=False)
+        if not isinstance(value, str):
+            sessions = _collection_of(value, db or _DEFAULT_DB, collect)
+            return cls(value, sessions, unique=None)
+        client = _client_of_url(value)
+        db = db or _database_of_url(client)
+        sessions = _collection_of(client, db, collect)
+        return cls(client, sessions, unique=None)
+
+    @classmethod
+    def left_to_flask_session(cls, value: object, **options: object) -> bool:
+        """Return False: Flask-Session makes an index when it is set up, for which MongoDB must be reachable."""
+        return False
+
+    def explain(self, error: Exception) -> str:
+        """Return MongoDB's name for an error, or that of its class."""
+        return reason_of(error) if isinstance(error, errors.PyMongoError) else type(error).__name__
+
+    @property
+    def _sessions(self) -> Collection[dict[str, Any]]:
+        self._preparation.ensure()
+        return self._prepared
+
+    def _make_indexes(self) -> None:
+        self._unique = make_indexes(self._prepared)
+
+    def read(self, key: str, renew: Renew | None) -> Record | None:
+        """Read with one find; a refresh that is due is one update of the expiration alone."""
+        now = self.clock()
+        document = self._sessions.find_one({"id": key}, _FIELDS)
+        expiration = document.get("expiration") if document else None
+        if document is None or expiration is None or expiration <= now:  # MongoDB removes it within the minute
+            return None
+        remaining = (expiration - now).total_seconds()
+        refreshed = renew is not None and renew.due(remaining) and self._refresh(key, now, renew.lifetime)
+        return Record(_as_bytes(document["val"]), remaining, refreshed)
+
+    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
+        """Create with one upsert that changes nothing where the key is taken.
+
+        Upserts that run at once can each insert. Here they want the same ``_id``, so that one of them does, also in a
+        collection without a unique index on ``id``.
+        """
+        expiration = self.clock() + timedelta(seconds=lifetime)
+        document = {"_id": _object_id(key), "val": payload, "expiration": expiration}
+        try:
+            answer = self._sessions.update_one({"id": key}, {"$setOnInsert": document}, upsert=True)
+            return answer.upserted_id is not None
+        except errors.DuplicateKeyError:
+            return False
+
+    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+        """Replace with one update that names the payload seen; a second command only tells why none matched."""
+        values: dict[str, Any] = {"val": payload}
+        if lifetime is not None:
+            values["expiration"] = self.clock() + timedelta(seconds=lifetime)
+        return self._change_what_was_seen(
+            lambda document: self._sessions.update_one(document, {"$set": values}).matched_count, key, seen
+        )
+
+    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+        """Delete with one command; with a payload seen, it names that as a replace does.
+
+        Without one, every document with the key goes: Flask-Session's own races can leave two.
+        """
+        if seen is not None:
+            replaced = self._change_what_was_seen(
+                lambda document: self._sessions.delete_one(document).deleted_count, key, seen
+            )
+        else:
+            document = self._sessions.find_one_and_delete({"id": key}, _FIELDS)
+            replaced = Replaced(Outcome.STORED, None if document is None else _as_bytes(document["val"]))
+        if not self._unique and replaced.outcome is Outcome.STORED:
+            self._delete_all(key)
+        return replaced
+
+    def _delete_all(self, key: str) -> None:
+        try:
+            self._sessions.delete_many({"id": key})
+        except errors.ServerSelectionTimeoutError:
+            raise
+        except errors.AutoReconnect:  # PyMongo repeats what a failover interrupts, but no delete of many
+            self._sessions.delete_many({"id": key})
+
+    def check(self) -> Generator[Problem]:
+        """Tell whether the client waits for ever, which indexes are missing, and what a failover may lose.
+
+        :raises PyMongoError: when the server cannot be asked; an account without the right to is a finding.
+        """
+        yield from timeout_problems(self.client)
+        try:
+            present = self._sessions.index_information()
+        except errors.OperationFailure:
+            what = f"The account may not list the indexes of the collection {self._prepared.name!r}."
+            yield Problem(
+                "warning",
+                what,
+                "Grant it listIndexes, or look for indexes on id and expiration yourself.",
+                "mongodb-rights",
+            )
+        else:
+            yield from index_problems(self._prepared.name, present)
+        # Asked for last: a client knows its servers once it has connected.
+        if self._prepared.write_concern.document.get("w") in (0, 1) and len(self.client.nodes) > 1:
+            what = "The client's write concern is 1: a failover may lose sessions that were stored."
+            yield Problem("warning", what, "Leave out w, or set w=majority.", "mongodb-write-concern")
+
+    def _change_what_was_seen(self, change: Callable[[dict[str, Any]], int], key: str, seen: bytes) -> Replaced:
+        live = {"id": key, "expiration": {"$gt": self.clock()}}
+        stored: Any = seen
+        for _ in range(2):
+            if change({**live, "val": stored}):
+                return Replaced(Outcome.STORED)
+            found = self._sessions.find_one(live, _FIELDS)
+            if found is None:
+                return Replaced(Outcome.GONE)
+            stored = found["val"]
+            if _as_bytes(stored) != seen:
+                break
+            # What was seen is there: as text, which does not match as bytes. Name it as it is stored.
+        return Replaced(Outcome.CHANGED, _as_bytes(stored))
+
+    def _refresh(self, key: str, now: datetime, lifetime: float) -> bool:
+        live = {"id": key, "expiration": {"$gt": now}}
+        values = {"expiration": now + timedelta(seconds=lifetime)}
+        try:
+            return self._sessions.update_one(live, {"$set": values}).matched_count > 0
+        except errors.PyMongoError as error:
+            logger.warning(
+                "The expiry of a session could not be refreshed (%s); the session itself was read.", reason_of(error)
+            )
+            return False
+
+
+def _client_of_url(url: str, **options: Any) -> MongoClient[dict[str, Any]]:
+    if not url.startswith(_SCHEMES):
+        raise ValueError(f"a string is taken for a URL, which starts with {' or '.join(_SCHEMES)}.")
+    try:
+        named = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
+        patience: dict[str, Any] = {} if "timeoutms" in named else TIMEOUTS
+        options = {name: value for name, value in patience.items() if name.lower() not in named} | options
+        return MongoClient(url, connect=False, **options)
+    except (errors.ConfigurationError, ValueError, TypeError) as error:
+        # Not its words: they may quote the URL, and that a password.
+        raise ValueError(
+            f"PyMongo does not take the URL ({type(error).__name__}): is each port a number, and are '/', ':', '@' and "
+            "'%' in a password written as %2F, %3A, %40 and %25?"
+        ) from None
+
+
+def _database_of_url(client: MongoClient[dict[str, Any]]) -> str:
+    """Answer the database in the URL's path; one of the server's own stands there for logging in."""
+    name = client.get_default_database(_DEFAULT_DB).name
+    return _DEFAULT_DB if name in _DATABASES_OF_THE_SERVER else name
+
+
+def _collection_of(client: Any, db: str, collect: str) -> Collection[dict[str, Any]]:
+    try:
+        sessions: Any = client[db][collect]
+    except errors.InvalidName as error:
+        raise ValueError(f"{db!r} and {collect!r} cannot name a database and a collection: {error}.") from None
+    except (TypeError, LookupError):
+        sessions = None
+    find_one = getattr(sessions, "find_one", None)
+    # A database answers to two names as well, by a collection called "db.collect".
+    if not callable(find_one) or inspect.iscoroutinefunction(find_one) or sessions.name != collect:
+        raise ValueError(
+            f"an object of class {type(client).__name__} is neither a MongoDB client (that is not asynchronous) nor a "
+            "URL such as 'mongodb://localhost:27017/'."
+        )
+    return sessions  # type: ignore[no-any-return]  # as far as can be told
+
+
+def _with_own_options(sessions: Collection[dict[str, Any]]) -> Collection[dict[str, Any]]:
+    concern = sessions.write_concern if sessions.write_concern.acknowledged else WriteConcern()
+    return sessions.with_options(CodecOptions(), ReadPreference.PRIMARY, concern)
+
+
+def _as_bytes(payload: bytes | str) -> bytes:
+    """Answer the bytes of a payload as Flask-Session does: an older one may have stored text."""
+    return payload.encode() if isinstance(payload, str) else bytes(payload)
+
+
+def _object_id(key: str) -> ObjectId:
+    return ObjectId(hashlib.sha256(key.encode()).digest()[:12])

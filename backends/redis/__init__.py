@@ -1,0 +1,3 @@
+"""The adapter of redis."""
+
+from lazysession.backends.redis.store import RedisBackend as RedisBackend

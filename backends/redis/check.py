@@ -1,0 +1,124 @@
+"""What is wrong with a Redis and its client that only the user can mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lazysession.backend import Problem
+from lazysession.backends.redis.connect import connection_of
+from lazysession.backends.redis.scripts import class_names, is_refused
+
+
+def problems_of(node: Any) -> Iterator[Problem]:
+    """Answer what is wrong with one master, any as its client is of one library or another.
+
+    :raises Exception: the client's own, when the server does not answer.
+    """
+    pool = getattr(node, "connection_pool", None)
+    if pool is not None and getattr(connection_of(node), "socket_timeout", 0) is None:
+        yield Problem(
+            "warning",
+            "The client has no socket_timeout: when Redis hangs, requests hang with it, for as long.",
+            "Make the client with socket_timeout=2 and socket_connect_timeout=2, or name it by a URL.",
+            "redis-timeout",
+        )
+    yield from _problems_of_scripts(node)
+    info = _ask(node, "INFO")
+    if not isinstance(info, dict):
+        yield Problem(
+            "warning",
+            "Redis does not let this account see INFO: memory, replicas and disk were not looked at.",
+            "Allow it with ACL SETUSER ... +info, or see that maxmemory-policy is noeviction.",
+            "redis-info",
+        )
+        return
+    yield from _problems_of_server(info)
+    yield from _problems_of_memory(info)
+    if info.get("role") == "master" and not info.get("connected_slaves") and not info.get("aof_enabled"):
+        save = _ask(node, "CONFIG GET", "save")  # managed services forbid it, and see to their disks themselves
+        if isinstance(save, dict) and save.get("save") == "":
+            yield Problem(
+                "warning",
+                "Redis keeps nothing on disk and has no replica: a restart logs everyone out.",
+                "Set appendonly yes, or save, or add a replica.",
+                "redis-persistence",
+            )
+
+
+def _problems_of_scripts(node: Any) -> Iterator[Problem]:
+    if any(_refuses(node, *command) for command in (("EVAL", "return 1", 0), ("EVALSHA", "0" * 40, 0))):
+        yield Problem(
+            "error" if _refuses(node, "UNWATCH") else "warning",
+            "Redis runs no scripts for this account: each change of a session takes up to four round trips, and fails "
+            "where transactions are refused as well.",
+            "Allow them with ACL SETUSER ... +eval +evalsha.",
+            "redis-scripts",
+        )
+
+
+def _problems_of_server(info: dict[str, Any]) -> Iterator[Problem]:
+    if int(str(info.get("redis_version", 6)).split(".")[0]) < 6:
+        yield Problem(
+            "error",
+            "Redis is older than 6.0: changes in mode passive fail.",
+            "Update Redis.",
+            "redis-version",
+        )
+    if info.get("role") == "slave":
+        yield Problem(
+            "error",
+            "The client talks to a replica: it reads, and every change fails.",
+            "Name the master, or the Sentinels: redis+sentinel://HOST:26379/SERVICE.",
+            "redis-replica",
+        )
+    # With a single replica the remedy would be worse: each restart of it would make every change fail.
+    if info.get("connected_slaves", 0) > 1 and "min_slaves_good_slaves" not in info:
+        yield Problem(
+            "warning",
+            "A master that lost sight of its replicas goes on taking changes, which are lost when one takes over.",
+            "Set min-replicas-to-write 1 and min-replicas-max-lag 10.",
+            "redis-min-replicas",
+        )
+
+
+def _problems_of_memory(info: dict[str, Any]) -> Iterator[Problem]:
+    limit, policy = info.get("maxmemory", 0), str(info.get("maxmemory_policy", "noeviction"))
+    if not limit:
+        return
+    if policy != "noeviction":
+        first = "any key" if policy.startswith("allkeys") else "keys with an expiry, as sessions are,"
+        yield Problem(
+            "warning",
+            f"maxmemory-policy is {policy}: when memory runs out Redis removes {first} and people are logged out.",
+            "Give sessions a Redis of their own, with memory for all of them and maxmemory-policy noeviction.",
+            "redis-eviction",
+        )
+    elif info.get("used_memory", 0) > 0.8 * limit:
+        yield Problem(
+            "warning" if info["used_memory"] < limit else "error",
+            f"Redis uses {info['used_memory'] / limit:.0%} of maxmemory; when it is full, every change fails.",
+            "Raise maxmemory, or shorten PERMANENT_SESSION_LIFETIME.",
+            "redis-memory",
+        )
+
+
+def _ask(node: Any, *command: str) -> Any:
+    """Answer what the server says, or None where it does not let this account ask."""
+    answer = _answer(node, *command)
+    return None if isinstance(answer, Exception) else answer
+
+
+def _refuses(node: Any, *command: str | int) -> bool:
+    """Return whether a command is refused to this account, or unknown to the server."""
+    return is_refused(_answer(node, *command))
+
+
+def _answer(node: Any, *command: str | int) -> Any:
+    """Return what the server answers, which may be an error; any, as it depends on the command."""
+    try:
+        return node.execute_command(*command)
+    except Exception as error:
+        if "ResponseError" not in class_names(error):
+            raise
+        return error

@@ -1,0 +1,3 @@
+"""The adapter of sqlalchemy."""
+
+from lazysession.backends.sqlalchemy.store import SqlAlchemyBackend as SqlAlchemyBackend

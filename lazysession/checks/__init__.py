@@ -1,0 +1,1 @@
+"""What ``flask lazysession check`` finds without asking the store."""

@@ -1,0 +1,79 @@
+"""What is known about Flask-Login: which logins rotate, and the user that it offers to each template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask, g, has_request_context, session
+
+from .codec import Codec
+from .session import DeferredSession
+from .use import Opened
+
+
+def deferred_session() -> DeferredSession | None:
+    """Return the session of the request, unless another interface made it."""
+    current = session._get_current_object()  # type: ignore[attr-defined]  # the proxy's type tells nothing
+    return current if type(current) is DeferredSession else None
+
+
+def holds_login(opened: Opened, codec: Codec) -> bool:
+    """Return whether the stored session holds the login that was just written into it, of the same user and client.
+
+    A login that is fresh where the stored one is not, and one after a logout in the same request, are new ones.
+    """
+    if opened.payload is None or opened.ended or opened.late or opened.dropped:
+        return False
+    before, now = codec.decode(opened.payload) or {}, opened.session
+    same = "_user_id" in before and all(before.get(key) == now.get(key) for key in ("_user_id", "_id"))
+    return same and bool(before.get("_fresh") or not now.get("_fresh"))
+
+
+def ignore_freshness_without_login(opened: Opened) -> None:
+    """Make the changes of a request independent of ``_fresh``, if its session holds no login.
+
+    Flask-Login's session protection reads ``_fresh`` in each session that holds anything, and sets it to False where
+    another browser may have sent the cookie. Without a login, ``_fresh`` means nothing.
+
+    Example: a visitor who is not logged in puts two articles into the cart, by two requests at once. Both have read and
+    changed ``_fresh``, so the second would be refused. Instead, it depends on ``_user_id``, which a login changes.
+    """
+    keys = opened.keys
+    if not opened.late and "_user_id" not in opened.session and "_user_id" not in keys.changed:
+        keys.note_read("_user_id")
+        keys.read.discard("_fresh")
+
+
+def offer_user_lazily(app: Flask) -> None:
+    """Make Flask-Login's context processor offer the proxy, now or when it is set up: its user loads the session.
+
+    Flask-Login must be installed.
+    """
+    processors = app.template_context_processors
+    processors[None] = _Processors(processors[None])
+
+
+class _Processors(list[Callable[[], Any]]):
+    """The context processors of an app, with another one in the place of Flask-Login's."""
+
+    def __init__(self, processors: Iterable[Callable[[], Any]]) -> None:
+        super().__init__(map(_in_place_of, processors))
+
+    def append(self, processor: Callable[[], Any]) -> None:
+        super().append(_in_place_of(processor))
+
+
+def _in_place_of(processor: Callable[[], Any]) -> Callable[[], Any]:
+    from flask_login import current_user, utils
+
+    if processor is not getattr(utils, "_user_context_processor", None):
+        return processor
+
+    def offer_user() -> Any:
+        current = deferred_session() if has_request_context() else None
+        if current is None or current.lazy_opened is not None or "_login_user" in g:
+            return processor()
+        return {"current_user": current_user}
+
+    return offer_user

@@ -1,0 +1,58 @@
+"""Session ids, and the store keys that are made of them."""
+
+from __future__ import annotations
+
+import re
+from secrets import token_urlsafe
+from typing import Any
+
+from flask.sessions import SessionInterface
+
+from .flasksession import makes_usual_ids
+
+#: The longest session id that is looked up, unless the interface itself makes longer ones.
+LONGEST_ID = 128
+
+
+_URLSAFE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+#: Ids of other makes; some interfaces make file names of them.
+_PRINTABLE = re.compile(r"(?!.*\.\.)[!-\[\]-~]+", re.ASCII)
+
+
+class SessionIds:
+    """Session ids as the wrapped interface makes them, and the store keys that it makes of them.
+
+    :param interface: one of Flask-Session's; overriding ``_generate_sid`` or ``_get_store_id`` keeps working. A version
+        of Flask-Session without them gets what those of 0.8 return.
+    """
+
+    def __init__(self, interface: SessionInterface) -> None:
+        self._asked: Any = interface  # Flask-Session has no annotations
+        self._shape = _URLSAFE if makes_usual_ids(interface) else _PRINTABLE
+        self.length = len(self.new())
+        self._longest = max(LONGEST_ID, self.length)
+
+    def new(self) -> str:
+        """Make an id that nobody has."""
+        length: int = self._asked.sid_length
+        generate = getattr(self._asked, "_generate_sid", None)
+        return token_urlsafe(length) if generate is None else str(generate(length))
+
+    def key(self, sid: str) -> str:
+        """Answer the store key of an id."""
+        make = getattr(self._asked, "_get_store_id", None)
+        return f"{self._asked.key_prefix}{sid}" if make is None else str(make(sid))
+
+    def may_be(self, value: str) -> bool:
+        """Tell whether a client's value has the shape of an id: only such a value is looked up."""
+        return len(value) <= self._longest and self._shape.fullmatch(value) is not None
+
+    def may_be_foreign(self, sid: str) -> bool:
+        """Return whether the key of an id may be another program's: it has no prefix, and is not as long as our ids.
+
+        Example: with SESSION_KEY_PREFIX = "", the cookie ``celery`` names Celery's queue. What is stored there must be
+        decoded before anything is done to it, as for an id from before SESSION_ID_LENGTH was changed.
+        """
+        return len(sid) != self.length and self.key(sid) == sid

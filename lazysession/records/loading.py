@@ -1,0 +1,121 @@
+"""From a session id to what is stored under it: decoded, within its lifetimes, and along the note of a rotation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from lazysession.backend import Backend, Record, Renew
+from lazysession.codec import Codec
+from lazysession.ids import SessionIds
+
+from .expiry import Lifetimes
+from .rotation import NOTHING, Forwarding, Note, note_in, still_held
+
+logger = logging.getLogger("lazysession")
+
+
+class Found(NamedTuple):
+    """What a session id led to.
+
+    :param items: what the app is shown.
+    :param payload: the stored bytes; for a late request the bytes of what it is shown.
+    :param remaining: seconds left before any refresh; None when the store cannot tell.
+    :param refreshed: the expiry was moved.
+    :param created: when the session began, in seconds since the epoch; None when nobody wrote it down.
+    :param late: the id was rotated away a moment ago.
+    """
+
+    items: dict[str, Any]
+    payload: bytes
+    remaining: float | None = None
+    refreshed: bool = False
+    created: float | None = None
+    late: bool = False
+
+
+@contextmanager
+def _tidying(left: str) -> Generator[None]:
+    """Log a failure instead of raising it: whoever reads needs none of what is done here."""
+    try:
+        yield
+    except Exception as error:  # whatever the client raises
+        logger.warning("%s, as the store failed: %s", left, type(error).__name__)
+
+
+class Reading:
+    """Finds the sessions of one app. Only a fault of the store raises, with the client's own error."""
+
+    def __init__(
+        self, backend: Backend, codec: Codec, ids: SessionIds, lifetimes: Lifetimes, forwarding: Forwarding
+    ) -> None:
+        self.backend = backend
+        self._codec = codec
+        self._ids = ids
+        self._lifetimes = lifetimes
+        self._forwarding = forwarding
+
+    def find(self, sid: str, renew: Renew | None) -> Found | None:
+        """Answer the session of an id; None when there is none, when it is over, or when it cannot be decoded.
+
+        :param renew: refresh the expiry when that is due; None for no refresh.
+        """
+        ids = self._ids
+        key = ids.key(sid)
+        decode_first = self._lifetimes.absolute is not None or (len(sid) != ids.length and ids.may_be_foreign(sid))
+        record = self.backend.read(key, None if decode_first else renew)
+        if record is None:
+            return None
+        items = self._codec.decode(record.payload)
+        if items is None:
+            logger.warning("A stored session of %d bytes cannot be decoded; a new one begins.", len(record.payload))
+            return None
+        note = note_in(items)
+        if note is not None:
+            return self._find_rotated(key, record, note)
+        found = Found(items, record.payload, record.remaining, record.refreshed, self._lifetimes.take_mark(items))
+        return self._bound(key, found, renew) if decode_first else found
+
+    def stands(self, sid: str) -> bool:
+        """Tell whether a session is still stored under this very id."""
+        record = self.backend.read(self._ids.key(sid), None)
+        return record is not None and self._forwarding.note_of(record.payload) is None
+
+    def _bound(self, key: str, found: Found, renew: Renew | None) -> Found | None:
+        """End the session with its absolute lifetime, and refresh it within that, which only the data tell."""
+        rest = self._lifetimes.absolute_rest(found.created)
+        if rest <= 0:
+            with _tidying("A session beyond its absolute lifetime was not removed"):
+                self.backend.delete(key, found.payload)
+            return None
+        if renew is None:
+            return found
+        within = renew._replace(lifetime=min(renew.lifetime, rest))
+        excess = 0.0 if found.remaining is None else found.remaining - within.lifetime
+        if 0 < excess < 1 or not within.due(found.remaining):  # stores round, and their clocks differ a little
+            return found
+        record = self.backend.read(key, within)
+        if record is None:
+            return None
+        note = self._forwarding.note_of(record.payload)
+        if note is not None:  # rotated in between
+            return self._find_rotated(key, record, note)
+        return found._replace(refreshed=record.refreshed)
+
+    def _is_over(self, items: dict[str, Any]) -> bool:
+        return self._lifetimes.absolute_rest(self._lifetimes.take_mark(dict(items))) <= 0
+
+    def _find_rotated(self, key: str, record: Record, note: Note) -> Found | None:
+        """Answer what a late request is shown: the old data, as far as the rotated session still holds them."""
+        with _tidying("The note of a rotation was not tidied up"):
+            self._forwarding.keep_short(key, record, note)
+        if self._forwarding.is_over(note):
+            return None
+        rotated = self._forwarding.follow(note) if note.sid else NOTHING
+        if rotated is None or self._is_over(rotated.items):
+            return None
+        items = still_held(note.before, rotated.items, self._codec.same)
+        payload = self._codec.encode(items)
+        return Found(items, payload, created=self._lifetimes.take_mark(items), late=True)
