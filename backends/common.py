@@ -71,7 +71,7 @@ def keep_for_good(value: object) -> None:
 
 
 def utc_now() -> datetime:
-    """Answer the present time as Flask-Session stores it: UTC, without a time zone."""
+    """Return the present time as Flask-Session stores it: UTC, without a time zone."""
     return datetime.now(timezone.utc).replace(tzinfo=None)
 
 
@@ -103,7 +103,7 @@ class Preparation:
 Note = TypeVar("Note")
 
 
-class Notes(Generic[Note]):
+class LocalExpiries(Generic[Note]):
     """A note of each session, so that not every read has to ask the store, and for stores that do not tell.
 
     :param most: how many sessions are remembered; the note made longest ago is forgotten first.
@@ -119,7 +119,7 @@ class Notes(Generic[Note]):
         return len(self._known)
 
     def get(self, key: str) -> Note | None:
-        """Answer what was noted last, None for nothing."""
+        """Return what was noted last, None for nothing."""
         return self._known.get(key)
 
     def put(self, key: str, note: Note) -> None:

@@ -34,7 +34,7 @@ class GenericBackend(ObjectBackend):
     - Comparing and replacing excludes the threads of this process only: of two processes that change one session at
       once, one may lose its change, and one that logs out may see the session come back.
     - A refresh stores the data once more, and is due when this process has not done so within the throttle.
-    - What is left is not known: a change in mode ``passive`` gives a whole lifetime unless this process knows better.
+    - What is left is not known: a change in mode ``no_refresh`` gives a whole lifetime where it is not known.
     - Bytes that the interface cannot decode are an error if it raises one, not a new session.
 
     :param interface: the interface; its store is the one of the app, also when the app's transaction is on it.

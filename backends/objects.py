@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 from markupsafe import Markup
 
-from lazysession.backend import Outcome, Record, Renew, Replaced, from_extension, plain_value, to_extension
-from lazysession.backends.common import LocksPerProcess, Notes
+from lazysession.backend import Outcome, Record, Renew, WriteResult, from_extension, plain_value, to_extension
+from lazysession.backends.common import LocalExpiries, LocksPerProcess
 
 logger = logging.getLogger("lazysession")
 
@@ -28,7 +28,7 @@ _LOCKS = LocksPerProcess(lambda: [threading.RLock() for _ in range(64)])
 
 
 def stripe(name: str, count: int) -> int:
-    """Answer which of ``count`` locks a name has, the same in every process."""
+    """Return which of ``count`` locks a name has, the same in every process."""
     return zlib.crc32(name.encode()) % count
 
 
@@ -40,7 +40,7 @@ class Stored(NamedTuple):
     """
 
     data: dict[str, Any]
-    remaining: float | None
+    ttl: float | None
 
 
 class ObjectBackend(ABC):
@@ -54,12 +54,12 @@ class ObjectBackend(ABC):
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
-        self._deadlines: Notes[float] = Notes()
+        self._deadlines: LocalExpiries[float] = LocalExpiries()
         self._lifetime = 0.0  # the longest asked for
 
     @abstractmethod
     def find(self, key: str) -> Stored | None:
-        """Answer what is stored, or None when it is absent, expired or cannot be decoded."""
+        """Return what is stored, or None when it is absent, expired or cannot be decoded."""
 
     @abstractmethod
     def put(self, key: str, data: dict[str, Any], lifetime: float) -> None:
@@ -96,7 +96,7 @@ class ObjectBackend(ABC):
         if stored is None:
             return None
         refreshed = renew is not None and self._refresh(key, stored, renew)
-        return Record(pack(stored.data), stored.remaining, refreshed)
+        return Record(pack(stored.data), stored.ttl, refreshed)
 
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:
         """Create with :meth:`add`.
@@ -109,7 +109,7 @@ class ObjectBackend(ABC):
             self._note(key, lifetime)
         return created
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
         """Find, compare and put, alone with the key; CHANGED comes with the payload found.
 
         :param lifetime: None keeps what the store, or else this process, knows to be left; where neither knows, the
@@ -117,7 +117,7 @@ class ObjectBackend(ABC):
         :raises ValueError: for a payload that is no session.
         """
         with self.alone(key):
-            stored, other = self._compare(key, seen)
+            stored, other = self._compare(key, expected)
             if stored is None:
                 return other
             if lifetime is None:
@@ -125,28 +125,30 @@ class ObjectBackend(ABC):
                 lifetime = (self._lifetime or UNKNOWN_LIFETIME) if left is None else left
             self.put(key, keep_unchanged(stored.data, payload), lifetime)
         self._note(key, lifetime)
-        return Replaced(Outcome.STORED)
+        return WriteResult(Outcome.STORED)
 
-    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         """Compare, where something was seen, and delete, alone with the key: no refresh brings it back."""
         with self.alone(key):
-            if seen is None:
+            if expected is None:
                 stored = self.find(key)
             else:
-                stored, other = self._compare(key, seen)
+                stored, other = self._compare(key, expected)
                 if stored is None:
                     return other
             self.remove(key)
         self._deadlines.forget(key)
-        return Replaced(Outcome.STORED, None if seen is not None or stored is None else pack(stored.data))
+        return WriteResult(Outcome.STORED, None if expected is not None or stored is None else pack(stored.data))
 
-    def _compare(self, key: str, seen: bytes) -> tuple[Stored | None, Replaced]:
-        """Answer what is stored, if that is what was seen; else None, and what to answer instead."""
+    def _compare(self, key: str, expected: bytes) -> tuple[Stored | None, WriteResult]:
+        """Return what is stored, if that is what was seen; else None, and what to answer instead."""
         stored = self.find(key)
         if stored is None:
-            return None, Replaced(Outcome.GONE)
+            return None, WriteResult(Outcome.MISSING)
         found = pack(stored.data)
-        return (stored, Replaced(Outcome.STORED)) if found == seen else (None, Replaced(Outcome.CHANGED, found))
+        return (
+            (stored, WriteResult(Outcome.STORED)) if found == expected else (None, WriteResult(Outcome.CONFLICT, found))
+        )
 
     def _refresh(self, key: str, stored: Stored, renew: Renew) -> bool:
         self._lifetime = max(self._lifetime, renew.lifetime)
@@ -165,8 +167,8 @@ class ObjectBackend(ABC):
         return refreshed
 
     def _left(self, key: str, stored: Stored) -> float | None:
-        if stored.remaining is not None:
-            return stored.remaining
+        if stored.ttl is not None:
+            return stored.ttl
         deadline, now = self._deadlines.get(key), self.clock()
         return None if deadline is None or deadline <= now else deadline - now  # one that is over was moved by others
 
@@ -181,7 +183,7 @@ _reported: set[str] = set()
 
 
 def pack(data: dict[str, Any]) -> bytes:
-    """Answer a stored dict as msgpack; what msgpack cannot hold is stood in for by a text, and so is never an error."""
+    """Return a stored dict as msgpack; what msgpack cannot hold is stood in for by a text, and so is never an error."""
     try:
         return _MSGPACK.encode(data)
     except _UNENCODABLE:  # too large an integer, a lone surrogate, a list within itself: no hook is asked
@@ -189,7 +191,7 @@ def pack(data: dict[str, Any]) -> bytes:
 
 
 def unpack(payload: bytes) -> dict[str, Any]:
-    """Answer the dict of a payload in msgpack or JSON.
+    """Return the dict of a payload in msgpack or JSON.
 
     :raises ValueError: when the payload is neither, or no dict.
     """
@@ -197,7 +199,7 @@ def unpack(payload: bytes) -> dict[str, Any]:
 
 
 def keep_unchanged(stored: dict[str, Any], payload: bytes) -> dict[str, Any]:
-    """Answer the dict of a payload, with the stored values themselves where the payload has them as they were read.
+    """Return the dict of a payload, with the stored values themselves where the payload has them as they were read.
 
     So a tuple, a set, a date or an object that someone stored stays one until the request changes that very key.
 
@@ -211,7 +213,7 @@ def keep_unchanged(stored: dict[str, Any], payload: bytes) -> dict[str, Any]:
 
 
 def _parse(payload: bytes) -> tuple[dict[str, Any], Callable[[Any], bytes]]:
-    """Answer the dict of a payload, and what encodes its format."""
+    """Return the dict of a payload, and what encodes its format."""
     for decode, encode in ((_FROM_MSGPACK.decode, _MSGPACK.encode), (msgspec.json.decode, _JSON.encode)):
         try:
             data = decode(payload)
@@ -223,7 +225,7 @@ def _parse(payload: bytes) -> tuple[dict[str, Any], Callable[[Any], bytes]]:
 
 
 def _stand_in(value: Any) -> Any:
-    """Answer what an app sees in the place of a value that has no form in msgpack."""
+    """Return what an app sees in the place of a value that has no form in msgpack."""
     return to_extension(value) if isinstance(value, Markup) else _stand_in_for_json(value)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import flask_session.base
 
-from lazysession.backend import Backend, Checks, Outcome, Problem, Purges, Record, Renew, Replaced
+from lazysession.backend import Backend, Checks, Outcome, Problem, Purges, Record, Renew, WriteResult
 from lazysession.backends.generic import pickle_problems
 from lazysession.backends.objects import ObjectBackend, keep_unchanged, pack, unpack
 
@@ -119,25 +119,25 @@ class SerializedBackend:
         """Encode, and create."""
         return self.unserialized.create(key, self._encode(key, unpack(payload)), lifetime)
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
         """Encode, and replace the stored bytes that ``seen`` was decoded from; values that are unchanged stay."""
 
-        def act(stored: bytes) -> Replaced:
+        def act(stored: bytes) -> WriteResult:
             items = keep_unchanged(self._convert.decode(stored), payload)
             return self.unserialized.replace(key, self._encode(key, items), lifetime, stored)
 
-        return self._compare(key, seen, act)
+        return self._compare(key, expected, act)
 
-    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         """Delete; a logout does not fail because the serializer cannot decode what was deleted."""
-        if seen is not None:
-            return self._compare(key, seen, lambda stored: self.unserialized.delete(key, stored))
+        if expected is not None:
+            return self._compare(key, expected, lambda stored: self.unserialized.delete(key, stored))
         deleted = self.unserialized.delete(key)
         try:
-            return deleted if deleted.found is None else deleted._replace(found=self._decode(deleted.found))
+            return deleted if deleted.current is None else deleted._replace(current=self._decode(deleted.current))
         except Exception as error:  # whatever the serializer raises: an older key or serializer made the bytes
             logger.warning("A deleted session could not be decoded by the app's serializer: %s", type(error).__name__)
-            return deleted._replace(found=None)
+            return deleted._replace(current=None)
 
     def check(self) -> Iterator[Problem]:
         """Look at the store, if it can be asked, and at the serializer."""
@@ -145,24 +145,24 @@ class SerializedBackend:
             yield from self.unserialized.check()
         yield from pickle_problems(self._interface)
 
-    def _compare(self, key: str, seen: bytes, act: Callable[[bytes], Replaced]) -> Replaced:
+    def _compare(self, key: str, expected: bytes, act: Callable[[bytes], WriteResult]) -> WriteResult:
         """Act on the stored bytes while they decode to ``seen``: equal data may be stored in other bytes meanwhile."""
-        stored: bytes | None = getattr(seen, "stored", None)
+        stored: bytes | None = getattr(expected, "stored", None)
         while True:
             found = None
             if stored is not None:
                 result = act(stored)
-                if result.outcome is not Outcome.CHANGED:
+                if result.outcome is not Outcome.CONFLICT:
                     return result
-                found = result.found
+                found = result.current
             if found is None:
                 record = self.unserialized.read(key, None)
                 if record is None:
-                    return Replaced(Outcome.GONE)
+                    return WriteResult(Outcome.MISSING)
                 found = record.payload
             current = self._decode(found)
-            if current not in (seen, self._as_read_back(key, seen)):
-                return Replaced(Outcome.CHANGED, current)
+            if current not in (expected, self._as_read_back(key, expected)):
+                return WriteResult(Outcome.CONFLICT, current)
             stored = found
 
     def _as_read_back(self, key: str, payload: bytes) -> bytes:

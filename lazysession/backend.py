@@ -27,13 +27,13 @@ class Renew(NamedTuple):
     lifetime: float
     throttle: float
 
-    def due(self, remaining: float | None) -> bool:
-        """Tell whether a session with ``remaining`` seconds left (None: no expiry at all) is to be refreshed.
+    def due(self, ttl: float | None) -> bool:
+        """Return whether a session with ``ttl`` seconds left (None: no expiry at all) is to be refreshed.
 
         More left than the lifetime (someone shortened it) is due as well: a session never outlives its lifetime. A
         second more is none: what another machine, or another request while this one waited, has just written.
         """
-        return remaining is None or remaining > self.lifetime + 1 or remaining <= self.lifetime - self.throttle
+        return ttl is None or ttl > self.lifetime + 1 or ttl <= self.lifetime - self.throttle
 
 
 class Record(NamedTuple):
@@ -45,7 +45,7 @@ class Record(NamedTuple):
     """
 
     payload: bytes
-    remaining: float | None
+    ttl: float | None
     refreshed: bool
 
 
@@ -57,30 +57,30 @@ class Outcome(Enum):
     """How a replace, or a delete of what was seen, ended."""
 
     STORED = "stored"
-    CHANGED = "changed"
-    GONE = "gone"
+    CONFLICT = "conflict"
+    MISSING = "missing"
 
 
-class Replaced(NamedTuple):
+class WriteResult(NamedTuple):
     """The answer to a replace or delete.
 
-    :param outcome: STORED (for a delete: removed); CHANGED, when the stored payload is not the one seen; GONE, when
+    :param outcome: STORED (for a delete: removed); CONFLICT, when the stored payload is not ``expected``; MISSING, when
         there is none (any more).
-    :param found: with CHANGED, the payload that is stored now, where the store tells it in the same round trip; of a
+    :param current: with CONFLICT, the payload that is stored now, where the store tells it in the same round trip; of a
         delete that compares nothing, the payload that was removed, None for none.
     """
 
     outcome: Outcome
-    found: bytes | None = None
+    current: bytes | None = None
 
 
 def to_extension(text: Markup) -> msgspec.msgpack.Ext:
-    """Answer the extension type that stands for a Markup in a payload in msgpack: number 77, the text in UTF-8."""
+    """Return the extension type that stands for a Markup in a payload in msgpack: number 77, the text in UTF-8."""
     return msgspec.msgpack.Ext(_MARKUP, str.__str__(text).encode())
 
 
 def plain_value(value: object) -> str | int | float | None:
-    """Answer the plain value of one of a class derived from ``str``, ``int`` or ``float``, past what that overrides.
+    """Return the plain value of one of a class derived from ``str``, ``int`` or ``float``, past what that overrides.
 
     :returns: None for a value of any other class.
     """
@@ -92,7 +92,7 @@ def plain_value(value: object) -> str | int | float | None:
 
 
 def from_extension(number: int, data: memoryview) -> Any:
-    """Answer what an extension type in msgpack stands for; any, as those of others stay what they are."""
+    """Return what an extension type in msgpack stands for; any, as those of others stay what they are."""
     if number == _MARKUP:
         return Markup(bytes(data).decode())  # noqa: S704 - the app stored it as Markup
     return msgspec.msgpack.Ext(number, bytes(data))
@@ -102,7 +102,7 @@ class Backend(Protocol):
     """One store. Keys are complete (prefix included), lifetimes are seconds."""
 
     def read(self, key: str, renew: Renew | None) -> Record | None:
-        """Answer the stored record, or None when it is absent or expired.
+        """Return the stored record, or None when it is absent or expired.
 
         :param renew: refresh the expiry on the way when :meth:`Renew.due`; None for no refresh. A refresh that fails
             is logged and never fails the read, and it never changes the payload or creates a record.
@@ -113,19 +113,19 @@ class Backend(Protocol):
         """Store a new record; answer False, and change nothing, when the key is taken."""
         ...
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
-        """Put ``payload`` in the place of ``seen``, atomically; never creates.
+    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
+        """Put ``payload`` in the place of ``expected``, atomically; never creates.
 
         :param lifetime: seconds to live from now; None keeps what the record has left.
         """
         ...
 
-    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         """Remove the record; absent is fine.
 
-        :param seen: remove it only while this is the stored payload, atomically; None removes whatever is there.
-        :returns: STORED when it was removed, else CHANGED or GONE, as for a replace. Without ``seen`` always STORED,
-            with the payload that was removed as ``found``: it may be a note about where the session went.
+        :param expected: remove it only while this is the stored payload, atomically; None removes whatever is there.
+        :returns: STORED when it was removed, else CONFLICT or MISSING, as for a replace. Without ``expected`` always
+            STORED, with the payload that was removed as ``current``: it may be a forwarding record.
         """
         ...
 
@@ -207,7 +207,7 @@ class Checks(Protocol):
     """A backend that can tell what is wrong with its store's set-up."""
 
     def check(self) -> Iterable[Problem]:
-        """Answer the problems found, none when all is well."""
+        """Return the problems found, none when all is well."""
         ...
 
 
@@ -242,5 +242,5 @@ class Adapter(Protocol):
 
     @classmethod
     def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Tell whether Flask-Session builds its own interface of this value, and uses that very client."""
+        """Return whether Flask-Session builds its own interface of this value, and uses that very client."""
         ...

@@ -124,8 +124,8 @@ def _lazy_interface() -> LazySessionInterface:
 
 
 def _backend() -> Backend | None:
-    keeper = _lazy_interface().keeper
-    return keeper.backend if isinstance(keeper, ServerSide) else None
+    handler = _lazy_interface().handler
+    return handler.backend if isinstance(handler, ServerSide) else None
 
 
 def _ask_store(problems: list[Problem]) -> Exception | None:

@@ -47,7 +47,7 @@ class Codec:
         self.allow_pickle = allow_pickle
 
     def encode(self, data: Mapping[str, Any]) -> bytes:
-        """Answer the bytes of the session's items, in their order.
+        """Return the bytes of the session's items, in their order.
 
         What Flask-Session cannot store is stored as its plain value (a class derived from ``str``, ``int`` or
         ``float``; a lazy text), ``Markup`` in msgpack as what it is.
@@ -66,7 +66,7 @@ class Codec:
             return _on_a_new_stack(self._encoder.encode, value)
 
     def same(self, one: Any, other: Any) -> bool:
-        """Tell whether two values are stored as the same bytes (1 and True are not); any, as sessions hold anything."""
+        """Return whether two values are stored as the same bytes, unlike 1 and True; any, as sessions hold anything."""
         try:
             return self._encode(one) == self._encode(other)
         except Exception:  # from an old pickle, or a lazy text that cannot be made
@@ -99,7 +99,7 @@ class Codec:
         return f"The session cannot be stored: {error}"
 
     def decode(self, payload: bytes) -> dict[str, Any] | None:
-        """Answer the session's items, or None when the payload is no session: damaged, foreign, not a dict."""
+        """Return the session's items, or None when the payload is no session: damaged, foreign, not a dict."""
         data: object = None
         try:
             data = self._decode(payload)
@@ -168,7 +168,7 @@ def _to_msgpack(value: Any) -> Any:
 
 
 def _to_plain(value: Any) -> Any:
-    """Answer the plain value in the place of one of a derived class, and the text in the place of a lazy one."""
+    """Return the plain value in the place of one of a derived class, and the text in the place of a lazy one."""
     plain = plain_value(value)
     if plain is not None:
         return plain

@@ -39,11 +39,11 @@ class SessionCookies:
         self._made_private: set[str] = set()
 
     def sent(self, app: Flask, request: Request) -> bool:
-        """Tell whether the client sent a session cookie, of whatever shape."""
+        """Return whether the client sent a session cookie, of whatever shape."""
         return bool(cookie_value(request, self._interface.get_cookie_name(app)))
 
     def read(self, app: Flask, request: Request) -> str | None:
-        """Answer the session id that the client sent, or None when there is none of the right shape and signature."""
+        """Return the session id that the client sent, or None when there is none of the right shape and signature."""
         value = cookie_value(request, self._interface.get_cookie_name(app))
         if value and self._signed:
             value = self._unsign(app, value)
@@ -114,7 +114,7 @@ class SessionCookies:
 
 
 def cookie_value(request: Request, name: str) -> str | None:
-    """Answer the value of one cookie, as ``request.cookies.get`` does, which parses all of them.
+    """Return the value of one cookie, as ``request.cookies.get`` does, which parses all of them.
 
     That takes a tenth of a request that reads its session, and a header of plain cookies needs no parsing.
     """
@@ -129,7 +129,7 @@ def cookie_value(request: Request, name: str) -> str | None:
 
 
 def _is_usual(request_class: type[Request]) -> bool:
-    """Tell whether requests take their cookies from where Werkzeug does; those of an app may not."""
+    """Return whether requests take their cookies from where Werkzeug does; those of an app may not."""
     if request_class is Request:
         return True
     return request_class.cookies is _PARSED and request_class.dict_storage_class is _KEPT_IN
@@ -156,14 +156,14 @@ def varies_by_cookie(headers: Headers) -> bool:
 
 
 def is_public(response: Response) -> bool:
-    """Tell whether a response says that caches for many people may keep it, or those of a network (RFC 9213)."""
+    """Return whether a response says that caches for many people may keep it, or those of a network (RFC 9213)."""
     if not {"public", "s-maxage"}.isdisjoint(map(_name, _directives(response, "Cache-Control"))):
         return True
     return any(_may_keep(_directives(response, header)) for header in _headers_for_networks(response))
 
 
 def may_be_shared(response: Response) -> bool:
-    """Tell whether caches for many people may keep a response: also by an age alone (RFC 9111, 3 and 4.2.1)."""
+    """Return whether caches for many people may keep a response: also by an age alone (RFC 9111, 3 and 4.2.1)."""
     if is_public(response):
         return True
     said = _directives(response, "Cache-Control")
@@ -193,7 +193,7 @@ def forbid_storing(response: Response) -> None:
 
 
 def _headers_for_networks(response: Response) -> list[str]:
-    """Answer the names of headers that networks of caches obey before Cache-Control."""
+    """Return the names of headers that networks of caches obey before Cache-Control."""
     return [name for name, _ in response.headers if name.lower().endswith(_FOR_NETWORKS)]
 
 

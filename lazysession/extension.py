@@ -18,7 +18,7 @@ from .dbsession import uses_db_session
 from .errors import ConfigurationError
 from .flasklogin import deferred_session, holds_login, ignore_freshness_without_login, offer_user_lazily
 from .handling import follow_error_handling
-from .interface import Keeper, LazySessionInterface
+from .interface import LazySessionInterface, SessionHandler
 from .jsonable import encode_sessions
 from .modes import RuleTable
 from .serialized import with_serializer
@@ -65,12 +65,12 @@ class LazySession:
         rules.warn_of_doubtful_patterns()
         interface = LazySessionInterface(
             app,
-            _make_keeper(app, settings),
+            _make_handler(app, settings),
             rules,
             transient_keys=settings.transient_keys,
             raises_on_skipped_write=settings.skipped_write == "raise",
             trace=settings.trace,
-            again=partial(_keep_again, settings=settings),
+            again=partial(_handler_again, settings=settings),
             before_first_use=names.SettingsRead(app.config, flasksession.session_type_of(app.config)).refuse_changes,
         )
         app.session_interface = interface
@@ -81,7 +81,7 @@ class LazySession:
         _follow_flask_login(app, rotate=settings.rotate_on_login)
 
 
-def _make_keeper(app: Flask, settings: Settings) -> Keeper:
+def _make_handler(app: Flask, settings: Settings) -> SessionHandler:
     present = app.session_interface
     session_type = flasksession.session_type_of(app.config)
     refuse_unusable(
@@ -92,7 +92,7 @@ def _make_keeper(app: Flask, settings: Settings) -> Keeper:
         refuse_wrong_session_settings(app.config, "null")
         if flasksession.signs_ids(present):
             _look_at_key(app)
-        return _keep_present(app, present, settings)
+        return _handler_over_present(app, present, settings)
     if session_type == "null":
         if type(present) is SecureCookieSessionInterface and not app.config.get("SESSION_TYPE"):
             _refuse_store_without_type(app)
@@ -104,7 +104,7 @@ def _make_keeper(app: Flask, settings: Settings) -> Keeper:
     refuse_wrong_session_settings(app.config, session_type)
     if app.config.get("SESSION_USE_SIGNER"):
         _look_at_key(app)
-    return _keep_by_type(app, session_type, settings)
+    return _handler_of_type(app, session_type, settings)
 
 
 def _look_at_key(app: Flask) -> None:
@@ -134,9 +134,13 @@ def _refuse_store_without_type(app: Flask) -> None:
             )
 
 
-def _keep_again(app: Flask, interface: SessionInterface, *, settings: Settings) -> Keeper:
+def _handler_again(app: Flask, interface: SessionInterface, *, settings: Settings) -> SessionHandler:
     """Make the session handler of an interface again, after something was set on it."""
-    return _keep_present(app, interface, settings) if flasksession.is_server_side(interface) else Wrapped(interface)
+    return (
+        _handler_over_present(app, interface, settings)
+        if flasksession.is_server_side(interface)
+        else Wrapped(interface)
+    )
 
 
 def _type_of_setting(name: str) -> str | None:
@@ -148,7 +152,7 @@ def _type_of_setting(name: str) -> str | None:
     return "filesystem" if name.startswith("SESSION_FILE_") and name in flasksession.defaults() else None
 
 
-def _keep_present(app: Flask, interface: SessionInterface, settings: Settings) -> Keeper:
+def _handler_over_present(app: Flask, interface: SessionInterface, settings: Settings) -> SessionHandler:
     """Drive what Flask-Session built through our adapter; one that stores in a way of its own, by its own methods."""
     if not flasksession.serves_requests_as_ever(interface):
         return Wrapped(interface)
@@ -184,10 +188,10 @@ def _from_interface(app: Flask, adapter: type[Adapter] | None, interface: Sessio
     return backend
 
 
-def _keep_by_type(app: Flask, session_type: str, settings: Settings) -> Keeper:
+def _handler_of_type(app: Flask, session_type: str, settings: Settings) -> SessionHandler:
     adapter = registry.find(session_type) if session_type != registry.GENERIC else None
     if adapter is None:
-        return _keep_present(app, flasksession.build(app, session_type), settings)
+        return _handler_over_present(app, flasksession.build(app, session_type), settings)
     codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
     value, options = _store_settings(app, session_type)
     with app.app_context():
@@ -195,7 +199,7 @@ def _keep_by_type(app: Flask, session_type: str, settings: Settings) -> Keeper:
     if backend is None and adapter.drives is None:
         raise ConfigurationError(f"SESSION_{session_type.upper()} is not set: SESSION_TYPE {session_type!r} needs it.")
     if backend is None:
-        return _keep_present(app, flasksession.build(app, session_type), settings)
+        return _handler_over_present(app, flasksession.build(app, session_type), settings)
     if adapter.left_to_flask_session(value, **options):
         interface = flasksession.build(app, session_type)
     else:
@@ -206,7 +210,7 @@ def _keep_by_type(app: Flask, session_type: str, settings: Settings) -> Keeper:
 
 
 def _store_settings(app: Flask, session_type: str) -> tuple[Any, dict[str, Any]]:
-    """Answer the value of ``SESSION_<TYPE>``, and each ``SESSION_<TYPE>_<NAME>`` by its name; any, as users set it."""
+    """Return the value of ``SESSION_<TYPE>``, and each ``SESSION_<TYPE>_<NAME>`` by its name; any, as users set it."""
     name = f"SESSION_{session_type.upper()}"
     prefix = f"{name}_"
     options = {
@@ -337,12 +341,12 @@ def _rotate(app: Flask, **_: object) -> None:
     interface = None if current is None else current.lazy_opener  # another one may be around it
     if current is None or not isinstance(interface, LazySessionInterface):
         return
-    opened, keeper = current.lazy_opened, interface.keeper
-    if opened is not None and isinstance(keeper, ServerSide) and holds_login(opened, keeper.codec):
+    opened, handler = current.lazy_opened, interface.handler
+    if opened is not None and isinstance(handler, ServerSide) and holds_login(opened, handler.codec):
         return
     interface.regenerate(current)
     if current.lazy_opened is not None:
-        current.lazy_opened.brought = _LOGIN_KEYS
+        current.lazy_opened.login_keys = _LOGIN_KEYS
 
 
 def _note_protection(app: Flask, **_: object) -> None:
@@ -357,4 +361,4 @@ def _note_logout(app: Flask, **_: object) -> None:
     if current is not None:
         current.lazy_note_removal()
         if current.lazy_opened is not None:
-            current.lazy_opened.dropped = _LOGIN_KEYS
+            current.lazy_opened.logout_keys = _LOGIN_KEYS

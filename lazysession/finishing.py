@@ -37,10 +37,10 @@ class Finishing:
     def __init__(self) -> None:
         self._logged: set[tuple[str | None, str]] = set()
 
-    def save(self, keeper: Closes, app: Flask, session: DeferredSession, opened: Opened, response: Response) -> None:
+    def save(self, handler: Closes, app: Flask, session: DeferredSession, opened: Opened, response: Response) -> None:
         """Save a session, or finish the response of a request that failed to: a failed write is not tried again.
 
-        :param keeper: saves it.
+        :param handler: saves it.
         :raises SessionConflict: when the change was refused and Flask is not the caller.
         :raises SessionUnavailable: when the store failed and Flask is not the caller.
         """
@@ -50,7 +50,7 @@ class Finishing:
         attributes = session.__dict__  # the quickest way past __setattr__
         attributes["lazy_failed"] = True
         try:
-            keeper.close(app, opened, response)
+            handler.close(app, opened, response)
         except (SessionConflict, SessionUnavailable) as error:
             attributes["lazy_save_failure"] = failure = Failure.of(error)
             if not _is_saved_by_flask():

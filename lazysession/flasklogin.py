@@ -23,7 +23,7 @@ def holds_login(opened: Opened, codec: Codec) -> bool:
 
     A login that is fresh where the stored one is not, and one after a logout in the same request, are new ones.
     """
-    if opened.payload is None or opened.ended or opened.late or opened.dropped:
+    if opened.payload is None or opened.ended or opened.late or opened.logout_keys:
         return False
     before, now = codec.decode(opened.payload) or {}, opened.session
     same = "_user_id" in before and all(before.get(key) == now.get(key) for key in ("_user_id", "_id"))

@@ -39,17 +39,17 @@ _STORAGE_METHODS = ("_retrieve_session_data", "_upsert_session", "_delete_sessio
 
 
 def is_server_side(interface: SessionInterface) -> bool:
-    """Tell whether the interface is one of Flask-Session's, or derived from one."""
+    """Return whether the interface is one of Flask-Session's, or derived from one."""
     return isinstance(interface, ServerSideSessionInterface)
 
 
 def serves_requests_as_ever(interface: SessionInterface) -> bool:
-    """Tell whether an interface of Flask-Session's opens and saves sessions as its base class does."""
+    """Return whether an interface of Flask-Session's opens and saves sessions as its base class does."""
     return not _has_own(interface, ServerSideSessionInterface, _REQUEST_METHODS)
 
 
 def stores_as(interface: SessionInterface, drives: str) -> bool:
-    """Tell whether an interface stores as Flask-Session's class ``drives`` (``module:name``) does.
+    """Return whether an interface stores as Flask-Session's class ``drives`` (``module:name``) does.
 
     False for a subclass with storage methods of its own: such bytes only it understands.
     """
@@ -106,7 +106,7 @@ def format_of(serializer: object) -> str:
 
 
 def makes_usual_ids(interface: SessionInterface) -> bool:
-    """Tell whether an interface makes its session ids as Flask-Session does: URL-safe letters."""
+    """Return whether an interface makes its session ids as Flask-Session does: URL-safe letters."""
     return not _has_own(interface, ServerSideSessionInterface, ("_generate_sid",))
 
 
@@ -116,7 +116,7 @@ def signs_ids(interface: object) -> bool:
 
 
 def _has_own(interface: SessionInterface, base: Any, methods: tuple[str, ...]) -> bool:
-    """Tell whether the interface, or its class below ``base``, brings its own version of a method."""
+    """Return whether the interface, or its class below ``base``, brings its own version of a method."""
     return any(
         name in vars(interface) or getattr(type(interface), name, None) is not getattr(base, name, None)
         for name in methods
@@ -373,7 +373,7 @@ def interface_class_of(drives: str | None) -> type[SessionInterface] | None:
 
 
 def session_class_of(drives: str | None) -> type[ServerSideSession]:
-    """Answer the session class of Flask-Session's interface ``drives``, or the general one where it cannot be had."""
+    """Return the session class of Flask-Session's interface ``drives``, or the general one where it cannot be had."""
     if drives is not None:
         try:
             session_class: type[ServerSideSession] = load(drives).session_class

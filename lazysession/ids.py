@@ -41,12 +41,12 @@ class SessionIds:
         return token_urlsafe(length) if generate is None else str(generate(length))
 
     def key(self, sid: str) -> str:
-        """Answer the store key of an id."""
+        """Return the store key of an id."""
         make = getattr(self._asked, "_get_store_id", None)
         return f"{self._asked.key_prefix}{sid}" if make is None else str(make(sid))
 
     def may_be(self, value: str) -> bool:
-        """Tell whether a client's value has the shape of an id: only such a value is looked up."""
+        """Return whether a client's value has the shape of an id: only such a value is looked up."""
         return len(value) <= self._longest and self._shape.fullmatch(value) is not None
 
     def may_be_foreign(self, sid: str) -> bool:

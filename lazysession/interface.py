@@ -2,8 +2,8 @@
 
 The life of a request: :meth:`LazySessionInterface.open_session` answers a deferred session and does nothing else. If
 it is not used, :meth:`~LazySessionInterface.save_session` only remembers the response's headers. The first use
-comes back through :meth:`~LazySessionInterface.open_now`, which asks the rules for the mode and the keeper for the
-data. At the end :meth:`~LazySessionInterface.save_session` lets the keeper settle what the request owes.
+comes back through :meth:`~LazySessionInterface.open_now`, which asks the rules for the mode and the handler for the
+data. At the end :meth:`~LazySessionInterface.save_session` saves the session if it changed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _OUTSIDE = Decision(Mode.NORMAL, "outside of a request")
 _OWN = frozenset(
     {
         *("open_session", "save_session", "is_null_session", "regenerate"),
-        *("keeper", "rules", "transient_keys", "raises_on_skipped_write", "trace", "serializer"),
+        *("handler", "rules", "transient_keys", "raises_on_skipped_write", "trace", "serializer"),
         *("_app", "_finishing", "_opens_otherwise", "_session_class", "_has_own_ways", "_late_uses", "_skipping"),
         *("_again", "_watch", "before_first_use"),
     }
@@ -50,7 +50,7 @@ _OWN = frozenset(
 _FIXED = ("app", "wrapped")
 
 
-class Keeper(Protocol):
+class SessionHandler(Protocol):
     """Opens sessions and settles what they owe, over a backend or over any other session interface."""
 
     wrapped: SessionInterface
@@ -65,19 +65,19 @@ class Keeper(Protocol):
         ...
 
     def new(self, app: Flask, request: Request, decision: Decision) -> Opened:
-        """Answer an empty session without asking the store."""
+        """Return an empty session without asking the store."""
         ...
 
     def open(self, app: Flask, request: Request, decision: Decision) -> Opened:
-        """Answer the session of the request's cookie, or an empty one."""
+        """Return the session of the request's cookie, or an empty one."""
         ...
 
     def start_over(self, app: Flask, request: Request, decision: Decision) -> Opened:
-        """Answer an empty session in the place of the one that the cookie names."""
+        """Return an empty session in the place of the one that the cookie names."""
         ...
 
     def open_nothing(self, app: Flask, request: Request) -> Opened:
-        """Answer an empty session of which nothing is saved."""
+        """Return an empty session of which nothing is saved."""
         ...
 
     def end(self, opened: Opened) -> None:
@@ -97,7 +97,7 @@ class LazySessionInterface(SessionInterface):
     """The session interface of an app whose sessions are opened at first use.
 
     :param app: the app that it serves.
-    :param keeper: opens and closes sessions.
+    :param handler: loads and saves sessions.
     :param rules: the modes of requests.
     :param transient_keys: keys answered as absent while the session is not opened.
     :param raises_on_skipped_write: a write in mode ``skip`` raises instead of being dropped.
@@ -106,26 +106,26 @@ class LazySessionInterface(SessionInterface):
     :param before_first_use: called at the first use of a session, and at each later one until it raises nothing.
     """
 
-    keeper: Keeper
+    handler: SessionHandler
     wrapped: SessionInterface
 
     def __init__(
         self,
         app: Flask,
-        keeper: Keeper,
+        handler: SessionHandler,
         rules: RuleTable,
         *,
         transient_keys: frozenset[str] = frozenset(),
         raises_on_skipped_write: bool = False,
         trace: bool | None = None,
-        again: Callable[[Flask, SessionInterface], Keeper],
+        again: Callable[[Flask, SessionInterface], SessionHandler],
         before_first_use: Callable[[], None] | None = None,
     ) -> None:
-        self.__dict__["wrapped"] = keeper.wrapped
+        self.__dict__["wrapped"] = handler.wrapped
         self._again = again
         self._finishing = Finishing()
         self._app = weakref.ref(app)  # the app has the interface; a circle would keep dropped apps until a collection
-        self._keep(keeper)
+        self._use_handler(handler)
         self.rules = rules
         self.transient_keys = transient_keys
         self.raises_on_skipped_write = raises_on_skipped_write
@@ -158,22 +158,22 @@ class LazySessionInterface(SessionInterface):
             elif name in _FIXED:
                 raise ConfigurationError(f"session_interface.{name} cannot be set: call LazySession(app) for each app.")
             else:
-                self._keep(with_attribute(self.keeper, name, value, partial(self._again, self.app)))
+                self._use_handler(with_attribute(self.handler, name, value, partial(self._again, self.app)))
                 self._answer(name)
 
         def __delattr__(self, name: str) -> None:
             if name in _OWN:
                 object.__delattr__(self, name)
             else:
-                self._keep(without_attribute(self.keeper, name, partial(self._again, self.app)))
+                self._use_handler(without_attribute(self.handler, name, partial(self._again, self.app)))
                 self._answer(name)
 
-    def _keep(self, keeper: Keeper) -> None:
+    def _use_handler(self, handler: SessionHandler) -> None:
         """Use a session handler from now on."""
-        self.keeper = keeper
-        self._opens_otherwise = keeper.may_be_unavailable or keeper.loads_before_view
-        self._watch = SerializerWatch(keeper.wrapped)
-        if "serializer" in vars(keeper.wrapped):  # so that unittest.mock sets it again, and does not delete it
+        self.handler = handler
+        self._opens_otherwise = handler.may_be_unavailable or handler.loads_before_view
+        self._watch = SerializerWatch(handler.wrapped)
+        if "serializer" in vars(handler.wrapped):  # so that unittest.mock sets it again, and does not delete it
             self.__dict__["serializer"] = self._watch.serializer
 
     def _answer(self, name: str) -> None:
@@ -191,7 +191,7 @@ class LazySessionInterface(SessionInterface):
     @property
     def session_class(self) -> type[SessionMixin]:
         """The class of the sessions that are opened, as far as it is known before one is."""
-        return self.keeper.session_class
+        return self.handler.session_class
 
     @property
     def serializer(self) -> Any:
@@ -206,23 +206,23 @@ class LazySessionInterface(SessionInterface):
 
     @serializer.setter
     def serializer(self, serializer: Any) -> None:
-        if isinstance(self.keeper, ServerSide):
-            self._keep(with_serializer(self.keeper, serializer))
+        if isinstance(self.handler, ServerSide):
+            self._use_handler(with_serializer(self.handler, serializer))
         else:
             self.wrapped.serializer = serializer  # type: ignore[attr-defined]  # as Flask's signed cookie has one
-            self._keep(self.keeper)
+            self._use_handler(self.handler)
 
     # Flask's doors
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
-        """Answer a deferred session at once; never raises and does no I/O."""
+        """Return a deferred session at once; never raises and does no I/O."""
         return self._open_otherwise(app, request) if self._opens_otherwise else DeferredSession(self, request)
 
     def _open_otherwise(self, app: Flask, request: Request) -> SessionMixin | None:
-        if self.keeper.may_be_unavailable and self.keeper.unavailable(app):
+        if self.handler.may_be_unavailable and self.handler.unavailable(app):
             return None
-        if self.keeper.loads_before_view:
-            return load_before_view(self, self.keeper, self.rules, app, request)
+        if self.handler.loads_before_view:
+            return load_before_view(self, self.handler, self.rules, app, request)
         return DeferredSession(self, request)
 
     def is_null_session(self, obj: object) -> bool:
@@ -270,7 +270,7 @@ class LazySessionInterface(SessionInterface):
         vary_by_cookie(response)
         if opened.missing:
             forbid_storing(response)
-        self._finishing.save(self.keeper, app, session, opened, response)
+        self._finishing.save(self.handler, app, session, opened, response)
 
     def regenerate(self, session: SessionMixin) -> None:
         """Give the session a new id, as Flask-Session's method of this name; an empty session gets one too.
@@ -281,12 +281,12 @@ class LazySessionInterface(SessionInterface):
         """
         session = behind_proxy(session)
         if type(session) is not DeferredSession:
-            self.keeper.rotate(session)
+            self.handler.rotate(session)
             return
         opened = session.lazy_opened or session.lazy_open()
         changed = session.lazy_write()
         if opened.saves:
-            self.keeper.rotate(changed)
+            self.handler.rotate(changed)
 
     def _vary_stream(self, app: Flask, session: DeferredSession, response: Response) -> None:
         """Add ``Vary: Cookie``, as the body may use the session when it is too late for headers."""
@@ -296,7 +296,7 @@ class LazySessionInterface(SessionInterface):
             vary_by_cookie(response)
             if isinstance(session.lazy_early, Opened):  # refreshed now: in the body, the database session is gone
                 opened = take_early(session.lazy_early, decision)
-                self._finishing.save(self.keeper, app, session, opened, response)
+                self._finishing.save(self.handler, app, session, opened, response)
 
     # The first use
 
@@ -329,7 +329,7 @@ class LazySessionInterface(SessionInterface):
 
     def end_now(self, opened: Opened) -> None:
         """Let the session end that was opened, and cleared."""
-        self.keeper.end(opened)
+        self.handler.end(opened)
 
     def tell_opened(self, session: DeferredSession, opened: Opened) -> None:
         """Send the signal; the session may be used by whoever hears it."""
@@ -342,12 +342,12 @@ class LazySessionInterface(SessionInterface):
         if session.lazy_failure is not None:  # the store is not asked again by the same request
             if not session.lazy_handled:
                 raise session.lazy_failure.again()
-            return self.keeper.open_nothing(app, request)
+            return self.handler.open_nothing(app, request)
         decision = session.lazy_decision or self._mode_of(app, session)
         if session.lazy_early is not None and decision.mode is not Mode.SKIP:
             if not cleared:
                 return take_early(session.lazy_early, decision)
-            if not isinstance(self.keeper, ServerSide) and decision.mode is not Mode.READONLY:
+            if not isinstance(self.handler, ServerSide) and decision.mode is not Mode.READONLY:
                 return take_early(session.lazy_early, decision)  # it would load to start over
         if (decision is not _OUTSIDE and session.lazy_passed is None) or has_app_context():
             return self._open_in(decision, app, request, cleared=cleared)
@@ -356,18 +356,18 @@ class LazySessionInterface(SessionInterface):
 
     def _open_in(self, decision: Decision, app: Flask, request: Request, *, cleared: bool) -> Opened:
         if decision.mode is Mode.SKIP:
-            opened = self.keeper.new(app, request, decision)
+            opened = self.handler.new(app, request, decision)
             opened.missing = True
             return opened
         watch = self._watch  # spelled out, as each request that uses its session comes here
         if watch.attributes != watch.seen or watch.interface.get("serializer") is not watch.serializer:
             self.serializer = self.wrapped.serializer  # type: ignore[attr-defined]
-        keeper = self.keeper
+        handler = self.handler
         if not cleared:
-            return keeper.open(app, request, decision)
+            return handler.open(app, request, decision)
         if decision.mode is Mode.READONLY:
             raise SessionReadOnly(f"The session may not be cleared here: its mode is readonly ({decision.reason}).")
-        return keeper.start_over(app, request, decision)
+        return handler.start_over(app, request, decision)
 
     def _mode_of(self, app: Flask, session: DeferredSession) -> Decision:
         request = session.lazy_request

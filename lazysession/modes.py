@@ -25,7 +25,7 @@ class Mode(str, Enum):
     """What a request may do with the session; see :mod:`lazysession.modes` for how a request gets its mode."""
 
     NORMAL = "normal"
-    PASSIVE = "passive"
+    NO_REFRESH = "no_refresh"
     READONLY = "readonly"
     SKIP = "skip"
 
@@ -87,7 +87,7 @@ class Rule:
 def session_mode(mode: Mode | str) -> Callable[[View], View]:
     """Give a view its session mode, on either side of ``@app.route``; it beats the table of rules.
 
-    :param mode: ``"normal"``, ``"passive"``, ``"readonly"`` or ``"skip"``.
+    :param mode: ``"normal"``, ``"no_refresh"``, ``"readonly"`` or ``"skip"``.
     :raises ConfigurationError: for any other mode.
     """
     chosen = parse_mode(mode, "@session_mode")
@@ -100,12 +100,13 @@ def session_mode(mode: Mode | str) -> Callable[[View], View]:
 
 
 def parse_mode(mode: object, where: str) -> Mode:
-    """Answer the mode named ``mode``; ``where`` names the setting in the error."""
+    """Return the mode named ``mode``; ``where`` names the setting in the error."""
     try:
         return Mode(mode)
     except ValueError:
         allowed = ", ".join(repr(each.value) for each in Mode)
-        raise ConfigurationError(f"{where}: {mode!r} is not a session mode; allowed are {allowed}.") from None
+        hint = " It is called 'no_refresh' now." if mode == "passive" else ""
+        raise ConfigurationError(f"{where}: {mode!r} is not a session mode; allowed are {allowed}.{hint}") from None
 
 
 def compile_rule(pattern: Pattern, mode: object, where: str) -> Rule:
@@ -233,7 +234,7 @@ class RuleTable:
             return self.mode_of(app, context.request, of_route=True)
 
     def mode_of(self, app: Flask, request: Request, *, of_route: bool = False) -> Decision:
-        """Answer the mode of a request as far as it is known: before routing only path and method rules can match.
+        """Return the mode of a request as far as it is known: before routing only path and method rules can match.
 
         :param of_route: the request stands for all those to its route: whether its file exists does not count.
         """
@@ -260,7 +261,7 @@ class RuleTable:
         return reason if reason is not None or of_route else reason_against_request(app, request)
 
     def _candidates(self, app: Flask, request: Request, endpoint: str | None) -> tuple[Rule, ...]:
-        """Answer the rules that may decide: the first that matches, and the callables in front of it."""
+        """Return the rules that may decide: the first that matches, and the callables in front of it."""
         place = (request.path, endpoint, request.method)
         known = self._known.get(place)
         if known is None:
@@ -320,7 +321,7 @@ class RuleTable:
 
 
 def view_mode(view: Callable[..., Any] | None, method: str) -> Mode | None:
-    """Answer the mode that ``@session_mode`` gave to a view function, or to a class-based view or its method."""
+    """Return the mode that ``@session_mode`` gave to a view function, or to a class-based view or its method."""
     view_class = getattr(view, "view_class", None)
     if method == "HEAD" and not hasattr(view_class, "head"):
         method = "GET"  # as Flask answers it

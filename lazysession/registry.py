@@ -17,12 +17,12 @@ GENERIC = "generic"
 
 
 def names() -> list[str]:
-    """Answer every SESSION_TYPE that has an adapter, sorted."""
+    """Return every SESSION_TYPE that has an adapter, sorted."""
     return sorted({entry_point.name for entry_point in entry_points(group=GROUP)} - {GENERIC})
 
 
 def find(session_type: str) -> type[Adapter] | None:
-    """Answer the adapter that serves a SESSION_TYPE, or None when there is none.
+    """Return the adapter that serves a SESSION_TYPE, or None when there is none.
 
     :raises ConfigurationError: when its client library is missing; the message says what to install.
     """
@@ -32,7 +32,7 @@ def find(session_type: str) -> type[Adapter] | None:
 
 
 def find_for_interface(interface: object) -> type[Adapter] | None:
-    """Answer the adapter that drives the interface's class or, for a subclass, the class it comes from."""
+    """Return the adapter that drives the interface's class or, for a subclass, the class it comes from."""
     for base in type(interface).__mro__:
         package = base.__module__.split(".")
         if package[0] != "flask_session" or len(package) < 2:
@@ -99,8 +99,8 @@ _PAGE = 'See "Write your own backend" in the documentation.'
 _VERBS: dict[str, tuple[str, list[tuple[object, ...]]]] = {
     "read": ("read(key, renew)", [("", None)]),
     "create": ("create(key, payload, lifetime)", [("", b"", 1.0)]),
-    "replace": ("replace(key, payload, lifetime, seen)", [("", b"", None, b"")]),
-    "delete": ("delete(key, seen=None)", [("",), ("", b"")]),
+    "replace": ("replace(key, payload, lifetime, expected)", [("", b"", None, b"")]),
+    "delete": ("delete(key, expected=None)", [("",), ("", b"")]),
 }
 
 

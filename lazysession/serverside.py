@@ -20,7 +20,7 @@ from .modes import Decision, Mode
 from .records.expiry import Lifetimes
 from .records.loading import Reading
 from .records.merging import CREATED, Merging, different_keys
-from .records.plan import Cookie, Owed, Store, decide
+from .records.plan import CookieAction, SavePlan, StoreAction, plan_save
 from .records.rotation import Forwarding
 from .records.saving import Payload, Saved, Saving
 from .signals import send, session_conflict, session_write_dropped
@@ -103,12 +103,12 @@ class ServerSide:
     # Opening
 
     def new(self, app: Flask, request: Request, decision: Decision) -> Opened:
-        """Answer an empty session under a new id, without asking the store."""
+        """Return an empty session under a new id, without asking the store."""
         session = self._asked.session_class(sid=self.ids.new(), permanent=self._asked.permanent)
         return Opened(session, decision.mode, decision.reason)
 
     def open(self, app: Flask, request: Request, decision: Decision) -> Opened:
-        """Answer the stored session that the cookie names, or a new one: ids the store does not know are not adopted.
+        """Return the stored session that the cookie names, or a new one: ids the store does not know are not adopted.
 
         :raises SessionUnavailable: when the store fails and ON_READ_ERROR is ``unavailable``.
         """
@@ -129,20 +129,20 @@ class ServerSide:
             sid,
             found.payload,
             found.refreshed,
-            found.remaining,
+            found.ttl,
             created=found.created,
             late=found.late,
             since=self.clock(),
         )
 
     def open_nothing(self, app: Flask, request: Request) -> Opened:
-        """Answer an empty session of which nothing is saved, for what runs after the store has failed."""
+        """Return an empty session of which nothing is saved, for what runs after the store has failed."""
         opened = self.new(app, request, Decision(Mode.NORMAL, "the session store is not available"))
         opened.saves, opened.missing = False, True
         return opened
 
     def start_over(self, app: Flask, request: Request, decision: Decision) -> Opened:
-        """Answer an empty session under a new id; the one that the cookie names ends with this request, unread."""
+        """Return an empty session under a new id; the one that the cookie names ends with this request, unread."""
         opened = self.new(app, request, decision)
         opened.cleared = self.cookies.sent(app, request)
         opened.sid = self.cookies.read(app, request)
@@ -181,20 +181,22 @@ class ServerSide:
             if not self.loads_before_view:
                 return  # unchanged: nothing to save
             opened.refreshed = self._refresh_after_view(app, opened.sid or "", opened.mode)
-        owed = self._owed(opened, payload)
-        if owed.store is not Store.NOTHING:
+        plan = self._plan(opened, payload)
+        if plan.store is not StoreAction.NOTHING:
             if opened.mode is Mode.READONLY:
                 raise SessionReadOnly(f"The session was changed in mode readonly ({opened.rule}).")
-            keep = opened.mode is Mode.PASSIVE and not self.lifetimes.needs_mark(opened)
-            self._save(app, opened, response, owed, self._mark(opened, payload), keep=keep)
-        elif owed.cookie is not Cookie.RENEW or self._still_stands(opened):
-            self._settle_cookie(app, opened, response, owed)
+            keep = opened.mode is Mode.NO_REFRESH and not self.lifetimes.needs_mark(opened)
+            self._save(app, opened, response, plan, self._mark(opened, payload), keep=keep)
+        elif plan.cookie is not CookieAction.RENEW or self._still_stands(opened):
+            self._send_cookie(app, opened, response, plan)
 
-    def _save(self, app: Flask, opened: Opened, response: Response, owed: Owed, payload: bytes, *, keep: bool) -> None:
+    def _save(
+        self, app: Flask, opened: Opened, response: Response, plan: SavePlan, payload: bytes, *, keep: bool
+    ) -> None:
         mine = Payload(payload, self.codec.read_back(payload, opened.session))
         lifetime = self.lifetimes.of_write(app, opened)
         try:
-            saved = self._saving.save(opened, owed.store, mine, self._items_as_read(opened), lifetime, keep=keep)
+            saved = self._saving.save(opened, plan.store, mine, self._items_as_read(opened), lifetime, keep=keep)
         except SessionConflict:
             self._show_as_loaded(opened)
             raise
@@ -202,7 +204,7 @@ class ServerSide:
             self._show_as_loaded(opened)
             logger.error("The session store failed while a session was saved: %s", explanation(self.backend, error))
             raise SessionUnavailable() from error
-        self._settle_cookie(app, opened, response, self._take_over(opened, payload, saved, owed))
+        self._send_cookie(app, opened, response, self._take_over(opened, payload, saved, plan))
         self._tell(app, saved)
 
     def _refresh_after_view(self, app: Flask, sid: str, mode: Mode) -> bool:
@@ -258,11 +260,11 @@ class ServerSide:
         """Give the session a new id; closing sees that it is not the stored one."""
         session.sid = self.ids.new()  # type: ignore[attr-defined]
 
-    def _owed(self, opened: Opened, payload: bytes) -> Owed:
-        return decide(
+    def _plan(self, opened: Opened, payload: bytes) -> SavePlan:
+        return plan_save(
             had_record=opened.sid is not None or opened.cleared,
             empty=not opened.session,
-            moved=_id(opened.session) != opened.sid,
+            rotated=_id(opened.session) != opened.sid,
             changed=self._changed(opened, payload),
             refreshed=opened.refreshed,
             permanent=opened.refreshed and opened.session.permanent,
@@ -290,25 +292,25 @@ class ServerSide:
                 opened.items.pop(CREATED, None)
         return opened.items
 
-    def _take_over(self, opened: Opened, payload: bytes, saved: Saved, owed: Owed) -> Owed:
+    def _take_over(self, opened: Opened, payload: bytes, saved: Saved, plan: SavePlan) -> SavePlan:
         """Make the stored session the one that was read, in case that it is saved again; return what is still to do."""
         opened.refreshed = opened.cleared = opened.ended = False
         opened.keys, opened.items = opened.keys.after_save(), None
         if not saved.here:
             opened.payload = payload
-            return Owed(owed.store, Cookie.KEEP)
+            return SavePlan(plan.store, CookieAction.KEEP)
         opened.late, stored = False, saved.payload
         if stored is not None and stored != payload:
             self._show(opened, stored)
         opened.sid, opened.payload = (None, None) if stored is None else (_id(opened.session), stored)
         if stored is None:
             self.rotate(opened.session)  # it has ended: what is written from now on is another session
-            opened.created = opened.remaining = None
-            return Owed(owed.store, Cookie.DELETE)
-        return Owed(owed.store, Cookie.KEEP if owed.cookie is Cookie.DELETE else owed.cookie)
+            opened.created = opened.ttl = None
+            return SavePlan(plan.store, CookieAction.DELETE)
+        return SavePlan(plan.store, CookieAction.KEEP if plan.cookie is CookieAction.DELETE else plan.cookie)
 
     def _still_stands(self, opened: Opened) -> bool:
-        """Tell whether the session was not ended or rotated by others while a slow request had it open.
+        """Return whether the session was not ended or rotated by others while a slow request had it open.
 
         A cookie that only renews its expiry must not come after one that names a newer id, or deletes it.
         """
@@ -320,11 +322,11 @@ class ServerSide:
             logger.warning("The session cookie was not renewed, as the store failed: %s", type(error).__name__)
             return False
 
-    def _settle_cookie(self, app: Flask, opened: Opened, response: Response, owed: Owed) -> None:
-        if owed.cookie is Cookie.DELETE:
+    def _send_cookie(self, app: Flask, opened: Opened, response: Response, plan: SavePlan) -> None:
+        if plan.cookie is CookieAction.DELETE:
             self.cookies.delete(app, response)
-        elif owed.cookie is not Cookie.KEEP:
-            renewal = owed.cookie is Cookie.RENEW
+        elif plan.cookie is not CookieAction.KEEP:
+            renewal = plan.cookie is CookieAction.RENEW
             self.cookies.set(app, opened.session, _id(opened.session), response, renewal=renewal)
 
     # Bytes and seconds

@@ -116,7 +116,7 @@ class DeferredSession(Failures, SessionMixin):
         return opened.session
 
     def lazy_write(self) -> SessionMixin:
-        """Answer the opened session for a change; raises where the mode forbids one."""
+        """Return the opened session for a change; raises where the mode forbids one."""
         opened = self.lazy_opened or self.lazy_open()
         if not self._lazy_may_write(opened.mode):
             raise SessionReadOnly(f"The session may not be changed here: its mode is {opened.mode} ({opened.rule}).")
@@ -152,7 +152,7 @@ class DeferredSession(Failures, SessionMixin):
         return opened
 
     def _lazy_apply_permanent(self, opened: Opened) -> None:
-        if self.lazy_permanent is None or opened.missing or opened.mode not in (Mode.NORMAL, Mode.PASSIVE):
+        if self.lazy_permanent is None or opened.missing or opened.mode not in (Mode.NORMAL, Mode.NO_REFRESH):
             return
         if not says_permanent(opened.session, self.lazy_permanent):
             opened.session.permanent = self.lazy_permanent
@@ -382,5 +382,5 @@ def behind_proxy(session: Any) -> Any:
 
 
 def says_permanent(session: SessionMixin, value: bool) -> bool:
-    """Tell whether a session has this value for ``permanent`` already: setting an equal value is no change."""
+    """Return whether a session has this value for ``permanent`` already: setting an equal value is no change."""
     return session.permanent == value and "_permanent" in session

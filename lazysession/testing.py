@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from .backend import Backend, Outcome, Purges, Record, Renew, Replaced
+from .backend import Backend, Outcome, Purges, Record, Renew, WriteResult
 
 #: A key of the length and shape that Flask-Session's defaults make.
 KEY = "session:" + "k" * 43
@@ -55,13 +55,13 @@ class Held:
         assert record is not None, "read() returned None for a record that is stored and has not expired."
         return record
 
-    def remaining(self) -> float:
-        """Answer how many seconds the record has left."""
-        remaining = self.read(renew=ASK).remaining
-        assert remaining is not None, (
-            "read() returned a record whose remaining is None. Return the seconds left, or leave out TellsRemaining."
+    def ttl(self) -> float:
+        """Return how many seconds the record has left."""
+        ttl = self.read(renew=ASK).ttl
+        assert ttl is not None, (
+            "read() returned a record whose ttl is None. Return the seconds left, or leave out TellsRemaining."
         )
-        return remaining
+        return ttl
 
     def create(self, payload: bytes, key: str = KEY, lifetime: float = 1000) -> None:
         """Create what is not there yet."""
@@ -85,17 +85,19 @@ def shown(payload: object) -> str:
     return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
 
 
-def expect_outcome(verb: str, replaced: Replaced, outcome: Outcome, why: str) -> None:
+def expect_outcome(verb: str, replaced: WriteResult, outcome: Outcome, why: str) -> None:
     """Check how a replace or a delete ended."""
     got = getattr(replaced, "outcome", replaced)
     name = got.name if isinstance(got, Outcome) else repr(got)
     assert got is outcome, f"{verb} returned {name}, not {outcome.name}: {why}"
 
 
-def expect_found(verb: str, replaced: Replaced, *allowed: bytes | None) -> None:
+def expect_found(verb: str, replaced: WriteResult, *allowed: bytes | None) -> None:
     """Check what a replace or a delete says was there."""
     options = " or ".join(map(shown, allowed))
-    assert replaced.found in allowed, f"{verb} returned found={shown(replaced.found)}; {options} is stored or removed."
+    assert replaced.current in allowed, (
+        f"{verb} returned found={shown(replaced.current)}; {options} is stored or removed."
+    )
 
 
 class Contract:
@@ -108,7 +110,7 @@ class Contract:
 
     @pytest.fixture
     def held(self) -> Held:
-        """Answer the backend under test: each adapter's tests have their own."""
+        """Return the backend under test: each adapter's tests have their own."""
         raise NotImplementedError
 
     @pytest.mark.parametrize("payload", [b"", b"\x00", bytes(range(256)), b"a" * 2**20], ids=["0", "1", "256", "1 MiB"])
@@ -120,8 +122,8 @@ class Contract:
         held.expect_payload(payload, "After create(key, payload, lifetime)")
         record = held.read(renew=ALWAYS)
         assert record.payload == payload, "read(key, renew) returned other bytes when it refreshed. Return the payload."
-        replaced = held.backend.replace(KEY, payload[:-1] + b"!", 1000, seen=payload)
-        expect_outcome("replace()", replaced, Outcome.STORED, "the stored payload is the same as seen.")
+        replaced = held.backend.replace(KEY, payload[:-1] + b"!", 1000, expected=payload)
+        expect_outcome("replace()", replaced, Outcome.STORED, "the stored payload is the same as expected.")
         held.expect_payload(payload[:-1] + b"!", "After replace()")
 
     def test_a_payload_over_the_limit_is_an_error(self, held: Held) -> None:
@@ -133,7 +135,7 @@ class Contract:
         assert _raises(lambda: held.backend.create(KEY, too_large, 1000)), f"create() {advice}"
         held.expect_absent("After a create() that raised")
         held.create(b"1")
-        assert _raises(lambda: held.backend.replace(KEY, too_large, 1000, seen=b"1")), f"replace() {advice}"
+        assert _raises(lambda: held.backend.replace(KEY, too_large, 1000, expected=b"1")), f"replace() {advice}"
         held.expect_payload(b"1", "After a replace() that raised")
 
     def test_keys_up_to_the_limit(self, held: Held) -> None:
@@ -141,7 +143,7 @@ class Contract:
         key = "session:" + "k" * (self.longest_key - 8)
         held.create(b"1", key)
         held.expect_payload(b"1", f"After create() with a key of {len(key)} bytes", key)
-        replaced = held.backend.replace(key, b"2", 1000, seen=b"1")
+        replaced = held.backend.replace(key, b"2", 1000, expected=b"1")
         expect_outcome("replace()", replaced, Outcome.STORED, "a key as long as longest_key is a key as any other.")
         held.backend.delete(key)
         held.expect_absent(f"After delete() with a key of {len(key)} bytes", key)
@@ -167,8 +169,8 @@ class Contract:
         held.expect_absent("With nothing stored")
         held.expect_absent("With nothing stored, and a refresh asked", renew=ALWAYS)
         for lifetime in (1000, None):
-            replaced = held.backend.replace(KEY, b"new", lifetime, seen=b"old")
-            expect_outcome("replace()", replaced, Outcome.GONE, "nothing is stored, and a replace never creates.")
+            replaced = held.backend.replace(KEY, b"new", lifetime, expected=b"old")
+            expect_outcome("replace()", replaced, Outcome.MISSING, "nothing is stored, and a replace never creates.")
             expect_found("replace()", replaced, None)
         held.backend.delete(KEY)
         held.expect_absent("After replace() and delete() of what is absent")
@@ -178,8 +180,8 @@ class Contract:
         held.create(b"old")
         held.pass_time(1002)
         held.expect_absent("When the record has expired", renew=ALWAYS)
-        replaced = held.backend.replace(KEY, b"new", 1000, seen=b"old")
-        expect_outcome("replace()", replaced, Outcome.GONE, "the record has expired.")
+        replaced = held.backend.replace(KEY, b"new", 1000, expected=b"old")
+        expect_outcome("replace()", replaced, Outcome.MISSING, "the record has expired.")
         held.expect_absent("When the record has expired, after replace()")
 
     def test_create_takes_no_key_twice(self, held: Held) -> None:
@@ -190,51 +192,53 @@ class Contract:
         held.expect_payload(b"first", "After create() of a key that is taken")
 
     def test_replace_names_what_it_saw(self, held: Held) -> None:
-        """Another payload than the one seen is CHANGED, and stays; the payload found is the true one, if told."""
+        """Another payload than the one expected is CONFLICT, and stays; the payload found is the true one, if told."""
         held.create(b"theirs")
-        replaced = held.backend.replace(KEY, b"mine", 1000, seen=b"other")
-        expect_outcome("replace()", replaced, Outcome.CHANGED, "the stored payload is another than seen.")
+        replaced = held.backend.replace(KEY, b"mine", 1000, expected=b"other")
+        expect_outcome("replace()", replaced, Outcome.CONFLICT, "the stored payload is another than expected.")
         expect_found("replace()", replaced, b"theirs", None)
-        held.expect_payload(b"theirs", "After a replace() that returned CHANGED")
+        held.expect_payload(b"theirs", "After a replace() that returned CONFLICT")
 
     def test_replace_by_the_same(self, held: Held) -> None:
         """Replacing a payload by itself is STORED, as some stores count only real changes."""
         held.create(b"same")
         for lifetime in (1000, None):
-            replaced = held.backend.replace(KEY, b"same", lifetime, seen=b"same")
+            replaced = held.backend.replace(KEY, b"same", lifetime, expected=b"same")
             expect_outcome("replace()", replaced, Outcome.STORED, "a payload may be replaced by the same bytes.")
 
     def test_delete(self, held: Held) -> None:
         """Deleted is gone: no late replace and no late refresh brings it back, and its key is free."""
         held.create(b"1")
         held.backend.delete(KEY)
-        replaced = held.backend.replace(KEY, b"2", 1000, seen=b"1")
-        expect_outcome("replace() after delete()", replaced, Outcome.GONE, "what was deleted must not come back.")
+        replaced = held.backend.replace(KEY, b"2", 1000, expected=b"1")
+        expect_outcome("replace() after delete()", replaced, Outcome.MISSING, "what was deleted must not come back.")
         held.expect_absent("After delete()", renew=ALWAYS)
         held.create(b"3")
 
     def test_delete_names_what_it_saw(self, held: Held) -> None:
-        """With a payload seen, only that payload is deleted; without, whatever is there."""
+        """With an expected payload, only that payload is deleted; without, whatever is there."""
         deleted = held.backend.delete(KEY, b"1")
-        expect_outcome("delete(key, seen)", deleted, Outcome.GONE, "nothing is stored.")
-        expect_found("delete(key, seen)", deleted, None)
+        expect_outcome("delete(key, expected)", deleted, Outcome.MISSING, "nothing is stored.")
+        expect_found("delete(key, expected)", deleted, None)
         deleted = held.backend.delete(KEY)
-        expect_outcome("delete(key)", deleted, Outcome.STORED, "without seen it is always STORED, absent is fine.")
+        expect_outcome("delete(key)", deleted, Outcome.STORED, "without expected it is always STORED, absent is fine.")
         expect_found("delete(key)", deleted, None)
         held.create(b"theirs")
         deleted = held.backend.delete(KEY, b"other")
-        expect_outcome("delete(key, seen)", deleted, Outcome.CHANGED, "the stored payload is another than seen.")
-        expect_found("delete(key, seen)", deleted, b"theirs", None)
-        held.expect_payload(b"theirs", "After a delete() that returned CHANGED")
+        expect_outcome(
+            "delete(key, expected)", deleted, Outcome.CONFLICT, "the stored payload is another than expected."
+        )
+        expect_found("delete(key, expected)", deleted, b"theirs", None)
+        held.expect_payload(b"theirs", "After a delete() that returned CONFLICT")
         deleted = held.backend.delete(KEY, b"theirs")
-        expect_outcome("delete(key, seen)", deleted, Outcome.STORED, "the stored payload is the same as seen.")
-        held.expect_absent("After delete(key, seen)")
+        expect_outcome("delete(key, expected)", deleted, Outcome.STORED, "the stored payload is the same as expected.")
+        held.expect_absent("After delete(key, expected)")
 
     def test_delete_tells_what_it_removed(self, held: Held) -> None:
-        """Without a payload seen it answers what was there: it may be a note about where the session went."""
+        """Without an expected payload it returns what was there: it may be a forwarding record."""
         held.create(b"theirs")
         deleted = held.backend.delete(KEY)
-        expect_outcome("delete(key)", deleted, Outcome.STORED, "without seen it is always STORED.")
+        expect_outcome("delete(key)", deleted, Outcome.STORED, "without expected it is always STORED.")
         expect_found("delete(key)", deleted, b"theirs")
         held.expect_absent("After delete(key)")
 
@@ -281,11 +285,11 @@ class TellsRemaining:
         got = held.read(renew=renew).refreshed
         assert got is refreshed, (
             f"read(key, {renew}) returned refreshed={got} with {1000 - passed} seconds left. A refresh is due exactly "
-            "when renew.due(remaining) is true."
+            "when renew.due(ttl) is true."
         )
-        expected, remaining = renew.lifetime if refreshed else 1000 - passed, held.remaining()
-        assert expected - 5 < remaining <= expected, (
-            f"After read(key, {renew}), which returned refreshed={got}, the record has {remaining} seconds left, not "
+        expected, ttl = renew.lifetime if refreshed else 1000 - passed, held.ttl()
+        assert expected - 5 < ttl <= expected, (
+            f"After read(key, {renew}), which returned refreshed={got}, the record has {ttl} seconds left, not "
             f"{expected}."
         )
 
@@ -293,36 +297,35 @@ class TellsRemaining:
         """A read tells what was left when it came, also when it refreshes."""
         held.create(b"1")
         held.pass_time(600)
-        remaining = held.read(renew=ALWAYS).remaining
-        assert remaining is not None, (
-            "read() returned a record whose remaining is None. Return the seconds left, or leave out TellsRemaining."
+        ttl = held.read(renew=ALWAYS).ttl
+        assert ttl is not None, (
+            "read() returned a record whose ttl is None. Return the seconds left, or leave out TellsRemaining."
         )
-        assert 395 < remaining <= 400, (
-            f"read() returned remaining={remaining}, 600 seconds after create() with 1000. Return what was left before "
-            "the refresh."
+        assert 395 < ttl <= 400, (
+            f"read() returned ttl={ttl}, 600 seconds after create() with 1000. Return what was left before the refresh."
         )
 
     def test_replace_begins_a_new_life(self, held: Held) -> None:
         """A replace with a lifetime lives that long from now."""
         held.create(b"1")
         held.pass_time(600)
-        held.backend.replace(KEY, b"2", 1000, seen=b"1")
-        remaining = held.remaining()
-        assert 995 < remaining <= 1000, (
-            f"After replace() with a lifetime of 1000 the record has {remaining} seconds left: the lifetime is the "
+        held.backend.replace(KEY, b"2", 1000, expected=b"1")
+        ttl = held.ttl()
+        assert 995 < ttl <= 1000, (
+            f"After replace() with a lifetime of 1000 the record has {ttl} seconds left: the lifetime is the "
             "seconds to live from now."
         )
 
 
 class KeepsRemaining:
-    """A replace without a lifetime keeps what is left: a passive request may write and does not keep alive."""
+    """A replace without a lifetime keeps what is left: a no_refresh request may write and does not keep alive."""
 
     def test_replace_keeps_the_old_life(self, held: Held) -> None:
         """The record ends when it would have ended."""
         held.create(b"1")
         held.pass_time(600)
-        replaced = held.backend.replace(KEY, b"2", None, seen=b"1")
-        expect_outcome("replace()", replaced, Outcome.STORED, "the stored payload is the same as seen.")
+        replaced = held.backend.replace(KEY, b"2", None, expected=b"1")
+        expect_outcome("replace()", replaced, Outcome.STORED, "the stored payload is the same as expected.")
         held.expect_payload(b"2", "After replace()")
         held.pass_time(402)
         held.expect_absent(
@@ -344,9 +347,9 @@ class ComparesAtomically:
             works = [partial(held.backend.replace, key, b"%d" % number, 1000, b"seen") for number in range(4)]
             outcomes = [replaced.outcome for replaced in race(*works)]
             names = sorted(outcome.name for outcome in outcomes)
-            assert names == ["CHANGED"] * 3 + ["STORED"], (
+            assert names == ["CONFLICT"] * 3 + ["STORED"], (
                 f"Of four replace() at once that name the same payload, the outcomes are {', '.join(names)}. One is "
-                "STORED and three are CHANGED: comparing and storing must be one step for all threads and processes."
+                "STORED and three are CONFLICT: comparing and storing must be one step for all threads and processes."
             )
             held.expect_payload(b"%d" % outcomes.index(Outcome.STORED), "After the replace() that is STORED", key)
 
@@ -382,9 +385,9 @@ class ComparesAtomically:
             )
             record = held.backend.read(key, None)
             got = replaced.outcome, deleted.outcome
-            wanted = (Outcome.GONE, Outcome.STORED) if record is None else (Outcome.STORED, Outcome.CHANGED)
+            wanted = (Outcome.MISSING, Outcome.STORED) if record is None else (Outcome.STORED, Outcome.CONFLICT)
             assert got == wanted, (
-                f"replace() and delete(key, seen) at once returned {got[0].name} and {got[1].name}, and "
+                f"replace() and delete(key, expected) at once returned {got[0].name} and {got[1].name}, and "
                 f"{'nothing' if record is None else 'a record'} is left. One wins and the other is told: comparing and "
                 "changing must be one step."
             )

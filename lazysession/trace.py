@@ -32,12 +32,12 @@ def frames() -> Iterator[FrameType]:
 
 
 def place_of(request: Request) -> str:
-    """Answer a request's endpoint: its path is the client's, and may hold a secret or the end of a line."""
+    """Return a request's endpoint: its path is the client's, and may hold a secret or the end of a line."""
     return request.endpoint or "unrouted paths"
 
 
 def this_place() -> str:
-    """Answer the endpoint of the current request."""
+    """Return the endpoint of the current request."""
     return place_of(request) if has_request_context() else "no request"
 
 

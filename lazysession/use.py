@@ -40,7 +40,7 @@ class Opened:
     sid: str | None = None
     payload: bytes | None = None
     refreshed: bool = False
-    remaining: float | None = None
+    ttl: float | None = None
     cleared: bool = False
     ended: bool = False
     created: float | None = None
@@ -48,7 +48,7 @@ class Opened:
     since: float = 0.0
     saves: bool = True
     missing: bool = False
-    brought: frozenset[str] = frozenset()
-    dropped: frozenset[str] = frozenset()
+    login_keys: frozenset[str] = frozenset()
+    logout_keys: frozenset[str] = frozenset()
     keys: KeyUse = field(default_factory=KeyUse)
     items: dict[str, Any] | None = None

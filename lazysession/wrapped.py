@@ -29,7 +29,7 @@ class Wrapped:
         return self.may_be_unavailable and not app.secret_key
 
     def new(self, app: Flask, request: Request, decision: Decision) -> Opened:
-        """Answer an empty session of the wrapped class, or of Flask's where that one needs arguments."""
+        """Return an empty session of the wrapped class, or of Flask's where that one needs arguments."""
         try:
             session = self.session_class()
         except TypeError:
@@ -58,7 +58,7 @@ class Wrapped:
         return self.open(app, request, decision)
 
     def open_nothing(self, app: Flask, request: Request) -> Opened:
-        """Answer an empty session of which nothing is saved."""
+        """Return an empty session of which nothing is saved."""
         opened = self.new(app, request, Decision(Mode.NORMAL, "the session is not available"))
         opened.missing = True
         return opened

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from lazysession.backend import Backend, Record, Renew, Replaced
+from lazysession.backend import Backend, Record, Renew, WriteResult
 
 
 def box(payload: bytes) -> bytes:
@@ -32,14 +32,14 @@ class Boxed:
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:
         return bool(self.backend.create(key, box(payload), lifetime))
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
-        return self._unbox(self.backend.replace(key, box(payload), lifetime, box(seen)))
+    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
+        return self._unbox(self.backend.replace(key, box(payload), lifetime, box(expected)))
 
-    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
-        return self._unbox(self.backend.delete(key, None if seen is None else box(seen)))
+    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
+        return self._unbox(self.backend.delete(key, None if expected is None else box(expected)))
 
-    def _unbox(self, replaced: Replaced) -> Replaced:
-        return replaced if replaced.found is None else replaced._replace(found=unbox(replaced.found))
+    def _unbox(self, replaced: WriteResult) -> WriteResult:
+        return replaced if replaced.current is None else replaced._replace(current=unbox(replaced.current))
 
 
 class BoxedPurging(Boxed):

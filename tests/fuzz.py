@@ -26,7 +26,7 @@ with atheris.instrument_imports(  # pyright: ignore[reportAttributeAccessIssue]
     from lazysession.cookies import SessionCookies
     from lazysession.flasksession import StoreInterface
     from lazysession.ids import SessionIds
-    from lazysession.records.rotation import ROTATIONS, Forwarding, Note, note_in
+    from lazysession.records.rotation import ROTATIONS, Forwarding, ForwardingRecord, forwarding_in
 
 from hostile.cookies import Cookies
 from hostile.payloads import EXECUTED, Payloads
@@ -124,16 +124,16 @@ class OneRecord:
         self.asked = 0
 
     def read(self, key: str, renew: object) -> Record:
-        """Answer the payload."""
+        """Return the payload."""
         self.asked += 1
         demand(_ID.match(key.removeprefix("session:")) is not None, "only ids are looked up")
         return Record(self.payload, 10.0, refreshed=True)
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> None:
+    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> None:
         """Take a lifetime that every store takes."""
         demand(lifetime is not None and 0 < lifetime < 60 and math.isfinite(lifetime), "a note is short")
 
-    def delete(self, key: str, seen: bytes | None = None) -> None:
+    def delete(self, key: str, expected: bytes | None = None) -> None:
         """Take anything."""
 
 
@@ -143,11 +143,11 @@ def note(data: bytes) -> None:
         store: Any = OneRecord(data)
         forwarding = Forwarding(store, each, ids, lambda: NOW)
         items = each.decode(data)
-        found = None if items is None else note_in(items)
-        demand(found == forwarding.note_of(data), "one reading of a note")
+        found = None if items is None else forwarding_in(items)
+        demand(found == forwarding.forwarding_of(data), "one reading of a note")
         if found is None:
             continue
-        demand(isinstance(found, Note) and isinstance(found.sid, str), "the shape of a note")
+        demand(isinstance(found, ForwardingRecord) and isinstance(found.sid, str), "the shape of a note")
         forwarding.keep_short("session:" + "k" * 43, store.read("session:" + "k" * 43, None), found)
         forwarding.follow(found)
         demand(store.asked <= ROTATIONS + 5, "a chain of notes ends")

@@ -111,6 +111,6 @@ def view() -> str:
 
 
 def parse_cookie(header: str) -> dict[str, str]:
-    """Answer the parts of a Set-Cookie header by their names."""
+    """Return the parts of a Set-Cookie header by their names."""
     pairs = (part.strip().partition("=") for part in header.split(";"))
     return {name: value for name, _, value in pairs}

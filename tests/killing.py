@@ -174,14 +174,14 @@ def add_pages(app: Flask) -> None:
 
 
 def sid_of(number: int, what: str) -> str:
-    """Answer the id that the session of a run has, so that whoever looks afterwards knows it."""
+    """Return the id that the session of a run has, so that whoever looks afterwards knows it."""
     return f"{what}-{number}-".ljust(43, "x")
 
 
 def request(app: Flask, path: str, number: int, steps: Steps, *, lines: bool) -> None:
     """Begin a session where one is needed, and make the request that dies."""
     old, new = sid_of(number, "old"), sid_of(number, "new")
-    client, ids = app.test_client(use_cookies=False), app.session_interface.keeper.ids  # type: ignore[attr-defined]
+    client, ids = app.test_client(use_cookies=False), app.session_interface.handler.ids  # type: ignore[attr-defined]
     ids.new = lambda: old
     assert client.get("/look" if path == "create" else "/begin").status_code == 200
     ids.new = lambda: new
@@ -204,7 +204,7 @@ def run(app: Flask, job: dict[str, Any], path: str, number: int, last: int) -> N
     if job["how"] == "instructions":
         watch_sqlite(steps)
     elif job["how"] == "verbs":
-        watch_verbs(app.session_interface.keeper.backend, steps)  # type: ignore[attr-defined]
+        watch_verbs(app.session_interface.handler.backend, steps)  # type: ignore[attr-defined]
     request(app, path, number, steps, lines=job["how"] == "lines")
 
 

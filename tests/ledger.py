@@ -53,7 +53,7 @@ def _places(stored: dict[str, Data]) -> dict[int, str]:
 
 
 def values_in(data: object) -> set[int]:
-    """Answer every number in a session; the tests use each number once."""
+    """Return every number in a session; the tests use each number once."""
     if isinstance(data, dict):
         return set().union(*(values_in(value) for value in data.values())) if data else set()
     if isinstance(data, list):

@@ -18,7 +18,7 @@ from flask import Flask, Response
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from interleaved import Fault, Faults, OpenRequest, parse_cookie
-from records import LIFETIME, MARK, Data, Note, Owed, Work
+from records import LIFETIME, MARK, Data, ForwardingRecord, SavePlan, Work
 from steps import KEYS, RARER, STEPS, Views
 from stores import Store
 
@@ -33,7 +33,7 @@ FAULT = st.sampled_from([None] * 4 + [Fault(number, done) for number in (1, 2) f
 
 
 def is_note(data: Data) -> bool:
-    """Tell whether a record is what a rotation left under the old id."""
+    """Return whether a record is what a rotation left under the old id."""
     return isinstance(data.get(MARK), dict)
 
 
@@ -50,7 +50,7 @@ class Sessions(Views, RuleBasedStateMachine):
         self.open: list[OpenRequest] = []
         self.reachable: set[str] = set()
         self.dropped, self.contested = 0, list[tuple[str, ...]]()
-        app.session_interface.keeper.clock = lambda: self.model.clock  # type: ignore[attr-defined]
+        app.session_interface.handler.clock = lambda: self.model.clock  # type: ignore[attr-defined]
         session_write_dropped.connect(self._note_dropped, app)
         session_conflict.connect(self._note_contested, app)
         counts["examples"] += 1
@@ -75,7 +75,7 @@ class Sessions(Views, RuleBasedStateMachine):
         self.contested.append(keys)
 
     def stored(self) -> dict[str, Data]:
-        """Answer the sessions in the store, without notes, and without what has expired and waits to be swept."""
+        """Return the sessions in the store, without notes, and without what has expired and waits to be swept."""
         payloads = self.store.payloads(self.app).items()
         found = {key.removeprefix(PREFIX): msgspec.msgpack.decode(payload) for key, payload in payloads}
         self.reachable |= {data[MARK].get("moved_to", "") for data in found.values() if is_note(data)}
@@ -166,43 +166,43 @@ class Sessions(Views, RuleBasedStateMachine):
         self.model.clock += slow
         work = request.work
         sid = request.session.sid if work.opened else ""
-        owed = self.model.owed(work, sid)
+        plan = self.model.plan(work, sid)
         self.dropped, self.contested = 0, []
         self.faults.expect(fault)
         response = request.finish()
         hit, effects = self.faults.hit, self.faults.effects
         self.faults.expect(None)
-        self.check_response(request, response, owed, hit)
-        assert hit or effects in (len(owed.writes), len(owed.writes) - owed.may_skip)
-        for write in owed.writes[:effects]:
+        self.check_response(request, response, plan, hit)
+        assert hit or effects in (len(plan.writes), len(plan.writes) - plan.may_skip)
+        for write in plan.writes[:effects]:
             write()
-        if owed.writes and work.moved and work.sid and effects == len(owed.writes) and not owed.refused:
+        if plan.writes and work.moved and work.sid and effects == len(plan.writes) and not plan.refused:
             self.ledger.rotated(work.sid)
-        self.count(work, owed, hit)
+        self.count(work, plan, hit)
         self.settle(work.mine if work.ended else work.patch(), ends=work.ended)
         self.the_store_is_as_the_model_says()
 
-    def count(self, work: Work, owed: Owed, hit: bool) -> None:
+    def count(self, work: Work, plan: SavePlan, hit: bool) -> None:
         """Count what came up: a machine that never meets a case does not test it."""
         self.counts["requests"] += 1
-        self.counts["writes"] += len(owed.writes)
-        self.counts["renewals"] += bool(owed.cookie) and not owed.writes
-        self.counts["merges"] += owed.merged
-        self.counts["contested"] += bool(owed.contested)
-        self.counts["dropped"] += owed.dropped
-        self.counts["rotations"] += work.moved and work.base is not None and bool(owed.writes)
-        self.counts["beside a rotation"] += owed.own
+        self.counts["writes"] += len(plan.writes)
+        self.counts["renewals"] += bool(plan.cookie) and not plan.writes
+        self.counts["merges"] += plan.merged
+        self.counts["contested"] += bool(plan.contested)
+        self.counts["dropped"] += plan.dropped
+        self.counts["rotations"] += work.moved and work.base is not None and bool(plan.writes)
+        self.counts["beside a rotation"] += plan.own
         self.counts["late"] += work.late
         self.counts["without a store"] += work.lost
-        self.counts["logouts"] += owed.cookie == ""
+        self.counts["logouts"] += plan.cookie == ""
         self.counts["failures"] += hit
-        self.counts["refused"] += owed.refused
+        self.counts["refused"] += plan.refused
 
-    def check_response(self, request: OpenRequest, response: Response, owed: Owed, hit: bool) -> None:
+    def check_response(self, request: OpenRequest, response: Response, plan: SavePlan, hit: bool) -> None:
         """Compare what the client gets with what it is owed."""
         cookies = response.headers.getlist("Set-Cookie")
         assert ("Cookie" in response.vary) is (request.work.opened or request.work.lost)
-        if owed.refused and not hit:
+        if plan.refused and not hit:
             assert (response.status_code, cookies) == (409, [])
             return
         if hit or request.work.lost:
@@ -210,17 +210,17 @@ class Sessions(Views, RuleBasedStateMachine):
             assert cookies == []
             return
         assert response.status_code == 200
-        assert (self.dropped, sorted(itertools.chain(*self.contested))) == (owed.dropped, sorted(owed.contested))
-        if owed.cookie is None:
+        assert (self.dropped, sorted(itertools.chain(*self.contested))) == (plan.dropped, sorted(plan.contested))
+        if plan.cookie is None:
             assert cookies == []
             return
         (cookie,) = map(parse_cookie, cookies)
-        assert cookie["session"] == owed.cookie
-        assert request.work.base is not None or owed.cookie != request.work.cookie, "an unknown id was adopted"
-        if owed.cookie:
-            assert ("Expires" in cookie) is owed.permanent
-            self.ledger.sent.append(owed.cookie)
-        self.jars[request.client] = owed.cookie or None
+        assert cookie["session"] == plan.cookie
+        assert request.work.base is not None or plan.cookie != request.work.cookie, "an unknown id was adopted"
+        if plan.cookie:
+            assert ("Expires" in cookie) is plan.permanent
+            self.ledger.sent.append(plan.cookie)
+        self.jars[request.client] = plan.cookie or None
 
     # What happens beside
 
@@ -240,7 +240,7 @@ class Sessions(Views, RuleBasedStateMachine):
         spoilt = {MARK: {"before": {}}, **({"a": next(self.numbers)} if beside else {})}
         self.store.remove(self.app, PREFIX + sid)
         self.store.put(self.app, PREFIX + sid, msgspec.msgpack.encode(spoilt), LIFETIME)
-        self.model.notes[sid] = Note("", 0.0, {}, self.model.now + LIFETIME)
+        self.model.notes[sid] = ForwardingRecord("", 0.0, {}, self.model.now + LIFETIME)
         self.counts["spoilt notes"] += 1
 
     @invariant()

@@ -95,7 +95,7 @@ class Outage:
         self._threads = ThreadPoolExecutor(max_workers=4)
 
     def app(self, setting: str = "unavailable") -> Flask:
-        """Answer the app with this value of LAZYSESSION_ON_READ_ERROR."""
+        """Return the app with this value of LAZYSESSION_ON_READ_ERROR."""
         if setting not in self._by_setting:
             self._by_setting[setting] = self.make_app(LAZYSESSION_ON_READ_ERROR=setting)
         return self._by_setting[setting]
@@ -138,7 +138,7 @@ class Outage:
         app.add_url_rule("/then/<page>", view_func=then, endpoint="then")
 
     def visitor(self, data: dict[str, Any], setting: str = "unavailable", app: Flask | None = None) -> FlaskClient:
-        """Answer a browser that has a stored session, and connections that wait in the pool."""
+        """Return a browser that has a stored session, and connections that wait in the pool."""
         app = app or self.app(setting)
         app.permanent_session_lifetime = ONE_DAY
         browser = app.test_client()
@@ -187,7 +187,7 @@ class Outage:
             pytest.fail(f"a request hung for {HUNG} s")
 
     def look(self, browser: FlaskClient) -> dict[str, Any] | None:
-        """Answer what is stored for the browser: under its cookie, or under the one that it had first."""
+        """Return what is stored for the browser: under its cookie, or under the one that it had first."""
         cookie = browser.get_cookie("session")
         sid = cookie.value if cookie is not None else self._first_ids[browser]
         found = backend_of(browser.application).read(f"session:{sid}", None)
@@ -228,7 +228,7 @@ def _noting(names: list[str], name: str, verb: Callable[..., Any]) -> Callable[.
 
 
 def payload(data: dict[str, Any]) -> bytes:
-    """Answer a stored session."""
+    """Return a stored session."""
     return msgspec.msgpack.encode({"_permanent": True, **data})
 
 

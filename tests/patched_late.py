@@ -121,11 +121,11 @@ def load() -> None:
 
     interface: Any = app.session_interface
     for count in (1, 2):
-        interface.keeper.wrapped.reads = 0
+        interface.handler.wrapped.reads = 0
         browser = app.test_client()
         browser.set_cookie("session", str(count) * 43)
         assert browser.get(f"/{count}").status_code == 200
-        print(interface.keeper.wrapped.reads)  # noqa: T201
+        print(interface.handler.wrapped.reads)  # noqa: T201
 
 
 def main() -> None:

@@ -176,9 +176,9 @@ def disconnect(app: Flask) -> None:
     if database is not None:
         with app.app_context():
             database.engine.dispose()
-        keeper = getattr(app.session_interface, "keeper", None)
-        if keeper is not None:  # its connections are its own
-            keeper.backend._engine.dispose()
+        handler = getattr(app.session_interface, "handler", None)
+        if handler is not None:  # its connections are its own
+            handler.backend._engine.dispose()
 
 
 def _close(app: Flask) -> None:

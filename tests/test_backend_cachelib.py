@@ -31,9 +31,9 @@ from redis.retry import Retry
 from lazysession import LazySession
 from lazysession.backend import Checks, Outcome, Purges, Renew
 from lazysession.backends.cachelib import CacheLibBackend, FileCacheBackend, FileSystemBackend
-from lazysession.backends.common import Notes
+from lazysession.backends.common import LocalExpiries
 from lazysession.errors import ConfigurationError
-from lazysession.records.rotation import note_in
+from lazysession.records.rotation import forwarding_in
 from lazysession.testing import (
     ALWAYS,
     KEY,
@@ -193,10 +193,10 @@ class TestRedisCache(Contract):
         return Held(Boxed(backend), pass_time)
 
     def test_what_is_left_is_known_where_it_was_set(self, held: Held) -> None:
-        """A passive change keeps the life that this process gave; another process gives a whole one."""
+        """A no_refresh change keeps the life that this process gave; another process gives a whole one."""
         held.backend.create(KEY, b"1", 1000)
         held.pass_time(600)
-        held.backend.replace(KEY, b"2", None, seen=b"1")
+        held.backend.replace(KEY, b"2", None, expected=b"1")
         held.pass_time(402)
         assert held.backend.read(KEY, None) is None
 
@@ -279,7 +279,7 @@ class TestRoundTrips:
 def counted_app(folder: Path) -> tuple[Flask, CountingFiles]:
     cache = CountingFiles(folder)
     app = make_app(LazySession, SESSION_TYPE="cachelib", SESSION_CACHELIB=cache)
-    assert isinstance(app.session_interface.keeper.backend, FileCacheBackend)  # type: ignore[attr-defined]
+    assert isinstance(app.session_interface.handler.backend, FileCacheBackend)  # type: ignore[attr-defined]
     return app, cache
 
 
@@ -365,18 +365,18 @@ class TestBesideFlaskSession:
         app.config.update(SESSION_TYPE="filesystem", SESSION_FILE_DIR=str(tmp_path), SESSION_FILE_MODE=0o640)
         for extension in extensions:
             extension(app)
-        keeper = app.session_interface.keeper  # type: ignore[attr-defined]
-        assert isinstance(keeper.wrapped, FileSystemSessionInterface)
-        assert isinstance(keeper.backend, FileCacheBackend)
-        assert keeper.backend.cache is keeper.wrapped.cache
-        assert keeper.backend.cache._mode == 0o640
+        handler = app.session_interface.handler  # type: ignore[attr-defined]
+        assert isinstance(handler.wrapped, FileSystemSessionInterface)
+        assert isinstance(handler.backend, FileCacheBackend)
+        assert handler.backend.cache is handler.wrapped.cache
+        assert handler.backend.cache._mode == 0o640
 
     def test_no_value(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without SESSION_CACHELIB it is Flask-Session's directory, and check() says that it prunes."""
         monkeypatch.chdir(tmp_path)
         with pytest.warns(RuntimeWarning, match="No valid cachelib instance"):
             app = make_app(LazySession, SESSION_TYPE="cachelib")
-        backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
         assert backend.cache._path == "flask_session"
         assert "Beyond 500 sessions" in findings(backend)
 
@@ -401,7 +401,7 @@ class TestValuesOfPickle:
     }
 
     def serve(self, folder: Path, format: str) -> tuple[Any, Callable[[], Any]]:
-        """Answer a client of a session with all these values, and a function that looks at what is stored."""
+        """Return a client of a session with all these values, and a function that looks at what is stored."""
         cache = FileSystemCache(str(folder), threshold=0)
         app = make_app(
             LazySession, SESSION_TYPE="cachelib", SESSION_CACHELIB=cache, SESSION_SERIALIZATION_FORMAT=format
@@ -468,7 +468,7 @@ class TestValuesOfPickle:
             return ""
 
         client.get("/over")
-        assert note_in(stored()) is not None
+        assert forwarding_in(stored()) is not None
         new = FileSystemCache(str(tmp_path), threshold=0).get(f"session:{client.get_cookie('session').value}")
         assert new.keys() == {"_permanent", "b"}
 
@@ -591,7 +591,7 @@ class TestOnlyFiles:
         (path,) = sessions_in(tmp_path)
         path.write_bytes(content)
         assert backend.read(KEY, None) is None
-        assert backend.replace(KEY, self.SESSION, 1000, self.SESSION).outcome is Outcome.GONE
+        assert backend.replace(KEY, self.SESSION, 1000, self.SESSION).outcome is Outcome.MISSING
 
     def test_a_class_that_is_no_more(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         """An object of a class that the app has lost does not fail every request."""
@@ -622,7 +622,7 @@ class TestOnlyFiles:
         backend.cache.set(KEY, {"a": 1}, timeout=0)
         record = backend.read(KEY, Renew(1000, 999))
         assert record is not None
-        assert (record.remaining, record.refreshed) == (None, True)
+        assert (record.ttl, record.refreshed) == (None, True)
         assert 990 < expiry_of(tmp_path) - time.time() <= 1000
 
     def test_purge_leaves_what_is_not_a_session(self, tmp_path: Path) -> None:
@@ -770,7 +770,7 @@ class TestAnyCache:
         backend = CacheLibBackend(cache)
         session = msgspec.msgpack.encode({"a": 1})
         assert backend.read(KEY, ALWAYS) is None
-        assert backend.replace(KEY, session, 1000, session).outcome is Outcome.GONE
+        assert backend.replace(KEY, session, 1000, session).outcome is Outcome.MISSING
 
     def test_the_note_throttles(self) -> None:
         """Refreshes of one process come when due; a process that knows nothing refreshes once."""
@@ -805,7 +805,7 @@ class TestAnyCache:
         cache.set(KEY, {"a": 1})
         assert refreshed()
 
-    def test_a_passive_change_of_an_unknown_session(self) -> None:
+    def test_a_no_refresh_change_of_an_unknown_session(self) -> None:
         """Where nobody knows what is left it is the lifetime heard of last, and before any, Flask's default."""
         cache = LeastCache()
         backend = CacheLibBackend(cache)
@@ -850,7 +850,7 @@ class TestAnyCache:
 
     def test_notes_are_bounded(self) -> None:
         """The note made longest ago is forgotten."""
-        notes = Notes[int](most=2)
+        notes = LocalExpiries[int](most=2)
         notes.put("a", 0)
         notes.put("b", 2)
         notes.put("a", 1)
@@ -892,7 +892,7 @@ class TestSettings:
         monkeypatch.chdir(tmp_path)
         root = str(tmp_path).lstrip("/")
         app = make_app(LazySession, SESSION_TYPE="cachelib", SESSION_CACHELIB=url.format(root))
-        backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
         assert backend.cache._path == path.format("/" + root)
         assert Path(path.format(tmp_path)).is_dir()
         assert backend.cache._threshold == 0

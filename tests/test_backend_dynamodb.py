@@ -26,7 +26,7 @@ from servers import free_port
 from stores.documents import create_plain
 
 from lazysession import ConfigurationError, LazySession
-from lazysession.backend import Checks, Outcome, Purges, Record, Renew, Replaced
+from lazysession.backend import Checks, Outcome, Purges, Record, Renew, WriteResult
 from lazysession.backends.dynamodb import DynamoDBBackend
 from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held, KeepsRemaining, TellsRemaining, race
 
@@ -51,7 +51,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def new_table() -> str:
-    """Answer a name that no test has used."""
+    """Return a name that no test has used."""
     return f"Sessions-{next(_numbers)}"
 
 
@@ -104,7 +104,7 @@ class StoresTheLargest:
         """A payload just below the limit is stored, and changed."""
         largest = b"a" * (self.largest_payload - 4)  # what a time takes at the most
         assert held.backend.create(KEY, largest, 1000)
-        assert held.backend.replace(KEY, largest[:-1] + b"b", 1000, seen=largest).outcome is Outcome.STORED
+        assert held.backend.replace(KEY, largest[:-1] + b"b", 1000, expected=largest).outcome is Outcome.STORED
         assert held.read().payload == largest[:-1] + b"b"
 
 
@@ -165,7 +165,7 @@ def before(client: Any, operation: str, do: Callable[[], Any]) -> Generator[None
 
 
 def failing(code: str) -> Callable[[], Any]:
-    """Answer an error of DynamoDB's."""
+    """Return an error of DynamoDB's."""
     return lambda: (SimpleNamespace(status_code=400), {"Error": {"Code": code, "Message": "on purpose"}})
 
 
@@ -176,7 +176,7 @@ def put(backend: DynamoDBBackend, **attributes: Any) -> None:
 
 
 def stored(backend: DynamoDBBackend, key: str = KEY) -> dict[str, Any]:
-    """Answer the item as it is stored."""
+    """Return the item as it is stored."""
     low_level = client(backend.client.meta.endpoint_url)
     item: dict[str, Any] = low_level.get_item(TableName=backend._table, Key={"id": {"S": key}}).get("Item", {})
     return item
@@ -220,17 +220,17 @@ class TestTrips:
         backend = make(connect(moto_url))
         backend.create(KEY, b"theirs", 1000)
         with counted(backend.client) as trips:
-            assert backend.replace(KEY, b"mine", 1000, b"seen") == Replaced(Outcome.CHANGED, b"theirs")
-            assert backend.delete(KEY, b"seen") == Replaced(Outcome.CHANGED, b"theirs")
+            assert backend.replace(KEY, b"mine", 1000, b"seen") == WriteResult(Outcome.CONFLICT, b"theirs")
+            assert backend.delete(KEY, b"seen") == WriteResult(Outcome.CONFLICT, b"theirs")
             backend.clock = lambda: time.time() + 2000
-            assert backend.replace(KEY, b"mine", 1000, b"theirs") == Replaced(Outcome.GONE)
+            assert backend.replace(KEY, b"mine", 1000, b"theirs") == WriteResult(Outcome.MISSING)
         assert trips == ["UpdateItem", "DeleteItem", "UpdateItem"]
 
     def test_a_server_that_does_not_send_the_item_along(self, backend: DynamoDBBackend) -> None:
         """There, one more request tells CHANGED from GONE, with the payload all the same."""
         backend.create(KEY, b"theirs", 1000)
         with counted(backend.client) as trips:
-            assert backend.replace(KEY, b"mine", 1000, b"seen") == Replaced(Outcome.CHANGED, b"theirs")
+            assert backend.replace(KEY, b"mine", 1000, b"seen") == WriteResult(Outcome.CONFLICT, b"theirs")
         assert trips == ["UpdateItem", "GetItem"]
 
 
@@ -358,7 +358,7 @@ class TestOnlyDynamoDB:
         """What reads as absent can be created; the new item has nothing of the old one."""
         put(backend, val={"B": b"old"}, expiration={"N": "1"}, other={"S": "x"})
         assert backend.read(KEY, ALWAYS) is None
-        assert backend.delete(KEY, b"old").outcome is Outcome.GONE
+        assert backend.delete(KEY, b"old").outcome is Outcome.MISSING
         assert backend.create(KEY, b"new", 1000)
         assert stored(backend).keys() == {"id", "val", "expiration"}
 
@@ -387,7 +387,7 @@ class TestOnlyDynamoDB:
         record = backend.read(KEY, Renew(0.5, 0.4))
         assert record is not None
         assert not record.refreshed
-        assert record.remaining == pytest.approx(0.25, abs=1e-5)
+        assert record.ttl == pytest.approx(0.25, abs=1e-5)
         backend.clock = lambda: start + 0.51
         assert backend.read(KEY, None) is None
 
@@ -784,7 +784,7 @@ class TestRequests:
         """Unused is free, reading is one trip, a change one more, a first write one, a logout one."""
         given, table = connect(dynalite_url), new_table()
         app = make_app(LazySession, given, table)
-        backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
         backend.create(f"session:{LIVE}", msgspec.msgpack.encode({"_permanent": True, "b": 1}), ONE_DAY)
         with counted(backend.client) as sent:
             visitor(app, sid).get(path)
@@ -793,7 +793,7 @@ class TestRequests:
     def test_a_refresh_when_due(self, dynalite_url: str) -> None:
         """A refresh is one more trip, once in a tenth of the lifetime."""
         app = make_app(LazySession, resource(dynalite_url), new_table())
-        backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
         backend.create(f"session:{LIVE}", msgspec.msgpack.encode({"_permanent": True, "b": 1}), ONE_DAY)
         backend.clock = lambda: time.time() + ONE_DAY / 10
         for expected in (["GetItem", "UpdateItem"], ["GetItem"]):

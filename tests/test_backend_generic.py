@@ -199,7 +199,7 @@ class TestVerbs:
         assert interface.client.pttl(KEY) > 0
 
     def test_a_note_that_is_over_is_wrong(self) -> None:
-        """Another process refreshed what this one took for ended: a passive write then gives a whole lifetime."""
+        """Another process refreshed what this one took for ended: a no_refresh write then gives a whole lifetime."""
         interface, now = DictInterface(), 0.0
         mine, other = (GenericBackend(interface) for _ in range(2))
         mine.clock = other.clock = lambda: now
@@ -273,7 +273,7 @@ class TestPayloads:
         client = fakeredis.FakeRedis()
         app.session_interface = Traced(app, client=client, serialization_format=format)
         LazySession(app)
-        assert isinstance(app.session_interface.keeper.backend, GenericBackend)  # type: ignore[attr-defined]
+        assert isinstance(app.session_interface.handler.backend, GenericBackend)  # type: ignore[attr-defined]
         app.add_url_rule("/", view_func=lambda: str(session.get("a")))
         browser = app.test_client()
         browser.set_cookie("session", LIVE)
@@ -319,7 +319,7 @@ class TestPayloads:
         plain = Flask("shop")
         plain.session_interface = EncryptedRedis(plain, client=fakeredis.FakeRedis())
         LazySession(plain)
-        names = [each.name for each in plain.session_interface.keeper.backend.check()]  # type: ignore[attr-defined]
+        names = [each.name for each in plain.session_interface.handler.backend.check()]  # type: ignore[attr-defined]
         assert names == ["generic-compare"]
 
 
@@ -328,7 +328,7 @@ def make_lazy(app: Flask, interface: Any) -> None:
     LazySession(app)
     codec = Codec(app.config.get("SESSION_SERIALIZATION_FORMAT", "msgpack"))
     backend = GenericBackend.from_interface(interface)
-    app.session_interface.keeper = ServerSide(interface, backend, codec)  # type: ignore[attr-defined]
+    app.session_interface.handler = ServerSide(interface, backend, codec)  # type: ignore[attr-defined]
 
 
 def make_app(interface_of: Callable[[Flask], Any], *, lazy: bool = True, **config: Any) -> Flask:
@@ -392,7 +392,7 @@ class TestThroughAnApp:
         browser = app.test_client()
         browser.get("/write/1")
         refresh, read = ["GET", "GET", "SET"], ["GET"]
-        backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
         now = backend.clock
         for passed, expected in ((0, read), (ONE_DAY / 10, refresh), (ONE_DAY / 10, read)):
             backend.clock = lambda passed=passed: now() + passed

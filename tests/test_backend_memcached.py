@@ -33,7 +33,7 @@ from stores import LIVE
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Checks, Outcome, Purges, Record, Renew
 from lazysession.backends import objects as _objects
-from lazysession.backends.common import Notes
+from lazysession.backends.common import LocalExpiries
 from lazysession.backends.memcached import MemcachedBackend
 from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held, KeepsRemaining, race
 
@@ -63,7 +63,7 @@ class Server:
     def tell(self, *commands: bytes) -> bytes:
         return self.send(*commands, b"mn").removesuffix(b"MN\r\n")
 
-    def remaining(self, key: str = KEY) -> int:
+    def ttl(self, key: str = KEY) -> int:
         answer = self.tell(b"mg %s t" % key.encode())
         assert answer.startswith(b"HD t"), answer
         return int(answer[4:])
@@ -85,7 +85,7 @@ class Server:
     def pass_time(self, seconds: float, keys: Iterable[str]) -> None:
         """Shorten expiries: memcached has no other clock to set."""
         for key in filter(self.holds, keys):
-            left = int(self.remaining(key) - seconds)
+            left = int(self.ttl(key) - seconds)
             self.tell(b"touch %s %d" % (key.encode(), left if left > 0 else -1))
 
 
@@ -265,13 +265,13 @@ class TestRoundTrips:
 
     @pymemcache_alone
     def test_of_pymemcache(self, wire: Wire, make_client: Callable[[Any], Any]) -> None:
-        """One trip for each verb, also for a read that refreshes; a passive write asks what is left first."""
+        """One trip for each verb, also for a read that refreshes; a no_refresh write asks what is left first."""
         backend = MemcachedBackend(make_client(wire.address))
         backend.create(KEY, b"1", ONE_DAY)
         backend.read(KEY, HOURLY)
-        backend.replace(KEY, b"2", ONE_DAY, seen=b"1")
+        backend.replace(KEY, b"2", ONE_DAY, expected=b"1")
         backend.read(KEY, Renew(ONE_DAY, 0))
-        backend.replace(KEY, b"3", None, seen=b"2")
+        backend.replace(KEY, b"3", None, expected=b"2")
         backend.delete(KEY)
         assert wire.sent == ["add", "gets", "cas", "gats", "mg", "cas", "gets", "cas"]
 
@@ -281,9 +281,9 @@ class TestRoundTrips:
         backend = MemcachedBackend(make_client(wire.address))
         backend.create(KEY, b"1", ONE_DAY)
         backend.read(KEY, HOURLY)
-        backend.replace(KEY, b"2", ONE_DAY, seen=b"1")
+        backend.replace(KEY, b"2", ONE_DAY, expected=b"1")
         backend.read(KEY, Renew(ONE_DAY, 0))
-        backend.replace(KEY, b"3", None, seen=b"2")
+        backend.replace(KEY, b"3", None, expected=b"2")
         backend.delete(KEY)
         assert wire.sent == ["add", "gets", "cas", "gets", "touch", "cas", "gets", "cas"]
 
@@ -293,9 +293,10 @@ class TestRoundTrips:
         MemcachedBackend(make_client(wire.address)).create(KEY, b"1", ONE_DAY)
         wire.sent.clear()
         assert (
-            MemcachedBackend(make_client(wire.address)).replace(KEY, b"2", ONE_DAY, seen=b"1").outcome is Outcome.STORED
+            MemcachedBackend(make_client(wire.address)).replace(KEY, b"2", ONE_DAY, expected=b"1").outcome
+            is Outcome.STORED
         )
-        assert MemcachedBackend(make_client(wire.address)).delete(KEY, seen=b"2").outcome is Outcome.STORED
+        assert MemcachedBackend(make_client(wire.address)).delete(KEY, expected=b"2").outcome is Outcome.STORED
         assert wire.sent == ["gets", "cas"] * 2
 
     @every_client
@@ -305,7 +306,7 @@ class TestRoundTrips:
         backend.create(KEY, b"1", ONE_DAY)
         backend.read(KEY, HOURLY)
         wire.sent.clear()
-        assert backend.delete(KEY, seen=b"1").outcome is Outcome.STORED
+        assert backend.delete(KEY, expected=b"1").outcome is Outcome.STORED
         assert wire.sent == ["cas"]
         assert backend.read(KEY, None) is None
 
@@ -319,7 +320,7 @@ class TestNotes:
         now = 10**9
         backend = MemcachedBackend(Client(server.address), clock=lambda: now)
         assert backend.read(KEY, HOURLY) == Record(b"1", None, refreshed=True)
-        assert ONE_DAY - 5 < server.remaining() <= ONE_DAY
+        assert ONE_DAY - 5 < server.ttl() <= ONE_DAY
         now += 3599
         assert backend.read(KEY, HOURLY) == Record(b"1", None, refreshed=False)
         now += 1
@@ -334,19 +335,19 @@ class TestNotes:
         record = backend.read(KEY, Renew(lifetime, 3600))
         assert record is not None
         assert record.refreshed
-        assert lifetime - 5 < server.remaining() <= lifetime
+        assert lifetime - 5 < server.ttl() <= lifetime
 
     def test_notes_are_bounded(self, server: Server) -> None:
         """The note of the session longest unused goes; it is then due, and its next replace reads first."""
         backend = MemcachedBackend(Client(server.address))
-        backend._notes = Notes(most=2)
+        backend._local_expiries = LocalExpiries(most=2)
         keys = [KEY + str(number) for number in range(3)]
         for key in keys:
             backend.create(key, b"1", ONE_DAY)
         reads = [backend.read(key, HOURLY) for key in (keys[2], keys[1], keys[0])]
         assert [read.refreshed for read in reads if read] == [False, False, True]
-        assert len(backend._notes) == 2
-        assert backend.replace(keys[2], b"2", ONE_DAY, seen=b"1").outcome is Outcome.STORED
+        assert len(backend._local_expiries) == 2
+        assert backend.replace(keys[2], b"2", ONE_DAY, expected=b"1").outcome is Outcome.STORED
 
     def test_a_deleted_session_leaves_no_note(self, server: Server) -> None:
         """Whether deleted, found gone, or deleted as seen."""
@@ -354,14 +355,14 @@ class TestNotes:
         for end in (
             lambda: backend.delete(KEY),
             lambda: other.delete(KEY) and backend.read(KEY, None),
-            lambda: other.delete(KEY) and backend.replace(KEY, b"2", 10, seen=b"1"),
-            lambda: backend.delete(KEY, seen=b"1"),
+            lambda: other.delete(KEY) and backend.replace(KEY, b"2", 10, expected=b"1"),
+            lambda: backend.delete(KEY, expected=b"1"),
         ):
             backend.create(KEY, b"1", ONE_DAY)
             backend.read(KEY, None)
-            assert len(backend._notes) == 1
+            assert len(backend._local_expiries) == 1
             end()
-            assert len(backend._notes) == 0
+            assert len(backend._local_expiries) == 0
 
     @every_client
     def test_the_same_bytes_are_no_conflict(self, server: Server, make_client: Callable[[Any], Any]) -> None:
@@ -370,7 +371,7 @@ class TestNotes:
         backend.create(KEY, b"1", ONE_DAY)
         backend.read(KEY, HOURLY)
         server.tell(b"set %s 0 100 1" % KEY.encode(), b"1")
-        assert backend.replace(KEY, b"2", ONE_DAY, seen=b"1").outcome is Outcome.STORED
+        assert backend.replace(KEY, b"2", ONE_DAY, expected=b"1").outcome is Outcome.STORED
         assert server.item(KEY) == (0, b"2")
 
     def test_a_token_is_for_the_payload_read(self, server: Server) -> None:
@@ -378,7 +379,7 @@ class TestNotes:
         backend = MemcachedBackend(Client(server.address))
         backend.create(KEY, b"theirs", ONE_DAY)
         backend.read(KEY, None)
-        assert backend.replace(KEY, b"mine", ONE_DAY, seen=b"old") == (Outcome.CHANGED, b"theirs")
+        assert backend.replace(KEY, b"mine", ONE_DAY, expected=b"old") == (Outcome.CONFLICT, b"theirs")
 
     def test_many_threads_read_their_own(self, server: Server) -> None:
         """A client that is for one thread is not shared: nobody gets the session of another."""
@@ -406,12 +407,12 @@ class TestExpiry:
 
         def lives() -> bool:
             # The server's clock ticks once a second.
-            return lifetime - 5 < server.remaining() <= lifetime + 1 + server.lag()
+            return lifetime - 5 < server.ttl() <= lifetime + 1 + server.lag()
 
         backend.create(KEY, b"1", lifetime)
         assert lives()
         server.tell(b"touch %s 100" % KEY.encode())
-        assert backend.replace(KEY, b"2", lifetime, seen=b"1").outcome is Outcome.STORED
+        assert backend.replace(KEY, b"2", lifetime, expected=b"1").outcome is Outcome.STORED
         assert lives()
         server.tell(b"touch %s 100" % KEY.encode())
         assert backend.read(KEY, Renew(lifetime, 0)) == Record(b"2", None, refreshed=True)
@@ -424,11 +425,11 @@ class TestExpiry:
         for lifetime in (0.5, 0, -1):
             backend.delete(KEY)
             backend.create(KEY, b"1", lifetime)
-            assert not server.holds(KEY) or server.remaining() in (0, 1)
+            assert not server.holds(KEY) or server.ttl() in (0, 1)
 
     @pymemcache_alone
     def test_kept_as_the_server_has_it(self, server: Server, make_client: Callable[[Any], Any]) -> None:
-        """A passive write keeps what is left, whoever set it last, and however long."""
+        """A no_refresh write keeps what is left, whoever set it last, and however long."""
         backend = MemcachedBackend(make_client(server.address))
         for left in (50, 31 * ONE_DAY):
             backend.delete(KEY)
@@ -436,18 +437,18 @@ class TestExpiry:
             expiry = left if left <= THIRTY_DAYS else left + int(time.time())
             server.tell(b"touch %s %d" % (KEY.encode(), expiry))
             for number in range(10):  # it does not creep
-                backend.replace(KEY, b"%d" % (number + 1), None, seen=b"%d" % number)
+                backend.replace(KEY, b"%d" % (number + 1), None, expected=b"%d" % number)
             assert server.item(KEY) == (0, b"10")
-            assert left - 15 < server.remaining() <= left + 2
+            assert left - 15 < server.ttl() <= left + 2
 
     def test_more_than_thirty_days_are_not_added_to(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         """memcached's clock is up to a second late, and a date is ours: the second is taken off."""
         backend = MemcachedBackend(Client(server.address), clock=lambda: 10**9)
         backend.create(KEY, b"1", ONE_DAY)
         sent = []
-        monkeypatch.setattr(backend._commands, "remaining", lambda _key: 31 * ONE_DAY + 1)
+        monkeypatch.setattr(backend._commands, "ttl", lambda _key: 31 * ONE_DAY + 1)
         monkeypatch.setattr(backend._commands, "cas", lambda *arguments: sent.append(arguments[2]) or Outcome.STORED)
-        backend.replace(KEY, b"2", None, seen=b"1")
+        backend.replace(KEY, b"2", None, expected=b"1")
         assert sent == [10**9 + 31 * ONE_DAY]
 
     @pytest.mark.parametrize("late", [-45, -10, -2, -1, 0, 1, 2, 10, 45])
@@ -460,23 +461,23 @@ class TestExpiry:
         backend = MemcachedBackend(make_client(server.address), clock=lambda: now)
         backend.create(KEY, b"0", ONE_DAY)
         dates = [now + 31 * ONE_DAY]  # set by another process
-        monkeypatch.setattr(backend._commands, "remaining", lambda _key: dates[-1] - (now - late))
+        monkeypatch.setattr(backend._commands, "ttl", lambda _key: dates[-1] - (now - late))
         monkeypatch.setattr(backend._commands, "cas", lambda *sent: dates.append(sent[2]) or Outcome.STORED)
         for number in range(20):
             now += 7
-            backend.replace(KEY, b"%d" % (number + 1), None, seen=b"0")
+            backend.replace(KEY, b"%d" % (number + 1), None, expected=b"0")
         assert len(dates) == 21
         assert abs(dates[-1] - dates[0]) <= abs(late) + 1
 
     @pymemcache_alone
     def test_none_is_kept_too(self, server: Server, make_client: Callable[[Any], Any]) -> None:
-        """An item without an expiry has none after a passive write, and one after the next use."""
+        """An item without an expiry has none after a no_refresh write, and one after the next use."""
         backend = MemcachedBackend(make_client(server.address))
         server.tell(b"set %s 0 0 1" % KEY.encode(), b"1")
-        assert backend.replace(KEY, b"2", None, seen=b"1").outcome is Outcome.STORED
-        assert server.remaining() == -1
+        assert backend.replace(KEY, b"2", None, expected=b"1").outcome is Outcome.STORED
+        assert server.ttl() == -1
         backend.read(KEY, HOURLY)
-        assert ONE_DAY - 5 < server.remaining() <= ONE_DAY
+        assert ONE_DAY - 5 < server.ttl() <= ONE_DAY
 
     @pylibmc_alone
     def test_kept_as_it_was_noted(self, server: Server, make_client: Callable[[Any], Any]) -> None:
@@ -485,11 +486,11 @@ class TestExpiry:
         backend = MemcachedBackend(make_client(server.address), clock=lambda: now)
         backend.create(KEY, b"1", 1000)
         now += 600
-        backend.replace(KEY, b"2", None, seen=b"1")
-        assert 395 < server.remaining() <= 400
+        backend.replace(KEY, b"2", None, expected=b"1")
+        assert 395 < server.ttl() <= 400
         now += 100
-        backend.replace(KEY, b"3", None, seen=b"2")
-        assert 295 < server.remaining() <= 300
+        backend.replace(KEY, b"3", None, expected=b"2")
+        assert 295 < server.ttl() <= 300
 
     @pylibmc_alone
     def test_a_note_that_is_over_is_wrong(self, server: Server, make_client: Callable[[Any], Any]) -> None:
@@ -500,19 +501,19 @@ class TestExpiry:
         now += 900
         other.read(KEY, Renew(1000, 100))
         now += 200
-        assert mine.replace(KEY, b"2", None, seen=b"1").outcome is Outcome.STORED
-        assert 995 < server.remaining() <= 1000
+        assert mine.replace(KEY, b"2", None, expected=b"1").outcome is Outcome.STORED
+        assert 995 < server.ttl() <= 1000
 
     @pylibmc_alone
     def test_begun_anew_once(self, server: Server, make_client: Callable[[Any], Any]) -> None:
-        """A life that was begun anew is noted: passive writes alone do not keep a session for ever."""
+        """A life that was begun anew is noted: no_refresh writes alone do not keep a session for ever."""
         now = time.time()
         MemcachedBackend(Client(server.address)).create(KEY, b"0", ONE_DAY)
         backend = MemcachedBackend(make_client(server.address), clock=lambda: now)
-        backend.replace(KEY, b"1", None, seen=b"0")
+        backend.replace(KEY, b"1", None, expected=b"0")
         now += 600
-        backend.replace(KEY, b"2", None, seen=b"1")
-        assert 2995 < server.remaining() <= 3000
+        backend.replace(KEY, b"2", None, expected=b"1")
+        assert 2995 < server.ttl() <= 3000
 
     @pylibmc_alone
     def test_begun_anew_without_a_note(self, server: Server, make_client: Callable[[Any], Any]) -> None:
@@ -522,9 +523,9 @@ class TestExpiry:
             backend = MemcachedBackend(make_client(server.address))
             if lifetime is not None:
                 backend.create(KEY + "2", b"1", lifetime)
-            backend.replace(KEY, b"2", None, seen=b"1")
+            backend.replace(KEY, b"2", None, expected=b"1")
             expected = 3600 if lifetime is None else lifetime
-            assert expected - 5 < server.remaining() <= expected
+            assert expected - 5 < server.ttl() <= expected
             backend.delete(KEY)
 
 
@@ -549,9 +550,9 @@ class TestKeys:
         backend = MemcachedBackend(make_client(wire.address))
         assert backend.read(key, None) is None
         assert backend.read(key, ALWAYS) is None
-        assert backend.replace(key, b"1", 10, seen=b"").outcome is Outcome.GONE
+        assert backend.replace(key, b"1", 10, expected=b"").outcome is Outcome.MISSING
         assert backend.delete(key).outcome is Outcome.STORED
-        assert backend.delete(key, seen=b"").outcome is Outcome.GONE
+        assert backend.delete(key, expected=b"").outcome is Outcome.MISSING
         with pytest.raises(ValueError, match="shorten SESSION_KEY_PREFIX") as error:
             backend.create(key, b"1", 10)
         assert key not in str(error.value)
@@ -569,7 +570,7 @@ class TestKeys:
             backend = MemcachedBackend(Client(server.address, allow_unicode_keys=True))
         assert backend.create(key, b"1", 10)
         assert backend.read(key, ALWAYS) == Record(b"1", None, refreshed=True)
-        assert backend.replace(key, b"2", None, seen=b"1").outcome is Outcome.STORED
+        assert backend.replace(key, b"2", None, expected=b"1").outcome is Outcome.STORED
         backend.delete(key)
         assert backend.read(key, None) is None
 
@@ -620,7 +621,7 @@ class TestOldServers:
         backend = MemcachedBackend(make_client(wire.address))
         assert backend.read(KEY, HOURLY) == Record(b"1", None, refreshed=True)
         assert wire.sent == ["gats", "gets", "touch"]
-        assert ONE_DAY - 5 < server.remaining() <= ONE_DAY
+        assert ONE_DAY - 5 < server.ttl() <= ONE_DAY
         assert backend.read(KEY + "2", HOURLY) is None
         wire.close()
 
@@ -631,8 +632,8 @@ class TestOldServers:
         wire = Wire(server, **{how: ("mg",)})  # type: ignore[arg-type]
         backend = MemcachedBackend(make_client(wire.address))
         backend.create(KEY, b"1", 1000)
-        assert backend.replace(KEY, b"2", None, seen=b"1").outcome is Outcome.STORED
-        assert 995 < server.remaining() <= 1000
+        assert backend.replace(KEY, b"2", None, expected=b"1").outcome is Outcome.STORED
+        assert 995 < server.ttl() <= 1000
         wire.close()
 
     @every_client
@@ -668,7 +669,7 @@ class TestOutage:
             lambda backend: backend.delete(KEY),
             lambda backend: backend.delete(KEY, b"1"),
         ],
-        ids=["read", "refresh", "create", "replace", "passive", "delete", "delete what was seen"],
+        ids=["read", "refresh", "create", "replace", "no_refresh", "delete", "delete what was seen"],
     )
     @pytest.mark.parametrize(
         "make_client",
@@ -715,7 +716,7 @@ class TestOutage:
         backend = MemcachedBackend(Client(server.address))
         backend.create(KEY, b"1", 100)
         with pytest.raises(MemcacheServerError, match="too large"):
-            backend.replace(KEY, b"a" * 2**20, 100, seen=b"1")
+            backend.replace(KEY, b"a" * 2**20, 100, expected=b"1")
         assert server.item(KEY) == (0, b"1")
 
 
@@ -755,12 +756,12 @@ class TestClosedWhileWaiting:
         assert backend.create(KEY, b"1", 100)
         assert after_a_cut(lambda: backend.read(KEY, None)).payload == b"1"
         assert after_a_cut(lambda: backend.read(KEY, Renew(ONE_DAY, 0))).payload == b"1"
-        assert after_a_cut(lambda: backend.replace(KEY, b"2", 100, seen=b"1")).outcome is Outcome.STORED
-        assert after_a_cut(lambda: backend.replace(KEY, b"3", None, seen=b"2")).outcome is Outcome.STORED
+        assert after_a_cut(lambda: backend.replace(KEY, b"2", 100, expected=b"1")).outcome is Outcome.STORED
+        assert after_a_cut(lambda: backend.replace(KEY, b"3", None, expected=b"2")).outcome is Outcome.STORED
         assert after_a_cut(lambda: backend.create(KEY + "2", b"1", 100)) is True
         assert after_a_cut(lambda: backend.read(KEY + "3", None)) is None
         assert backend.read(KEY, None) is not None
-        assert after_a_cut(lambda: backend.delete(KEY, seen=b"3")).outcome is Outcome.STORED
+        assert after_a_cut(lambda: backend.delete(KEY, expected=b"3")).outcome is Outcome.STORED
         assert after_a_cut(lambda: backend.delete(KEY + "2")).outcome is Outcome.STORED
         assert not server.holds(KEY)
         assert not server.holds(KEY + "2")
@@ -795,7 +796,7 @@ class TestClosedWhileWaiting:
             return answers[-1]
 
         connections._run = lose_the_first_answer
-        assert backend.delete(KEY, seen=b"1").outcome is Outcome.STORED
+        assert backend.delete(KEY, expected=b"1").outcome is Outcome.STORED
         assert len(answers) == 2
 
     @leaves_sockets
@@ -847,7 +848,7 @@ class TestFork:
                 record = backend.read(key, None)
                 assert record is not None
                 assert record.payload == b"%s:%d" % (key.encode(), number)
-                replaced = backend.replace(key, b"%s:%d" % (key.encode(), number + 1), ONE_DAY, seen=record.payload)
+                replaced = backend.replace(key, b"%s:%d" % (key.encode(), number + 1), ONE_DAY, expected=record.payload)
                 assert replaced.outcome is Outcome.STORED
 
         ends = [in_a_fork(partial(work, key)) for key in keys[1:]]
@@ -872,11 +873,11 @@ class TestFork:
 
     def test_locks_of_other_threads_are_free(self, server: Server) -> None:
         """A lock that a thread of the parent holds is free in the child, where the thread is not."""
-        backend, notes = MemcachedBackend(Client(server.address)), Notes[int]()
+        backend, notes = MemcachedBackend(Client(server.address)), LocalExpiries[int]()
         held, done = threading.Event(), threading.Event()
 
         def hold_all() -> None:
-            with backend._notes._lock.get(), notes._lock.get(), _objects._LOCKS.get()[0]:
+            with backend._local_expiries._lock.get(), notes._lock.get(), _objects._LOCKS.get()[0]:
                 held.set()
                 done.wait()
 
@@ -961,7 +962,7 @@ class TestSettings:
     def test_flask_sessions_own_client(self) -> None:
         """The client that Flask-Session makes without a value can be driven."""
         app = make(LazySession, None)
-        assert type(app.session_interface.keeper.backend) is MemcachedBackend  # type: ignore[attr-defined]
+        assert type(app.session_interface.handler.backend) is MemcachedBackend  # type: ignore[attr-defined]
 
     def test_a_prefix_that_is_too_long(self) -> None:
         """After Session(app) the prefix is known, and an error at start-up."""
@@ -1070,7 +1071,7 @@ def test_the_same_item(server: Server, make_client: Callable[[Any], Any], lifeti
         app = make(extension, answering(make_client(server.address)))
         app.config["PERMANENT_SESSION_LIFETIME"] = lifetime
         sid = app.test_client().get("/set/a").text
-        assert lifetime - 5 < server.remaining(f"session:{sid}") <= lifetime + 1
+        assert lifetime - 5 < server.ttl(f"session:{sid}") <= lifetime + 1
         stored.append(server.item(f"session:{sid}"))
     assert stored[0] == stored[1]
 
@@ -1092,7 +1093,7 @@ def test_after_session(server: Server) -> None:
     app.config.update(SESSION_TYPE="memcached", SESSION_MEMCACHED=client, SECRET_KEY="key")
     Session(app)
     LazySession(app)
-    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
     assert type(backend) is MemcachedBackend
     assert backend.client is client
 
@@ -1119,7 +1120,7 @@ def test_such_a_cookie_breaks_flask_session(server: Server, cookie: str) -> None
 def counted(wire: Wire, server: Server) -> Callable[..., tuple[list[str], Any]]:
     """A function that makes a request with a live session, and answers what was sent and the response."""
     app = make(LazySession, Client(wire.address))
-    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
     backend.create(f"session:{LIVE}", msgspec.msgpack.encode({"_permanent": True, "a": 1}), ONE_DAY)
 
     def request(path: str, *, sid: str | None = LIVE, later: float = 0) -> tuple[list[str], Any]:
@@ -1163,7 +1164,7 @@ def test_a_refresh_renews_the_cookie(counted: Callable[..., tuple[list[str], Any
     """Store and cookie are refreshed together, once."""
     assert "Set-Cookie" not in counted("/keys")[1].headers
     assert counted("/keys", later=ONE_DAY / 10)[1].headers["Set-Cookie"].startswith(f"session={LIVE}; Expires=")
-    assert ONE_DAY - 5 < server.remaining(f"session:{LIVE}") <= ONE_DAY
+    assert ONE_DAY - 5 < server.ttl(f"session:{LIVE}") <= ONE_DAY
     sent, response = counted("/keys")
     assert sent == ["gets"]
     assert "Set-Cookie" not in response.headers

@@ -33,7 +33,7 @@ from servers import child, free_port, mongod_command, mongodb_set, wait_until
 from stores.documents import MongoDBStore
 
 from lazysession import ConfigurationError, LazySession
-from lazysession.backend import Checks, Outcome, Purges, Renew, Replaced
+from lazysession.backend import Checks, Outcome, Purges, Renew, WriteResult
 from lazysession.backends.common import utc_now
 from lazysession.backends.mongodb import MongoDBBackend
 from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held, KeepsRemaining, TellsRemaining, race
@@ -63,7 +63,7 @@ class Commands(CommandListener):
 
     @contextmanager
     def counted(self) -> Generator[list[str]]:
-        """Answer the names of the commands that the block sends."""
+        """Return the names of the commands that the block sends."""
         names: list[str] = []
         already = len(self.sent)
         yield names
@@ -277,7 +277,7 @@ class TestIndexes:
 
 
 def stage_of(cursor: Any) -> str:
-    """Answer how MongoDB would find the documents: by an index (IXSCAN), or by reading all (COLLSCAN)."""
+    """Return how MongoDB would find the documents: by an index (IXSCAN), or by reading all (COLLSCAN)."""
     plan = cursor.explain()["queryPlanner"]["winningPlan"]
     plan = plan.get("queryPlan", plan)
     return str(plan.get("inputStage", plan)["stage"])
@@ -345,10 +345,10 @@ def test_older_documents(mongodb_url: str, val: Any) -> None:
         record = backend.read(key, ALWAYS)
         assert record is not None
         assert record.payload == b"text"
-    assert backend.replace("changed", b"new", None, b"other") == Replaced(Outcome.CHANGED, b"text")
-    assert backend.replace("changed", b"new", None, b"text") == Replaced(Outcome.STORED)
+    assert backend.replace("changed", b"new", None, b"other") == WriteResult(Outcome.CONFLICT, b"text")
+    assert backend.replace("changed", b"new", None, b"text") == WriteResult(Outcome.STORED)
     assert sessions.find_one({"id": "changed"})["val"] == b"new"
-    assert backend.delete("deleted", b"text") == Replaced(Outcome.STORED)
+    assert backend.delete("deleted", b"text") == WriteResult(Outcome.STORED)
     assert backend.read("deleted", None) is None
 
 
@@ -392,7 +392,7 @@ def test_a_client_with_other_habits(mongodb_set_url: str) -> None:
         for turn in range(10):  # a secondary would lag behind
             key = f"{KEY}{turn}"
             assert backend.create(key, b"1", 1000)
-            assert backend.replace(key, b"2", 1000, b"1") == Replaced(Outcome.STORED)
+            assert backend.replace(key, b"2", 1000, b"1") == WriteResult(Outcome.STORED)
             record = backend.read(key, ALWAYS)
             assert record is not None
             assert record.payload == b"2"

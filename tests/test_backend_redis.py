@@ -198,7 +198,7 @@ class TestOnlyRedis:
             client.script_flush()
             backend.create(KEY, b"1", 1000)
             assert backend.read(KEY, ALWAYS) is not None
-            assert backend.replace(KEY, b"2", None, seen=b"1").outcome is Outcome.STORED
+            assert backend.replace(KEY, b"2", None, expected=b"1").outcome is Outcome.STORED
 
     def test_a_key_without_an_expiry_gets_one(self, redis_url: str) -> None:
         """A session that something made immortal is mortal again at its next use."""
@@ -562,7 +562,7 @@ class SentinelGroup:
         self._client = sentinel_client(url)
 
     def master_of(self, key: str) -> Any:
-        """Answer a client of the master that holds the key now."""
+        """Return a client of the master that holds the key now."""
         return self._client
 
     def beside(self, key: str) -> str:

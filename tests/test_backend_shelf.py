@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from lazysession_shelf import ShelfBackend
 
-from lazysession.backend import Adapter, Checks, Outcome, Purges, Replaced
+from lazysession.backend import Adapter, Checks, Outcome, Purges, WriteResult
 from lazysession.testing import ALWAYS, KEY
 
 PACKAGE = Path(__file__).parent / "shelf"
@@ -127,7 +127,7 @@ def test_an_expired_key_is_free(shelf: ShelfBackend) -> None:
     """A record that has expired stands in nobody's way."""
     shelf.create(KEY, b"old", 0)
     assert shelf.create(KEY, b"new", 1000)
-    assert shelf.delete(KEY, b"new") == Replaced(Outcome.STORED)
+    assert shelf.delete(KEY, b"new") == WriteResult(Outcome.STORED)
 
 
 def test_purging_spares_what_was_refreshed_meanwhile(shelf: ShelfBackend, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ class TestMariaDB(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, 
         other = KEY.upper()
         assert not held.backend.create(other, b"2", 1000)
         assert held.backend.read(other, ALWAYS) is None
-        assert held.backend.replace(other, b"3", 1000, seen=b"1").outcome is Outcome.GONE
+        assert held.backend.replace(other, b"3", 1000, expected=b"1").outcome is Outcome.MISSING
         held.backend.delete(other)
         assert held.read().payload == b"1"
 

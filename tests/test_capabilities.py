@@ -31,26 +31,26 @@ TESTS = {name: f"test_backend_{name}" for name in ADAPTERS}
 
 
 def contracts_of(module: Any) -> Iterator[type[Contract]]:
-    """Answer the classes of a test file that prove a backend, in their order."""
+    """Return the classes of a test file that prove a backend, in their order."""
     for name, found in vars(module).items():
         if name.startswith("Test") and inspect.isclass(found) and issubclass(found, Contract):
             yield found
 
 
 def capabilities_of(contract: type[Contract]) -> list[str]:
-    """Answer what a class line claims: its mixins, and the store's limit."""
+    """Return what a class line claims: its mixins, and the store's limit."""
     claimed = ["yes" if issubclass(contract, mixin) else NO for mixin in MIXINS]
     return [*claimed, size_of(contract.largest_payload)]
 
 
 def deviations_of(contract: type[Contract]) -> list[str]:
-    """Answer the deviations from the contract that are written down."""
+    """Return the deviations from the contract that are written down."""
     marks = [mark for _, test in inspect.getmembers(contract) for mark in getattr(test, "pytestmark", [])]
     return [f"*Deviates:* {mark.kwargs['reason']}" for mark in marks if mark.name == "xfail"]
 
 
 def size_of(limit: int | None) -> str:
-    """Answer a limit as people say it."""
+    """Return a limit as people say it."""
     if limit is None:
         return NO
     kib = limit / 1024
@@ -58,7 +58,7 @@ def size_of(limit: int | None) -> str:
 
 
 def rows_of(session_type: str, module: Any) -> list[list[str]]:
-    """Answer the rows of a test file: what can do the same is in one row, each by the first line of its docstring."""
+    """Return the rows of a test file: what can do the same is in one row, each by the first line of its docstring."""
     proven: dict[tuple[str, ...], list[str]] = {}
     for contract in contracts_of(module):
         where = (contract.__doc__ or contract.__name__).splitlines()[0].rstrip(".")

@@ -50,7 +50,7 @@ def problems_of(app: Flask) -> list[Problem]:
 
 
 def found(*, server_side: bool = True, **settings: Any) -> list[str]:
-    """Answer the findings of an app that is set up so, each as ``severity name``."""
+    """Return the findings of an app that is set up so, each as ``severity name``."""
     problems = problems_of(make_app(server_side=server_side, **settings))
     assert all(problem.what.endswith(".") and problem.remedy.endswith(".") for problem in problems)
     return [f"{problem.severity} {problem.name}" for problem in problems]
@@ -246,7 +246,7 @@ def test_settings_that_were_changed_later() -> None:
 
 
 def findings_in_code() -> dict[str, set[str]]:
-    """Answer every finding that is written in the package, by name, with its severities."""
+    """Return every finding that is written in the package, by name, with its severities."""
     findings: dict[str, set[str]] = {}
     for path in [*(ROOT / "lazysession").rglob("*.py"), *(ROOT / "backends").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -32,7 +32,7 @@ def app(tmp_path: Path) -> Flask:
     LazySession(app)
     app.add_url_rule("/", "index", lambda: "")
     app.add_url_rule("/health", "health", lambda: "")
-    app.add_url_rule("/poll", "poll", session_mode("passive")(lambda: ""))
+    app.add_url_rule("/poll", "poll", session_mode("no_refresh")(lambda: ""))
     app.add_url_rule("/item/<int:number>", "item", lambda number: "", methods=["GET", "POST"])
     return app
 
@@ -46,14 +46,14 @@ def run(app: Flask, *arguments: str) -> str:
 def test_table(app: Flask) -> None:
     """Every route with its mode, and what decided it."""
     assert run(app) == (
-        "Endpoint  Methods  Rule                     Mode     Decided by\n"
-        "--------  -------  -----------------------  -------  -------------\n"
-        "health    GET      /health                  skip     /health\n"
-        "index     GET      /                        normal   default\n"
-        "item      GET      /item/<int:number>       normal   default\n"
-        "item      POST     /item/<int:number>       normal   method:POST\n"
-        "poll      GET      /poll                    passive  @session_mode\n"
-        "static    GET      /static/<path:filename>  skip     static files\n"
+        "Endpoint  Methods  Rule                     Mode        Decided by\n"
+        "--------  -------  -----------------------  ----------  -------------\n"
+        "health    GET      /health                  skip        /health\n"
+        "index     GET      /                        normal      default\n"
+        "item      GET      /item/<int:number>       normal      default\n"
+        "item      POST     /item/<int:number>       normal      method:POST\n"
+        "poll      GET      /poll                    no_refresh  @session_mode\n"
+        "static    GET      /static/<path:filename>  skip        static files\n"
     )
 
 
@@ -71,7 +71,7 @@ def test_rules_that_need_a_real_request() -> None:
 @pytest.mark.parametrize(
     ("arguments", "endpoint", "mode", "reason"),
     [
-        (["/poll"], "poll", "passive", "@session_mode"),
+        (["/poll"], "poll", "no_refresh", "@session_mode"),
         (["/static/site.css"], "static", "skip", "static files"),
         (["/static/private/a.pdf"], "static", "normal", "/static/private/**"),
         (["/item/5"], "item", "normal", "default"),
@@ -118,7 +118,7 @@ def test_purge(tmp_path: Path) -> None:
     app = Flask("shop")
     app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=f"sqlite:///{tmp_path}/sessions.db")
     LazySession(app)
-    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
     for number in range(3):
         backend.create(f"key{number}", b"", 60)
     now = backend.clock
@@ -133,7 +133,7 @@ def test_purge_of_files(tmp_path: Path) -> None:
     app = Flask("shop")
     app.config.update(SESSION_TYPE="cachelib", SESSION_CACHELIB=f"file:{tmp_path}/sessions")
     LazySession(app)
-    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
     for number in range(3):
         backend.create(f"key{number}", b"\x81\xa1a\x01", 60)
     now = backend.clock
@@ -162,11 +162,11 @@ def sound_app(**settings: Any) -> Flask:
 
 def finds(app: Flask, problems: Iterable[Problem]) -> None:
     """Make the check of the app's store find these."""
-    app.session_interface.keeper.backend.check = lambda: problems  # type: ignore[attr-defined]
+    app.session_interface.handler.backend.check = lambda: problems  # type: ignore[attr-defined]
 
 
 def check(app: Flask, *arguments: str) -> tuple[str, int]:
-    """Answer what the command prints, and its exit status."""
+    """Return what the command prints, and its exit status."""
     result = app.test_cli_runner().invoke(args=["lazysession", "check", *arguments])
     return result.output, result.exit_code
 
@@ -337,7 +337,7 @@ def test_ignoring_findings_of_an_adapter_of_the_apps_own() -> None:
             return []
 
     app = sound_app()
-    app.session_interface.keeper.backend = Backend()  # type: ignore[attr-defined]
+    app.session_interface.handler.backend = Backend()  # type: ignore[attr-defined]
     output, status = check(app, "--ignore", "own-finding")
     assert "'own-finding' is not a finding of LazySession, and the store has none of this name." in output
     assert output.endswith("No findings.\n")

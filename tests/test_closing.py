@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from lazysession.modes import Mode
-from lazysession.records.plan import Cookie, Owed, Store, decide
+from lazysession.records.plan import CookieAction, SavePlan, StoreAction, plan_save
 
 FACTS: dict[str, Any] = {
     "had_record": True,
     "empty": False,
-    "moved": False,
+    "rotated": False,
     "changed": False,
     "refreshed": False,
     "permanent": True,
@@ -22,34 +22,34 @@ FACTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("facts", "owed"),
+    ("facts", "plan"),
     [
-        ({"had_record": False, "empty": True}, Owed(Store.NOTHING, Cookie.KEEP)),
-        ({"had_record": False, "empty": True, "moved": True}, Owed(Store.NOTHING, Cookie.KEEP)),
-        ({"had_record": False}, Owed(Store.CREATE, Cookie.SET)),
-        ({"empty": True}, Owed(Store.DELETE, Cookie.DELETE)),
-        ({"empty": True, "moved": True}, Owed(Store.DELETE, Cookie.DELETE)),
-        ({"moved": True}, Owed(Store.MOVE, Cookie.SET)),
-        ({"moved": True, "changed": True}, Owed(Store.MOVE, Cookie.SET)),
-        ({"changed": True}, Owed(Store.REPLACE, Cookie.SET)),
-        ({"changed": True, "mode": Mode.PASSIVE}, Owed(Store.REPLACE, Cookie.KEEP)),
-        ({}, Owed(Store.NOTHING, Cookie.KEEP)),
-        ({"refreshed": True}, Owed(Store.NOTHING, Cookie.RENEW)),
-        ({"refreshed": True, "permanent": False}, Owed(Store.NOTHING, Cookie.KEEP)),
+        ({"had_record": False, "empty": True}, SavePlan(StoreAction.NOTHING, CookieAction.KEEP)),
+        ({"had_record": False, "empty": True, "rotated": True}, SavePlan(StoreAction.NOTHING, CookieAction.KEEP)),
+        ({"had_record": False}, SavePlan(StoreAction.CREATE, CookieAction.SET)),
+        ({"empty": True}, SavePlan(StoreAction.DELETE, CookieAction.DELETE)),
+        ({"empty": True, "rotated": True}, SavePlan(StoreAction.DELETE, CookieAction.DELETE)),
+        ({"rotated": True}, SavePlan(StoreAction.ROTATE, CookieAction.SET)),
+        ({"rotated": True, "changed": True}, SavePlan(StoreAction.ROTATE, CookieAction.SET)),
+        ({"changed": True}, SavePlan(StoreAction.REPLACE, CookieAction.SET)),
+        ({"changed": True, "mode": Mode.NO_REFRESH}, SavePlan(StoreAction.REPLACE, CookieAction.KEEP)),
+        ({}, SavePlan(StoreAction.NOTHING, CookieAction.KEEP)),
+        ({"refreshed": True}, SavePlan(StoreAction.NOTHING, CookieAction.RENEW)),
+        ({"refreshed": True, "permanent": False}, SavePlan(StoreAction.NOTHING, CookieAction.KEEP)),
     ],
 )
-def test_each_row(facts: dict[str, Any], owed: Owed) -> None:
+def test_each_row(facts: dict[str, Any], plan: SavePlan) -> None:
     """Each row of the table in the docstring."""
-    assert decide(**FACTS | facts) == owed
+    assert plan_save(**FACTS | facts) == plan
 
 
 def test_every_combination_is_consistent() -> None:
     """A cookie is deleted with its record and only then; nothing is replaced or deleted that was not there."""
-    for had, empty, moved, changed, refreshed, permanent in itertools.product([False, True], repeat=6):
-        owed = decide(
-            had_record=had, empty=empty, moved=moved, changed=changed, refreshed=refreshed, permanent=permanent,
+    for had, empty, rotated, changed, refreshed, permanent in itertools.product([False, True], repeat=6):
+        plan = plan_save(
+            had_record=had, empty=empty, rotated=rotated, changed=changed, refreshed=refreshed, permanent=permanent,
             mode=Mode.NORMAL,
         )  # fmt: skip
-        assert (owed.cookie is Cookie.DELETE) == (owed.store is Store.DELETE)
-        assert had or owed.store in (Store.NOTHING, Store.CREATE)
-        assert not (empty and owed.cookie in (Cookie.SET, Cookie.RENEW))
+        assert (plan.cookie is CookieAction.DELETE) == (plan.store is StoreAction.DELETE)
+        assert had or plan.store in (StoreAction.NOTHING, StoreAction.CREATE)
+        assert not (empty and plan.cookie in (CookieAction.SET, CookieAction.RENEW))

@@ -240,8 +240,8 @@ def keeps_an_attribute(base: Any) -> Any:
 
 
 def use_class(app: Flask, make: Callable[[Any], Any]) -> None:
-    keeper: Any = app.session_interface.keeper  # type: ignore[attr-defined]
-    keeper.wrapped.session_class = keeper.session_class = make(keeper.session_class)
+    handler: Any = app.session_interface.handler  # type: ignore[attr-defined]
+    handler.wrapped.session_class = handler.session_class = make(handler.session_class)
 
 
 @pytest.mark.parametrize("make", [reads_in_getitem, reads_as_attributes, keeps_an_attribute])

@@ -18,13 +18,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lazysession import LazySession
-from lazysession.backends.common import Notes
+from lazysession.backends.common import LocalExpiries
 
 pytestmark = pytest.mark.filterwarnings("ignore:This declarative base already contains")
 db = SQLAlchemy()
 
 
-class Note(db.Model):  # type: ignore[name-defined, misc]
+class ForwardingRecord(db.Model):  # type: ignore[name-defined, misc]
     """A row of the app's own."""
 
     name: Mapped[str] = mapped_column(String(20), primary_key=True)
@@ -107,7 +107,7 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     with app.app_context():
         app.session_interface = INTERFACES[request.param](app)
         db.create_all()
-        db.session.add(Note(name="first"))
+        db.session.add(ForwardingRecord(name="first"))
         db.session.commit()
     LazySession(app)
     app.add_url_rule("/login", view_func=lambda: session.update(user="ada") or "", endpoint="login")
@@ -131,7 +131,7 @@ def visit(app: Flask, view: Callable[[], Any]) -> Any:
 
 def names(app: Flask) -> list[str]:
     with app.app_context():
-        return sorted(db.session.scalars(db.select(Note.name)))
+        return sorted(db.session.scalars(db.select(ForwardingRecord.name)))
 
 
 def test_a_load_flushes_nothing(app: Flask) -> None:
@@ -139,7 +139,7 @@ def test_a_load_flushes_nothing(app: Flask) -> None:
     pending: list[bool] = []
 
     def view() -> str:
-        db.session.add(Note(name="second"))
+        db.session.add(ForwardingRecord(name="second"))
         user = session["user"]
         pending.append(bool(db.session.new))
         db.session.rollback()
@@ -154,7 +154,7 @@ def test_a_load_commits_nothing(app: Flask) -> None:
     """Nor where what is loaded has expired, which Flask-Session deletes at once."""
 
     def view() -> str:
-        db.session.add(Note(name="second"))
+        db.session.add(ForwardingRecord(name="second"))
         db.session.flush()
         _ = session.get("user")
         db.session.rollback()
@@ -176,7 +176,7 @@ def test_the_apps_own_error_is_its_own(app: Flask) -> None:
     """A duplicate row fails at the app's own commit, where it can be caught."""
 
     def view() -> str:
-        db.session.add(Note(name="first"))
+        db.session.add(ForwardingRecord(name="first"))
         user = session["user"]
         try:
             db.session.commit()
@@ -193,7 +193,7 @@ def test_a_load_expires_nothing(app: Flask) -> None:
     expired: list[bool] = []
 
     def view() -> str:
-        note = db.session.get(Note, "first")
+        note = db.session.get(ForwardingRecord, "first")
         _ = session["user"]
         expired.append(inspect(note).expired)
         return ""
@@ -247,11 +247,11 @@ def test_a_refresh_comes_after_the_view(app: Flask) -> None:
     """A refresh is a write and a commit: it is made when the response is there, and only after a use."""
     if type(app.session_interface.wrapped) is not Encrypted:  # type: ignore[attr-defined]
         pytest.skip("refreshes in its own way")
-    handler: Any = app.session_interface.keeper  # type: ignore[attr-defined]
+    handler: Any = app.session_interface.handler  # type: ignore[attr-defined]
     pending: list[bool] = []
 
     def view() -> str:
-        db.session.add(Note(name="second"))
+        db.session.add(ForwardingRecord(name="second"))
         _ = session["user"]
         pending.append(bool(db.session.new))
         db.session.rollback()
@@ -264,7 +264,7 @@ def test_a_refresh_comes_after_the_view(app: Flask) -> None:
     app.config["VIEW"] = view
     browser = app.test_client()
     browser.get("/login")
-    handler.backend._deadlines = Notes()  # as another process, which does not know of the login
+    handler.backend._deadlines = LocalExpiries()  # as another process, which does not know of the login
     before = expiry()
     browser.get("/untouched")
     assert expiry() == before
@@ -300,7 +300,7 @@ def test_a_hook_after_the_view(app: Flask, hook: str) -> None:
     getattr(app, hook)(look)
 
     def view() -> str:
-        db.session.add(Note(name="second"))
+        db.session.add(ForwardingRecord(name="second"))
         return ""
 
     browser = app.test_client()

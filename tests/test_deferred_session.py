@@ -281,14 +281,14 @@ def test_streaming(memory_app: MakeApp, caplog: pytest.LogCaptureFixture) -> Non
 def test_a_write_while_the_session_is_saved(memory_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     """A thread that outlives its view may come while the store is being asked: what it writes is lost, and logged."""
     app = memory_app()
-    keeper: Any = app.session_interface.keeper  # type: ignore[attr-defined]
-    close = keeper.close
+    handler: Any = app.session_interface.handler  # type: ignore[attr-defined]
+    close = handler.close
 
     def close_slowly(*arguments: Any) -> None:
         close(*arguments)
         session["late"] = 1
 
-    keeper.close = close_slowly
+    handler.close = close_slowly
     app.add_url_rule("/", "view", lambda: session.update(a=1) or "")
     client = app.test_client()
     assert client.get("/").status_code == 200

@@ -90,7 +90,7 @@ class TestPostgreSQL:
     def test_it_is_lazy(self, app: Flask) -> None:
         """A request that does not use its session sends nothing; one that reads sends one statement."""
         interface: Any = app.session_interface
-        assert type(interface.keeper.backend) is GenericBackend
+        assert type(interface.handler.backend) is GenericBackend
         browser = app.test_client()
         browser.get("/set/user/ada")
         for path, statements in (("/unused", []), ("/get", ["SELECT"]), ("/set/user/ada", ["SELECT"])):

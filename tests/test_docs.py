@@ -195,7 +195,7 @@ SHELL_COMMANDS: dict[str, Callable[[Reader, list[str]], bool]] = {
 
 
 def nox_sessions() -> set[str]:
-    """Answer the names of the sessions in the noxfile, without running it."""
+    """Return the names of the sessions in the noxfile, without running it."""
     tree = ast.parse((ROOT / "noxfile.py").read_text())
     return {
         node.name

@@ -14,7 +14,7 @@ from stores import Store
 from werkzeug.http import parse_cookie
 from werkzeug.test import TestResponse
 
-from lazysession.records.rotation import NOTE_LIFETIME
+from lazysession.records.rotation import FORWARDING_LIFETIME
 
 MakeApp = Callable[..., Flask]
 
@@ -66,7 +66,7 @@ class Site:
         return sid
 
     def look(self, sid: str) -> dict[str, Any]:
-        """Answer what an id opens."""
+        """Return what an id opens."""
         return dict(self.get("/look", sid).json or {})
 
     def _set(self, key: str, value: str) -> str:
@@ -105,7 +105,7 @@ class Site:
 
 
 def sent(response: Response | TestResponse) -> list[str]:
-    """Answer the session ids that a response sends."""
+    """Return the session ids that a response sends."""
     cookies = [parse_cookie(header.partition(";")[0]) for header in response.headers.getlist("Set-Cookie")]
     return [sid for cookie in cookies if (sid := cookie.get("session"))]
 
@@ -159,13 +159,13 @@ def alive(site: Site, old: str, new: str) -> int:
 
 def after_the_note(site: Site) -> None:
     """Let the time pass in which an old id still leads to the new session."""
-    keeper: Any = site.app.session_interface.keeper  # type: ignore[attr-defined]
-    now: Callable[[], float] = keeper.clock
+    handler: Any = site.app.session_interface.handler  # type: ignore[attr-defined]
+    now: Callable[[], float] = handler.clock
 
     def later() -> float:
-        return now() + NOTE_LIFETIME
+        return now() + FORWARDING_LIFETIME
 
-    keeper.clock = later
+    handler.clock = later
 
 
 def tell(name: str, slow: str, end: str, pairs: int, **counts: int) -> None:

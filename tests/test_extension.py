@@ -43,10 +43,10 @@ def plain(**settings: Any) -> Flask:
     return counting(app)
 
 
-def keeper(app: Flask) -> Any:
+def handler(app: Flask) -> Any:
     interface = app.session_interface
     assert isinstance(interface, LazySessionInterface)
-    return interface.keeper
+    return interface.handler
 
 
 def counts(app: Flask) -> list[str]:
@@ -59,7 +59,7 @@ def test_instead_of_session() -> None:
     client = fakeredis.FakeRedis()
     app = plain(SESSION_TYPE="redis", SESSION_REDIS=client)
     LazySession(app)
-    assert isinstance(keeper(app).wrapped, RedisSessionInterface)
+    assert isinstance(handler(app).wrapped, RedisSessionInterface)
     assert app.session_interface.client is client  # type: ignore[attr-defined]
     assert counts(app) == ["1", "2", "3"]
 
@@ -70,8 +70,8 @@ def test_after_session() -> None:
     Session(app)
     theirs = app.session_interface
     LazySession(app)
-    assert keeper(app).wrapped is theirs
-    assert isinstance(keeper(app), ServerSide)
+    assert handler(app).wrapped is theirs
+    assert isinstance(handler(app), ServerSide)
     assert counts(app) == ["1", "2", "3"]
 
 
@@ -124,8 +124,8 @@ def test_the_signed_cookie_of_flask() -> None:
     """Without SESSION_TYPE, Flask's own sessions become lazy."""
     app = plain()
     LazySession(app)
-    assert isinstance(keeper(app), Wrapped)
-    assert isinstance(keeper(app).wrapped, SecureCookieSessionInterface)
+    assert isinstance(handler(app), Wrapped)
+    assert isinstance(handler(app).wrapped, SecureCookieSessionInterface)
     client = app.test_client()
     assert [client.get("/").text for _ in range(3)] == ["1", "2", "3"]
     response = client.get("/untouched")
@@ -223,7 +223,7 @@ def test_a_store_that_no_adapter_drives(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("lazysession.registry.find", lambda name: find(name) if name == registry.GENERIC else None)
     app = plain(SESSION_TYPE="cachelib", SESSION_CACHELIB=cachelib.SimpleCache())
     LazySession(app)
-    assert isinstance(keeper(app).backend, GenericBackend)
+    assert isinstance(handler(app).backend, GenericBackend)
     app.add_url_rule("/class", "class", lambda: str(isinstance(session, CacheLibSession)))
     assert counts(app) == ["1", "2", "3"]
     assert app.test_client().get("/class").text == "True"
@@ -239,7 +239,7 @@ def test_an_interface_with_ways_of_its_own() -> None:
     app = plain(SESSION_TYPE="redis")
     app.session_interface = Own(app, fakeredis.FakeRedis())
     LazySession(app)
-    assert isinstance(keeper(app), Wrapped)
+    assert isinstance(handler(app), Wrapped)
     assert counts(app) == ["1", "2", "3"]
 
 
@@ -265,7 +265,7 @@ def test_a_subclass_that_stores_in_its_own_way(how: str) -> None:
     if how == "serializer":
         app.session_interface.serializer = Reversing()  # type: ignore[attr-defined]
     LazySession(app)
-    assert isinstance(keeper(app).backend, GenericBackend if how == "method" else SerializedBackend)
+    assert isinstance(handler(app).backend, GenericBackend if how == "method" else SerializedBackend)
     assert counts(app) == ["1", "2", "3"]
 
 
@@ -321,7 +321,7 @@ def test_a_subclass_that_stores_as_ever() -> None:
     app = plain(SESSION_TYPE="redis")
     app.session_interface = Own(app, fakeredis.FakeRedis())
     LazySession(app)
-    assert isinstance(keeper(app), ServerSide)
+    assert isinstance(handler(app), ServerSide)
     assert counts(app) == ["1", "2", "3"]
 
 
@@ -343,7 +343,7 @@ def test_foreign_session_objects_whose_record_has_expired(tmp_path: Any) -> None
     """An expired row keeps its key taken until it is removed; saving under that key does so."""
     app = plain(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=f"sqlite:///{tmp_path}/sessions.db")
     LazySession(app)
-    backend, sid = keeper(app).backend, "f" * 43
+    backend, sid = handler(app).backend, "f" * 43
     backend.create(f"session:{sid}", b"old", -5)
     with app.test_request_context():
         foreign = app.session_interface.session_class({"a": 1}, sid=sid)  # type: ignore[attr-defined]

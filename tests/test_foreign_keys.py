@@ -23,7 +23,7 @@ PATHS = ["/read", "/write", "/clear", "/clear-and-write", "/remove", "/rotate", 
 def shop(**settings: Any) -> Flask:
     """Make an app that uses its session in every way; each use wants a refresh, and errors are responses."""
     app = Flask("shop", static_folder=None)
-    app.config.update(SECRET_KEY="key", LAZYSESSION_REFRESH_THROTTLE=0, LAZYSESSION_RULES=[("/peek**", "passive")])
+    app.config.update(SECRET_KEY="key", LAZYSESSION_REFRESH_THROTTLE=0, LAZYSESSION_RULES=[("/peek**", "no_refresh")])
     app.config.update(settings)
     prepare(app)
     LazySession(app)
@@ -120,7 +120,7 @@ def test_a_list_behind_the_prefix(path: str, client: Any) -> None:
 def test_no_store_is_asked_to_touch_it(path: str, any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """On every store, a record that is no session is read, and no other verb names its key."""
     app = shop(SESSION_KEY_PREFIX="", **any_store.config())
-    backend: Any = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    backend: Any = app.session_interface.handler.backend  # type: ignore[attr-defined]
     asked: list[str] = []
 
     def read(key: str, renew: object) -> Record:
@@ -169,7 +169,7 @@ def test_it_is_refreshed(redis_url: str) -> None:
     store.pass_time(app, 500)
     with store.counted() as trips:
         assert visit(app, "/read", cookie.value) == "eve"
-    assert 990 < store.remaining(app, cookie.value) <= 1000
+    assert 990 < store.ttl(app, cookie.value) <= 1000
     assert trips[-1] == "GET+EVALSHA"
     store.close()
 

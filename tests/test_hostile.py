@@ -43,7 +43,7 @@ MakeTarget = Callable[..., Target]
 
 @pytest.fixture
 def share(request: pytest.FixtureRequest) -> Callable[[int], int]:
-    """Answer how many requests to send: all of them where the servers are required, a tenth elsewhere."""
+    """Return how many requests to send: all of them where the servers are required, a tenth elsewhere."""
     whole = request.config.getoption("--require-servers")
     return lambda number: number if whole else number // 10
 
@@ -71,7 +71,7 @@ def no_code_was_run() -> Generator[None]:
 
 
 def secrets_in(target: Target, header: str) -> list[str]:
-    """Answer what of a header must not be logged: every value that is long enough to be told from other words."""
+    """Return what of a header must not be logged: every value that is long enough to be told from other words."""
     return [value[:32] for value in target.values(header) if len(value) >= 8]
 
 

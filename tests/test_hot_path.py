@@ -32,7 +32,7 @@ MakeApp = Callable[..., Flask]
 
 
 def request_for(path: str = "/", cookies: str | None = None, method: str = "GET") -> Request:
-    """Answer a request that came with a Cookie header."""
+    """Return a request that came with a Cookie header."""
     environ = EnvironBuilder(method=method).get_environ()
     environ["PATH_INFO"] = path
     if cookies is not None:
@@ -164,7 +164,7 @@ class TestRulesThatAreKnown:
         table = RuleTable(
             [
                 self.counted("^/a", Mode.SKIP, asked),
-                self.counted("^/b/2", Mode.PASSIVE, asked, asks=True),
+                self.counted("^/b/2", Mode.NO_REFRESH, asked, asks=True),
                 self.counted("^/b", Mode.READONLY, asked),
                 self.counted("^/", Mode.SKIP, asked, asks=True),
             ],
@@ -177,7 +177,7 @@ class TestRulesThatAreKnown:
         assert table.mode_of(app, request_for("/b/1")) == Decision(Mode.READONLY, "^/b")
         assert asked == ["^/b/2"]
         assert table.mode_of(app, request_for("/b/1", method="POST")).mode is Mode.READONLY
-        assert table.mode_of(app, request_for("/b/2")).mode is Mode.PASSIVE
+        assert table.mode_of(app, request_for("/b/2")).mode is Mode.NO_REFRESH
 
     @given(
         st.lists(st.tuples(st.sampled_from(["a", "b", "^/$", "ab", "."]), st.booleans()), max_size=6),
@@ -185,7 +185,7 @@ class TestRulesThatAreKnown:
     )
     def test_the_first_match_decides(self, patterns: list[tuple[str, bool]], paths: list[str]) -> None:
         """However often a path comes, and whichever rules are callables."""
-        rules = [self.counted(pattern, Mode.PASSIVE, [], asks=asks) for pattern, asks in patterns]
+        rules = [self.counted(pattern, Mode.NO_REFRESH, [], asks=asks) for pattern, asks in patterns]
         table, app = RuleTable(rules, skip_static=True), Flask("shop")
         for path in paths:
             first = next((pattern for pattern, _ in patterns if re.search(pattern, path)), "default")
@@ -219,7 +219,7 @@ class TestReadingFromRedis:
         sid = self.write(apps[0])
         names = [self.read(store, app, sid) for app in apps for _ in "12"]
         assert names == [["GET"], ["GET"], ["GET+EVALSHA"], ["GET"]]
-        backend = apps[0].session_interface.keeper.backend  # type: ignore[attr-defined]
+        backend = apps[0].session_interface.handler.backend  # type: ignore[attr-defined]
         now = backend.clock()
         backend.clock = lambda: now + NOTED + 1
         assert [self.read(store, apps[0], sid) for _ in "12"] == [["GET+EVALSHA"], ["GET"]]
@@ -231,7 +231,7 @@ class TestReadingFromRedis:
         for app in apps:
             store.pass_time(app, 250)
         assert [self.read(store, app, sid) for app in reversed(apps)] == [["GET+EVALSHA"], ["GET+EVALSHA"]]
-        assert 990 < store.remaining(apps[0], f"session:{sid}") <= 1000
+        assert 990 < store.ttl(apps[0], f"session:{sid}") <= 1000
 
     def test_a_session_that_went(self, store: RedisStore) -> None:
         """A note is about the expiry alone: a session that is gone is gone."""
@@ -248,13 +248,13 @@ class TestReadingFromRedis:
         store.pass_time(app, 500)
         store.server.script_flush()
         assert self.read(store, app, sid) == ["GET+EVALSHA", "EVAL"]
-        assert 990 < store.remaining(app, f"session:{sid}") <= 1000
+        assert 990 < store.ttl(app, f"session:{sid}") <= 1000
 
     def test_a_failed_get_is_an_error(self, store: RedisStore) -> None:
         """What is there and no session of ours raises the client's own error, as every fault of the store does."""
         app = self.app(store)
         store.server.hset(f"session:{LIVE}", "a", "1")
-        backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
         with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
             backend.read(f"session:{LIVE}", Renew(1000, 100))
 
@@ -280,7 +280,7 @@ class TestReadingFromRedis:
         backend = RedisBackend(FakeRedisStore().client)
         assert backend.create("key", b"1", 1000)
         assert backend.read("key", Renew(1000, 100)) is not None
-        assert len(backend._notes) == 0
+        assert len(backend._local_expiries) == 0
 
     def test_a_client_that_caches(self) -> None:
         """Nor is the client's own cache asked for a session."""

@@ -35,7 +35,7 @@ class Killed(NamedTuple):
     app: Flask
 
     def opens(self, sid: str) -> str:
-        """Tell what an id opens."""
+        """Return what an id opens."""
         answer = self.app.test_client(use_cookies=False).get("/look", headers={"Cookie": f"session={sid}"})
         assert answer.status_code == 200
         assert f"={sid};" in answer.headers.get("Set-Cookie", f"={sid};")

@@ -13,8 +13,8 @@ from flask_login import LoginManager, UserMixin, login_user, logout_user
 from stores import LIVE, Store
 
 from lazysession import session_conflict, session_write_dropped
-from lazysession.backend import Replaced
-from lazysession.records.rotation import NOTE_LIFETIME, SPOILT, Note, note_in, still_held
+from lazysession.backend import WriteResult
+from lazysession.records.rotation import FORWARDING_LIFETIME, SPOILT, ForwardingRecord, forwarding_in, still_held
 
 MakeApp = Callable[..., Flask]
 OLD = f"session:{LIVE}"
@@ -36,15 +36,15 @@ class House:
 
     def __init__(self, store: Store, app: Flask, **data: Any) -> None:
         self.store, self.app = store, app
-        self.time = app.session_interface.keeper.clock()  # type: ignore[attr-defined]
-        app.session_interface.keeper.clock = lambda: self.time  # type: ignore[attr-defined]
+        self.time = app.session_interface.handler.clock()  # type: ignore[attr-defined]
+        app.session_interface.handler.clock = lambda: self.time  # type: ignore[attr-defined]
         self.steps: dict[str, Callable[[], Any]] = {}
         app.add_url_rule("/<name>", "page", lambda name: str(self.steps[name]() or ""))
         store.put(app, OLD, msgspec.msgpack.encode({"_permanent": True, **data}), 31 * 86400)
         self.user, self.other = self.browser(), self.browser()
 
     def browser(self) -> FlaskClient:
-        """Answer a browser with the old id."""
+        """Return a browser with the old id."""
         browser = self.app.test_client()
         browser.set_cookie("session", LIVE)
         return browser
@@ -68,7 +68,7 @@ class House:
         self.app.session_interface.regenerate(session)  # type: ignore[attr-defined]
 
     def seen_by(self, browser: FlaskClient) -> dict[str, Any]:
-        """Answer the session that a browser sees; that sets no cookie."""
+        """Return the session that a browser sees; that sets no cookie."""
         seen: dict[str, Any] = {}
         response = self.request(browser, lambda: seen.update(session))
         assert "Set-Cookie" not in response.headers
@@ -76,9 +76,9 @@ class House:
         return seen
 
     def records(self) -> list[dict[str, Any]]:
-        """Answer the stored sessions, without notes."""
+        """Return the stored sessions, without notes."""
         found = [msgspec.msgpack.decode(payload) for payload in self.store.payloads(self.app).values()]
-        return [items for items in found if note_in(items) is None]
+        return [items for items in found if forwarding_in(items) is None]
 
 
 @pytest.fixture
@@ -226,8 +226,8 @@ def test_after_the_seconds(house: House) -> None:
     """When the note's time is over the old id is unknown, also where a read had given the note a longer life."""
     house.rotate(user=1)
     house.seen_by(house.other)
-    assert house.store.remaining(house.app, OLD) <= NOTE_LIFETIME + 1 or not tells_remaining(house)
-    house.time += NOTE_LIFETIME
+    assert house.store.ttl(house.app, OLD) <= FORWARDING_LIFETIME + 1 or not tells_remaining(house)
+    house.time += FORWARDING_LIFETIME
     assert house.seen_by(house.other) == {}
     response = house.request(house.other, lambda: session.update(a=1))
     assert LIVE not in response.headers["Set-Cookie"]
@@ -235,9 +235,9 @@ def test_after_the_seconds(house: House) -> None:
 
 
 def tells_remaining(house: House) -> bool:
-    backend = house.app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    backend = house.app.session_interface.handler.backend  # type: ignore[attr-defined]
     record = backend.read(OLD, None)
-    return record is not None and record.remaining is not None
+    return record is not None and record.ttl is not None
 
 
 @pytest.mark.parametrize("opened", ["before", "after"])
@@ -472,7 +472,7 @@ def test_a_note_is_not_prolonged(house: House) -> None:
 
     for _ in range(4):
         house.request(house.browser(), login)
-        house.time += 0.3 * NOTE_LIFETIME
+        house.time += 0.3 * FORWARDING_LIFETIME
     assert "Set-Cookie" in house.request(house.browser(), lambda: session.update(b=1)).headers
 
 
@@ -567,7 +567,7 @@ def test_requests_beside_a_login_that_clears(house: House, opened: str) -> None:
     assert "Set-Cookie" not in house.request(house.other, late).headers
     assert house.seen_by(house.other) == {}
     assert house.seen_by(house.user) == {"user": 1}
-    house.time += NOTE_LIFETIME
+    house.time += FORWARDING_LIFETIME
     assert "Set-Cookie" in house.request(house.other, lambda: session.update(a=1)).headers
 
 
@@ -698,12 +698,12 @@ def test_many_rotations_in_a_row(house: House) -> None:
 
 def test_an_answer_that_was_lost(house: House) -> None:
     """A client that repeats a command, as its answer was lost, finds its own note, and the rotation stands."""
-    backend = house.app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    backend = house.app.session_interface.handler.backend  # type: ignore[attr-defined]
     replace = backend.replace
 
-    def replace_twice(*arguments: Any) -> Replaced:
+    def replace_twice(*arguments: Any) -> WriteResult:
         replace(*arguments)
-        answer: Replaced = replace(*arguments)
+        answer: WriteResult = replace(*arguments)
         return answer
 
     backend.replace = replace_twice
@@ -730,14 +730,14 @@ def test_a_slow_renewal_asks_first(store: Store, make_app: MakeApp, stands: bool
 class TestNotes:
     """Notes and what is no note."""
 
-    NOTE = Note("s" * 43, 1000.0, {"a": 1})
+    NOTE = ForwardingRecord("s" * 43, 1000.0, {"a": 1})
 
     def test_as_items(self) -> None:
         """A note comes back as it was, also through the formats of Flask-Session."""
         items = self.NOTE.to_items()
-        assert note_in(items) == self.NOTE
+        assert forwarding_in(items) == self.NOTE
         for module in (msgspec.msgpack, msgspec.json):
-            assert note_in(module.decode(module.encode(items))) == self.NOTE
+            assert forwarding_in(module.decode(module.encode(items))) == self.NOTE
 
     @pytest.mark.parametrize(
         "inside",
@@ -747,17 +747,17 @@ class TestNotes:
     )
     def test_unsound_notes(self, inside: Any) -> None:
         """What Flask never writes there is a note that leads nowhere."""
-        assert note_in({"_permanent": inside}) == SPOILT
+        assert forwarding_in({"_permanent": inside}) == SPOILT
 
     @pytest.mark.parametrize("inside", [True, False, None, "x", 1, []])
     def test_no_note(self, inside: Any) -> None:
         """Anything else is a session."""
-        assert note_in({"_permanent": inside}) is None
-        assert note_in({"a": self.NOTE.to_items()}) is None
+        assert forwarding_in({"_permanent": inside}) is None
+        assert forwarding_in({"a": self.NOTE.to_items()}) is None
 
     def test_a_note_that_was_written_over(self) -> None:
         """Beside other items it leads nowhere: Flask-Session has stored a session over it."""
-        assert note_in({**self.NOTE.to_items(), "a": 1}) == SPOILT
+        assert forwarding_in({**self.NOTE.to_items(), "a": 1}) == SPOILT
 
     def test_still_held(self) -> None:
         """Only what is there on both sides, the same."""

@@ -25,9 +25,9 @@ from lazysession import (
     session_opened,
     session_write_dropped,
 )
-from lazysession.backend import Outcome, Replaced
+from lazysession.backend import Outcome, WriteResult
 from lazysession.ids import SessionIds
-from lazysession.records.rotation import note_in
+from lazysession.records.rotation import forwarding_in
 
 MakeApp = Callable[..., Flask]
 KEY = f"session:{LIVE}"
@@ -42,9 +42,9 @@ def put(store: Any, app: Flask, **data: Any) -> FlaskClient:
 
 
 def stored(store: Any, app: Flask) -> dict[str, Any]:
-    """Answer the stored sessions, without the notes that rotations leave."""
+    """Return the stored sessions, without the notes that rotations leave."""
     found = {key: msgspec.msgpack.decode(payload) for key, payload in store.payloads(app).items()}
-    return {key: items for key, items in found.items() if note_in(items) is None}
+    return {key: items for key, items in found.items() if forwarding_in(items) is None}
 
 
 def overlapped(app: Flask, path: str, other: Callable[[], Any], change: Callable[[], Any]) -> None:
@@ -118,12 +118,12 @@ class TestOverlaps:
     def test_merging_is_bounded(self, memory_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
         """A session that changes at every attempt is a failed write after a hundred, not an endless loop."""
         app = memory_app()
-        backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
         attempts: list[bytes] = []
 
-        def always_changed(_key: str, payload: bytes, *_: Any, **__: Any) -> Replaced:
+        def always_changed(_key: str, payload: bytes, *_: Any, **__: Any) -> WriteResult:
             attempts.append(payload)
-            return Replaced(Outcome.CHANGED, b"\x80")
+            return WriteResult(Outcome.CONFLICT, b"\x80")
 
         with app.test_client() as client:
             with client.session_transaction() as transaction:
@@ -372,9 +372,9 @@ class TestCookies:
         app = make_app(SESSION_REFRESH_EACH_REQUEST=False, LAZYSESSION_REFRESH_THROTTLE=0)
         app.add_url_rule("/", view_func=lambda: str(session.get("a")))
         client = put(store, app, a=1)
-        before = store.remaining(app, KEY)
+        before = store.ttl(app, KEY)
         assert "Set-Cookie" not in client.get("/").headers
-        assert store.remaining(app, KEY) <= before
+        assert store.ttl(app, KEY) <= before
 
 
 class Down(Exception):
@@ -384,7 +384,7 @@ class Down(Exception):
 def break_verb(app: Flask, *verbs: str) -> list[str]:
     """Make verbs of the app's backend fail; answer the list of attempts."""
     attempts: list[str] = []
-    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
 
     def fail(verb: str) -> Callable[..., Any]:
         def failing(*_: Any, **__: Any) -> Any:
@@ -579,7 +579,7 @@ class TestOutages:
         """An id that is taken is not overwritten; when all are, the write fails."""
         app = memory_app()
         app.add_url_rule("/", view_func=lambda: set_mine() or "")
-        backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
         keys: list[str] = []
         backend.create = lambda key, *_: keys.append(key)  # answers None: taken
         assert app.test_client().get("/").status_code == 409
@@ -658,7 +658,7 @@ class TestTrace:
 
     def test_the_signal(self, memory_app: MakeApp) -> None:
         """Whoever listens hears of each opened session, its mode and the rule that gave it."""
-        app = memory_app(LAZYSESSION_RULES=[("/**", "passive")])
+        app = memory_app(LAZYSESSION_RULES=[("/**", "no_refresh")])
         app.add_url_rule("/", view_func=lambda: str(session.get("a")))
         heard: list[Any] = []
 
@@ -667,7 +667,7 @@ class TestTrace:
 
         with session_opened.connected_to(note, app):
             app.test_client().get("/")
-        assert heard == [(app, "passive", "/**")]
+        assert heard == [(app, "no_refresh", "/**")]
 
 
 def test_nothing_secret_is_logged(store: Any, make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
@@ -721,16 +721,16 @@ class TestRotationOverlaps:
             assert key != KEY
             assert data == {"_permanent": True, "a": 1, "theirs": 2, "mine": 1}
 
-    def test_a_passive_rotation_keeps_the_remaining_life(self, store: Any, make_app: MakeApp) -> None:
-        """A new id in mode passive is no longer life."""
+    def test_a_no_refresh_rotation_keeps_the_remaining_life(self, store: Any, make_app: MakeApp) -> None:
+        """A new id in mode no_refresh is no longer life."""
         app = make_app(PERMANENT_SESSION_LIFETIME=1000)
-        self.rotating(app, lambda: None, "passive")
+        self.rotating(app, lambda: None, "no_refresh")
         client = put(store, app, a=1)
         store.pass_time(app, 31 * 86400 - 400)
         client.get("/")
         (key,) = stored(store, app)
         assert key != KEY
-        assert 395 < store.remaining(app, key) <= 400
+        assert 395 < store.ttl(app, key) <= 400
 
 
 def test_listeners_may_use_the_session(memory_app: MakeApp) -> None:
@@ -751,8 +751,8 @@ def test_creation_times_are_no_change(memory_app: MakeApp) -> None:
     """Where the time of creation stands in the stored bytes does not matter: a read is a read."""
     app = memory_app(LAZYSESSION_ABSOLUTE_LIFETIME=3600)
     app.add_url_rule("/", view_func=session_mode("readonly")(lambda: str(session.get("a"))))
-    keeper = app.session_interface.keeper  # type: ignore[attr-defined]
-    created = keeper.clock()
+    handler = app.session_interface.handler  # type: ignore[attr-defined]
+    created = handler.clock()
     payload = msgspec.msgpack.encode({"_permanent": True, "_lazysession_created": created, "a": 1})
     app.session_interface.client.set(KEY, payload, ex=1000)  # type: ignore[attr-defined]
     client = app.test_client()
@@ -803,7 +803,7 @@ def test_a_lifetime_that_shrank_below_the_throttle(store: Any, make_app: MakeApp
     client = put(store, app, a=1)
     store.pass_time(app, 31 * 86400 - 400)
     assert client.get("/").text == "1"
-    assert 995 < store.remaining(app, KEY) <= 1000
+    assert 995 < store.ttl(app, KEY) <= 1000
 
 
 def test_shared_caches_by_age_alone(memory_app: MakeApp) -> None:
@@ -825,7 +825,7 @@ def test_shared_caches_by_age_alone(memory_app: MakeApp) -> None:
 
 
 def client_of_cached_view(memory_app: MakeApp, headers: Any) -> Any:
-    """Answer a client of a view that sends these headers, writes the session once, and renews it from then on."""
+    """Return a client of a view that sends these headers, writes the session once, and renews it from then on."""
     app = memory_app(LAZYSESSION_REFRESH_THROTTLE=0)
     app.add_url_rule("/", "view", lambda: (str(session.setdefault("a", 1)), headers))
     return app.test_client()

@@ -33,9 +33,9 @@ class Clock:
 
     def __init__(self, store: Store, app: Flask) -> None:
         self.store, self.app = store, app
-        keeper: Any = app.session_interface.keeper  # type: ignore[attr-defined]
-        self.now = keeper.clock()
-        keeper.clock = lambda: self.now
+        handler: Any = app.session_interface.handler  # type: ignore[attr-defined]
+        self.now = handler.clock()
+        handler.clock = lambda: self.now
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -65,15 +65,15 @@ def test_a_session_in_use_ends_with_its_absolute_lifetime(store: Store, make_app
         assert client.get("/").text == "1"
         if tells_remaining(app, key):
             left = min(IDLE, ABSOLUTE - used)
-            assert left - 2 <= store.remaining(app, key) <= left + 1
+            assert left - 2 <= store.ttl(app, key) <= left + 1
     clock.pass_time(400)
     assert client.get("/").text == "None"
     assert store.payloads(app).keys() <= {key}
 
 
 def tells_remaining(app: Flask, key: str) -> bool:
-    record = app.session_interface.keeper.backend.read(key, None)  # type: ignore[attr-defined]
-    return record is not None and record.remaining is not None
+    record = app.session_interface.handler.backend.read(key, None)  # type: ignore[attr-defined]
+    return record is not None and record.ttl is not None
 
 
 def test_a_session_beyond_its_absolute_lifetime_is_removed(store: Store, make_app: MakeApp) -> None:
@@ -91,14 +91,14 @@ def test_a_session_that_cannot_be_removed_is_over(store: Store, make_app: MakeAp
     app = make_app(LAZYSESSION_ABSOLUTE_LIFETIME=100, LAZYSESSION_ON_READ_ERROR="raise")
     client = client_of(app)
     client.get("/set")
-    keeper = app.session_interface.keeper  # type: ignore[attr-defined]
-    started = keeper.clock()
-    keeper.clock = lambda: started + 101
+    handler = app.session_interface.handler  # type: ignore[attr-defined]
+    started = handler.clock()
+    handler.clock = lambda: started + 101
 
     def refuse(*_: Any) -> None:
         raise OSError("read only")
 
-    keeper.backend.delete = refuse
+    handler.backend.delete = refuse
     assert client.get("/").text == "None"
 
 
@@ -201,20 +201,20 @@ def test_a_login_that_clears_begins_anew(store: Store, make_app: MakeApp) -> Non
     assert client.get("/").text == "2"
 
 
-def test_a_passive_write_of_an_unmarked_session(store: Store, make_app: MakeApp) -> None:
+def test_a_no_refresh_write_of_an_unmarked_session(store: Store, make_app: MakeApp) -> None:
     """It begins to count, so the store keeps it no longer than it may live."""
-    app = make_app(LAZYSESSION_ABSOLUTE_LIFETIME=ABSOLUTE, LAZYSESSION_RULES=[("/**", "passive")])
+    app = make_app(LAZYSESSION_ABSOLUTE_LIFETIME=ABSOLUTE, LAZYSESSION_RULES=[("/**", "no_refresh")])
     _, client = Clock(store, app), client_of(app)
     put(store, app, lifetime=31 * 86400, a=0)
     client.get("/set")
     if tells_remaining(app, KEY):
-        assert store.remaining(app, KEY) <= ABSOLUTE
+        assert store.ttl(app, KEY) <= ABSOLUTE
 
 
 def test_the_lifetime_may_change(memory_app: MakeApp) -> None:
     """Some apps set it in each request; the throttle stays below it."""
     app = memory_app(LAZYSESSION_REFRESH_THROTTLE=100)
-    lifetimes = app.session_interface.keeper.lifetimes  # type: ignore[attr-defined]
+    lifetimes = app.session_interface.handler.lifetimes  # type: ignore[attr-defined]
     renews = []
     for seconds in (1000, 50, 1000):
         app.permanent_session_lifetime = timedelta(seconds=seconds)
@@ -231,11 +231,11 @@ def test_a_mark_from_the_future_counts_from_now() -> None:
     assert lifetimes.absolute_rest(1000.0) == ABSOLUTE
 
 
-@pytest.mark.parametrize(("mode", "remaining", "lifetime"), [(Mode.NORMAL, 10.0, IDLE), (Mode.PASSIVE, 10.0, 8.0)])
-def test_the_life_of_a_write(memory_app: MakeApp, mode: Mode, remaining: float, lifetime: float) -> None:
-    """A whole idle lifetime, or in mode passive what was left; never more than the absolute lifetime leaves."""
+@pytest.mark.parametrize(("mode", "ttl", "lifetime"), [(Mode.NORMAL, 10.0, IDLE), (Mode.NO_REFRESH, 10.0, 8.0)])
+def test_the_life_of_a_write(memory_app: MakeApp, mode: Mode, ttl: float, lifetime: float) -> None:
+    """A whole idle lifetime, or in mode no_refresh what was left; never more than the absolute lifetime leaves."""
     app = memory_app(PERMANENT_SESSION_LIFETIME=IDLE)
-    opened: Any = Opened({}, mode, remaining=remaining, since=4998.0)  # type: ignore[arg-type]
+    opened: Any = Opened({}, mode, ttl=ttl, since=4998.0)  # type: ignore[arg-type]
     clock = lambda: 5000.0  # noqa: E731
     assert Lifetimes(clock=clock).of_write(app, opened) == lifetime
     opened.ended = True  # what follows clear() is a new session

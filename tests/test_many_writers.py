@@ -57,7 +57,7 @@ def begin(app: Flask) -> str:
 
 
 def stored(app: Flask, cookie: str) -> set[str]:
-    """Answer the keys that the session has, as a new request sees them."""
+    """Return the keys that the session has, as a new request sees them."""
     answer = app.test_client(use_cookies=False).get("/look", headers={"Cookie": cookie})
     assert answer.status_code == 200
     return set(answer.json or {}) - {"first"}

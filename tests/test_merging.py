@@ -353,7 +353,7 @@ def test_a_method_of_the_session_class(memory_app: MakeApp) -> None:
         def is_admin(self) -> bool:
             return bool(self.get("a"))
 
-    app.session_interface.keeper._asked.session_class = Session  # type: ignore[attr-defined]
+    app.session_interface.handler._asked.session_class = Session  # type: ignore[attr-defined]
     assert used_by(app, lambda: session.is_admin()).was_read("anything")  # type: ignore[attr-defined]
 
 

@@ -301,7 +301,7 @@ class TestInterfaces:
         """After unittest.mock has put back what was there, sessions are stored and sent as they were."""
         app = shop()
         extension(app)
-        before = type(getattr(interface_of(app), "keeper", None))
+        before = type(getattr(interface_of(app), "handler", None))
         with mock.patch.object(app.session_interface, name, value):
             app.test_client().get("/")
         client, store = app.test_client(), app.config["SESSION_REDIS"]
@@ -312,7 +312,7 @@ class TestInterfaces:
         assert len(cookie.value) == 43
         assert b"ada" in store.get(f"session:{cookie.value}")
         assert not store.get(f"session:{cookie.value}").startswith(b"X")
-        assert type(getattr(interface_of(app), "keeper", None)) is before
+        assert type(getattr(interface_of(app), "handler", None)) is before
 
     @both
     def test_the_first_requests_at_once(self, extension: Any) -> None:

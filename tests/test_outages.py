@@ -230,7 +230,7 @@ def test_the_faults_are_faults(outage: Outage) -> None:
 
 
 def generated() -> str:
-    """Answer the tables as the documentation shows them."""
+    """Return the tables as the documentation shows them."""
     faults = {"refuse": "Refused", "reset": "Reset", "blackhole": "Never answers", "cut": "Cut", "slow": "Slow"}
     assert list(faults) == list(FAULTS)
     assert READ_ERRORS["unavailable"] == tuple(TABLE[kind][0] for kind in READ_ERROR_KINDS)

@@ -56,7 +56,7 @@ class Visitor:
         return self.first.get("/view")
 
     def data(self) -> dict[str, Any]:
-        """Answer what is stored, as the second browser sees it."""
+        """Return what is stored, as the second browser sees it."""
         found: dict[str, Any] = {}
         self.pages["look"] = lambda: found.update(session)
         self.second.get("/look")
@@ -66,7 +66,7 @@ class Visitor:
     def raise_before_replaces(self, key: str, times: int) -> None:
         """Let the second browser count a key up just before each of the next replaces."""
         self.pages["raise"] = lambda: session.update({key: session[key] + 1})
-        backend = self.app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        backend = self.app.session_interface.handler.backend  # type: ignore[attr-defined]
         replace, left = backend.replace, [times]
 
         def replace_late(*arguments: Any) -> Any:
@@ -171,7 +171,7 @@ def test_a_contested_key_is_told_once(store: Store, make_app: MakeApp) -> None:
 def test_our_own_mark_is_no_conflict(store: Store, make_app: MakeApp) -> None:
     """Two requests that both begin to count the absolute lifetime changed nothing of the app's at once."""
     visitor = Visitor(make_app(), a=1)
-    visitor.app.session_interface.keeper.lifetimes.absolute = 10**6  # type: ignore[attr-defined]
+    visitor.app.session_interface.handler.lifetimes.absolute = 10**6  # type: ignore[attr-defined]
     told: list[Any] = []
 
     def note(_app: Flask, keys: Any) -> None:

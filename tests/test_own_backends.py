@@ -18,7 +18,7 @@ from flask import Flask
 from flask_session.redis import RedisSessionInterface
 
 from lazysession import ConfigurationError, LazySession, registry, testing
-from lazysession.backend import Outcome, Record, Renew, Replaced
+from lazysession.backend import Outcome, Record, Renew, WriteResult
 
 Progress = Callable[[int, int], None]
 
@@ -57,11 +57,11 @@ class Memory:
             item = self.live(key)
             if item is None:
                 return None
-            remaining = item[1] - self.now()
-            refreshed = renew is not None and renew.due(remaining)
+            ttl = item[1] - self.now()
+            refreshed = renew is not None and renew.due(ttl)
             if renew is not None and refreshed:
                 self.items[key] = item[0], self.now() + renew.lifetime
-            return Record(item[0], remaining, refreshed)
+            return Record(item[0], ttl, refreshed)
 
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:
         with self.lock:
@@ -70,28 +70,28 @@ class Memory:
             self.items[key] = payload, self.now() + lifetime
             return True
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
         with self.lock:
             item = self.live(key)
             if item is None:
-                return Replaced(Outcome.GONE)
-            if item[0] != seen:
-                return Replaced(Outcome.CHANGED, item[0])
+                return WriteResult(Outcome.MISSING)
+            if item[0] != expected:
+                return WriteResult(Outcome.CONFLICT, item[0])
             self.items[key] = payload, item[1] if lifetime is None else self.now() + lifetime
-            return Replaced(Outcome.STORED)
+            return WriteResult(Outcome.STORED)
 
-    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         with self.lock:
             item = self.live(key)
-            if seen is None:
+            if expected is None:
                 self.items.pop(key, None)
-                return Replaced(Outcome.STORED, None if item is None else item[0])
+                return WriteResult(Outcome.STORED, None if item is None else item[0])
             if item is None:
-                return Replaced(Outcome.GONE)
-            if item[0] != seen:
-                return Replaced(Outcome.CHANGED, item[0])
+                return WriteResult(Outcome.MISSING)
+            if item[0] != expected:
+                return WriteResult(Outcome.CONFLICT, item[0])
             del self.items[key]
-            return Replaced(Outcome.STORED)
+            return WriteResult(Outcome.STORED)
 
     def purge(self, progress: Progress | None = None) -> int:
         expired = [key for key in self.items if self.live(key) is None]
@@ -160,42 +160,48 @@ def broken(verb: str, act: Callable[..., Any]) -> type[Memory]:
     return type("Broken", (Memory,), {verb: method})
 
 
-def _replace_by_upsert(self: Memory, sound: Any, key: str, payload: bytes, lifetime: Any, seen: bytes) -> Replaced:
+def _replace_by_upsert(
+    self: Memory, sound: Any, key: str, payload: bytes, lifetime: Any, expected: bytes
+) -> WriteResult:
     self.items[key] = payload, self.now() + (lifetime or 1000)
-    return Replaced(Outcome.STORED)
+    return WriteResult(Outcome.STORED)
 
 
 def _replace_without_comparing(
-    self: Memory, sound: Any, key: str, payload: bytes, lifetime: Any, seen: bytes
-) -> Replaced:
+    self: Memory, sound: Any, key: str, payload: bytes, lifetime: Any, expected: bytes
+) -> WriteResult:
     item = self.live(key)
-    return Replaced(Outcome.GONE) if item is None else sound(self, key, payload, lifetime, item[0])  # type: ignore[no-any-return]
+    return WriteResult(Outcome.MISSING) if item is None else sound(self, key, payload, lifetime, item[0])  # type: ignore[no-any-return]
 
 
-def _replace_with_new_life(self: Memory, sound: Any, key: str, payload: bytes, lifetime: Any, seen: bytes) -> Replaced:
-    return sound(self, key, payload, 1000 if lifetime is None else lifetime, seen)  # type: ignore[no-any-return]
+def _replace_with_new_life(
+    self: Memory, sound: Any, key: str, payload: bytes, lifetime: Any, expected: bytes
+) -> WriteResult:
+    return sound(self, key, payload, 1000 if lifetime is None else lifetime, expected)  # type: ignore[no-any-return]
 
 
-def _replace_keeping_life(self: Memory, sound: Any, key: str, payload: bytes, lifetime: Any, seen: bytes) -> Replaced:
-    return sound(self, key, payload, None, seen)  # type: ignore[no-any-return]
+def _replace_keeping_life(
+    self: Memory, sound: Any, key: str, payload: bytes, lifetime: Any, expected: bytes
+) -> WriteResult:
+    return sound(self, key, payload, None, expected)  # type: ignore[no-any-return]
 
 
-def _delete_ignoring_seen(self: Memory, sound: Any, key: str, seen: bytes | None = None) -> Replaced:
+def _delete_ignoring_seen(self: Memory, sound: Any, key: str, expected: bytes | None = None) -> WriteResult:
     sound(self, key)
-    return Replaced(Outcome.STORED)
+    return WriteResult(Outcome.STORED)
 
 
-def _delete_nothing(self: Memory, sound: Any, key: str, seen: bytes | None = None) -> Replaced:
-    return Replaced(Outcome.STORED)
+def _delete_nothing(self: Memory, sound: Any, key: str, expected: bytes | None = None) -> WriteResult:
+    return WriteResult(Outcome.STORED)
 
 
-def _delete_silently(self: Memory, sound: Any, key: str, seen: bytes | None = None) -> Replaced:
-    deleted = sound(self, key, seen)
-    return deleted if seen is not None else Replaced(Outcome.STORED)
+def _delete_silently(self: Memory, sound: Any, key: str, expected: bytes | None = None) -> WriteResult:
+    deleted = sound(self, key, expected)
+    return deleted if expected is not None else WriteResult(Outcome.STORED)
 
 
-def _delete_absent_is_gone(self: Memory, sound: Any, key: str, seen: bytes | None = None) -> Replaced:
-    return sound(self, key, seen) if self.live(key) is not None else Replaced(Outcome.GONE)
+def _delete_absent_is_gone(self: Memory, sound: Any, key: str, expected: bytes | None = None) -> WriteResult:
+    return sound(self, key, expected) if self.live(key) is not None else WriteResult(Outcome.MISSING)
 
 
 def _read_always_refreshing(self: Memory, sound: Any, key: str, renew: Renew | None) -> Any:
@@ -218,12 +224,12 @@ def _read_empty_as_absent(self: Memory, sound: Any, key: str, renew: Renew | Non
 
 def _read_without_remaining(self: Memory, sound: Any, key: str, renew: Renew | None) -> Any:
     record = sound(self, key, renew)
-    return None if record is None else record._replace(remaining=None)
+    return None if record is None else record._replace(ttl=None)
 
 
 def _read_remaining_after(self: Memory, sound: Any, key: str, renew: Renew | None) -> Any:
     record = sound(self, key, renew)
-    return record._replace(remaining=1000.0) if record is not None and record.refreshed else record
+    return record._replace(ttl=1000.0) if record is not None and record.refreshed else record
 
 
 def _create_over(self: Memory, sound: Any, key: str, payload: bytes, lifetime: float) -> bool:
@@ -266,11 +272,11 @@ def _purge_with_wrong_progress(self: Memory, sound: Any, progress: Progress | No
 
 MISTAKES: list[tuple[str, Callable[..., Any], str, str]] = [
     ("replace", _replace_by_upsert, "test_absent", "never creates"),
-    ("replace", _replace_without_comparing, "test_replace_names_what_it_saw", "CHANGED"),
+    ("replace", _replace_without_comparing, "test_replace_names_what_it_saw", "CONFLICT"),
     ("replace", _replace_without_comparing, "test_replaces_of_the_same", "one step"),
     ("replace", _replace_with_new_life, "test_replace_keeps_the_old_life", "lifetime of None"),
     ("replace", _replace_keeping_life, "test_replace_begins_a_new_life", "seconds to live from now"),
-    ("delete", _delete_ignoring_seen, "test_delete_names_what_it_saw", "GONE"),
+    ("delete", _delete_ignoring_seen, "test_delete_names_what_it_saw", "MISSING"),
     ("delete", _delete_nothing, "test_delete", "delete"),
     ("delete", _delete_silently, "test_delete_tells_what_it_removed", "found"),
     ("delete", _delete_absent_is_gone, "test_delete_names_what_it_saw", "STORED"),
@@ -279,7 +285,7 @@ MISTAKES: list[tuple[str, Callable[..., Any], str, str]] = [
     ("read", _read_never_refreshing, "test_refresh_when_due", "due"),
     ("read", _read_expired, "test_expired", "expired"),
     ("read", _read_empty_as_absent, "test_payloads_come_back_as_they_were", "None"),
-    ("read", _read_without_remaining, "test_remaining_is_what_was_left_before", "remaining"),
+    ("read", _read_without_remaining, "test_remaining_is_what_was_left_before", "ttl"),
     ("read", _read_remaining_after, "test_remaining_is_what_was_left_before", "before"),
     ("create", _create_over, "test_create_takes_no_key_twice", "taken"),
     ("create", _create_over, "test_creates_of_the_same", "one"),
@@ -356,7 +362,7 @@ def without(name: str) -> type:
 def test_a_sound_adapter_starts(start: Callable[..., Flask]) -> None:
     """Its options are taken."""
     app = start(Memory, SESSION_SHELF_SIZE=3, SESSION_SHELF_COLOR="red")
-    assert type(app.session_interface.keeper.backend) is Memory  # type: ignore[attr-defined]
+    assert type(app.session_interface.handler.backend) is Memory  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -416,8 +422,8 @@ def not_a_classmethod(self: object, value: object, **options: object) -> Memory:
         ("drives", "flask_session.redis.redis:NoSuchInterface", "drives"),
         ("read", lambda self, key: None, "read(key, renew)"),
         ("create", lambda self, key, payload: True, "create(key, payload, lifetime)"),
-        ("replace", lambda self, key, payload, lifetime: None, "replace(key, payload, lifetime, seen)"),
-        ("delete", lambda self, key: None, "delete(key, seen=None)"),
+        ("replace", lambda self, key, payload, lifetime: None, "replace(key, payload, lifetime, expected)"),
+        ("delete", lambda self, key: None, "delete(key, expected=None)"),
         ("delete", 5, "delete"),
     ],
 )

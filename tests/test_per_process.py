@@ -15,7 +15,7 @@ from pymemcache.client.base import PooledClient
 
 from lazysession.backends import objects as _objects
 from lazysession.backends.client_connections import ClientUse
-from lazysession.backends.common import Notes, PerProcess
+from lazysession.backends.common import LocalExpiries, PerProcess
 from lazysession.backends.dynamodb.connect import leave_connections
 from lazysession.backends.memcached.connect import PooledConnections
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
@@ -69,7 +69,7 @@ def test_threads_of_a_child_get_the_same_value(fork: Any) -> None:
 
 def test_locks_that_the_parent_held_are_not_waited_for(fork: Any) -> None:
     """A thread that holds one in the parent does not exist in the child."""
-    notes = Notes[int]()
+    notes = LocalExpiries[int]()
     notes.put("key", 1)
     notes._lock.get().acquire()
     for lock in (parents := _objects._LOCKS.get()):

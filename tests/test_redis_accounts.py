@@ -18,7 +18,7 @@ from redis.sentinel import Sentinel
 from stores import RedisStore
 
 from lazysession import LazySession
-from lazysession.backend import Outcome, Record, Renew, Replaced
+from lazysession.backend import Outcome, Record, Renew, WriteResult
 from lazysession.backends.redis import RedisBackend
 from lazysession.backends.redis.scripts import REFRESH
 from lazysession.testing import (
@@ -264,8 +264,8 @@ def test_a_key_that_never_rests(server: Any, account_url: str, monkeypatch: pyte
         plain(pipeline)
 
     monkeypatch.setattr(redis.client.Pipeline, "multi", multi)
-    assert backend.replace(KEY, b"two", 1000, b"one") == Replaced(Outcome.CHANGED, b"one")
-    assert backend.delete(KEY, b"one") == Replaced(Outcome.CHANGED, b"one")
+    assert backend.replace(KEY, b"two", 1000, b"one") == WriteResult(Outcome.CONFLICT, b"one")
+    assert backend.delete(KEY, b"one") == WriteResult(Outcome.CONFLICT, b"one")
     assert len(attempts) <= 20
     monkeypatch.undo()
     assert backend.replace(KEY, b"two", 1000, b"one").outcome is Outcome.STORED
@@ -283,7 +283,7 @@ def test_a_change_in_between_is_reported(server: Any, account_url: str, monkeypa
     monkeypatch.setattr(redis.client.Pipeline, "multi", multi)
     for change in (partial(backend.replace, KEY, b"two", 1000, b"one"), partial(backend.delete, KEY, b"one")):
         server.set(KEY, b"one")
-        assert change() == Replaced(Outcome.CHANGED, b"theirs")
+        assert change() == WriteResult(Outcome.CONFLICT, b"theirs")
         assert server.get(KEY) == b"theirs"
 
 
@@ -309,8 +309,8 @@ class TestNoTransactionsEither:
         backend.create(KEY, b"one", 500)
         assert backend.read(KEY, Renew(1000, 0)) == Record(b"one", pytest.approx(500, abs=2), refreshed=True)
         assert server.ttl(KEY) > 990
-        assert backend.delete(KEY) == Replaced(Outcome.STORED, b"one")
-        assert backend.delete(KEY) == Replaced(Outcome.STORED)
+        assert backend.delete(KEY) == WriteResult(Outcome.STORED, b"one")
+        assert backend.delete(KEY) == WriteResult(Outcome.STORED)
 
     def test_an_app(self, backend: RedisBackend, caplog: pytest.LogCaptureFixture) -> None:
         """A change is a 503, and the log names the way out."""
@@ -353,7 +353,7 @@ def test_a_client_that_changes_keys(server: Any, account_url: str) -> None:
     with pytest.raises(PermissionError, match=r"\+eval \+evalsha"):
         backend.replace(KEY, b"two", 1000, b"one")
     assert server.keys() == [b"tenant:" + KEY.encode()]
-    assert backend.delete(KEY) == Replaced(Outcome.STORED, b"one")
+    assert backend.delete(KEY) == WriteResult(Outcome.STORED, b"one")
 
 
 # The check
@@ -430,7 +430,7 @@ def test_a_key_that_moved(error: Exception) -> None:
     """The cluster's client is asked, which learns of the new master, and the change is made there."""
     client = MovedCluster(1, error)
     client.node.set(KEY, b"one")
-    assert RedisBackend(client).replace(KEY, b"two", 1000, b"one") == Replaced(Outcome.STORED)
+    assert RedisBackend(client).replace(KEY, b"two", 1000, b"one") == WriteResult(Outcome.STORED)
     assert client.node.get(KEY) == b"two"
     assert client.asked == ["EVALSHA", "EXISTS"]
 
@@ -467,7 +467,7 @@ def test_an_account_with_the_documented_rights(server: Any, account_url: str, *,
     if known:
         server.script_load(REFRESH)
     assert backend.create(KEY, b"one", 50)
-    backend._notes.forget(KEY)
+    backend._local_expiries.forget(KEY)
     assert backend.read(KEY, renew) == Record(b"one", pytest.approx(50, abs=1), refreshed=True)
     assert server.ttl(KEY) > 90
     server.delete(KEY)
@@ -485,7 +485,7 @@ def test_a_refresh_that_fails_is_no_failed_read(
     server.script_flush()
     backend = RedisBackend(redis.Redis.from_url(account_url))
     assert backend.create(KEY, b"one", 50)
-    backend._notes.forget(KEY)
+    backend._local_expiries.forget(KEY)
     record = backend.read(KEY, Renew(100, 0))
     assert record is not None
     assert (record.payload, record.refreshed) == (b"one", False)

@@ -32,7 +32,7 @@ KINDS = {
     "read": "Read",
     "refresh": "Read, refresh due",
     "change": "Changed",
-    "keep": "Changed in ``passive``",
+    "keep": "Changed in ``no_refresh``",
     "create": "First write",
     "delete": "Cleared",
 }
@@ -77,7 +77,7 @@ def app(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Flask:
     (tmp_path / "site.css").write_text("body {}")
     app = Flask("shop", static_folder=str(tmp_path), static_url_path="/static")
     app.config.update(TESTING=True, SECRET_KEY="key", PERMANENT_SESSION_LIFETIME=ONE_DAY, **store.config())
-    app.config["LAZYSESSION_RULES"] = [("/passive", "passive")]
+    app.config["LAZYSESSION_RULES"] = [("/no_refresh", "no_refresh")]
     prepare(app)
     LazySession(app)
     if request.param:
@@ -102,7 +102,7 @@ def add_pages(app: Flask) -> None:
     app.add_url_rule("/untouched", view_func=lambda: "", endpoint="untouched")
     app.add_url_rule("/read", view_func=lambda: str(session.get("a")), endpoint="read")
     app.add_url_rule("/change", view_func=write(2), endpoint="change")
-    app.add_url_rule("/passive", view_func=write(2), endpoint="passive")
+    app.add_url_rule("/no_refresh", view_func=write(2), endpoint="no_refresh")
     app.add_url_rule("/same", view_func=write(1), endpoint="same")
     app.add_url_rule("/nested", view_func=nested, endpoint="nested")
     app.add_url_rule("/clear", view_func=lambda: session.clear() or "", endpoint="clear")
@@ -168,7 +168,7 @@ def test_read_that_refreshes(store: Store, app: Flask, count: Count) -> None:
     with count("refresh") as trips:
         response = client(app, LIVE).get("/read")
     assert tuple(trips) == store.refresh
-    assert ONE_DAY - 5 < store.remaining(app, f"session:{LIVE}") <= ONE_DAY
+    assert ONE_DAY - 5 < store.ttl(app, f"session:{LIVE}") <= ONE_DAY
     assert response.headers["Set-Cookie"].startswith(f"session={LIVE}; Expires=")
     with store.counted() as trips:
         response = client(app, LIVE).get("/read")
@@ -193,13 +193,13 @@ def test_change(store: Store, app: Flask, count: Count, path: str) -> None:
     assert LIVE in response.headers["Set-Cookie"]
 
 
-def test_change_in_passive(store: Store, app: Flask, count: Count) -> None:
+def test_change_in_no_refresh(store: Store, app: Flask, count: Count) -> None:
     """A change that must not keep the session alive costs what any other does, where the store can keep an expiry."""
     store.pass_time(app, ONE_DAY / 2)
     with count("keep") as trips:
-        response = client(app, LIVE).get("/passive")
+        response = client(app, LIVE).get("/no_refresh")
     assert tuple(trips) == store.peek + store.keep
-    assert ONE_DAY / 2 - 5 < store.remaining(app, f"session:{LIVE}") <= ONE_DAY / 2
+    assert ONE_DAY / 2 - 5 < store.ttl(app, f"session:{LIVE}") <= ONE_DAY / 2
     assert "Set-Cookie" not in response.headers
 
 
@@ -245,7 +245,7 @@ def test_login_of_a_new_visitor(store: Store, app: Flask) -> None:
 
 
 def cells_of(label: str, counts: Mapping[str, Trips]) -> list[str]:
-    """Answer a row of the tables: how many round trips, and by what names."""
+    """Return a row of the tables: how many round trips, and by what names."""
     cells = (" ".join([str(len(counts[kind])), *(f"``{name}``" for name in counts[kind])]) for kind in KINDS)
     return [label, *cells]
 

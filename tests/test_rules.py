@@ -104,7 +104,7 @@ def decide(rules: list[tuple[Any, str]], path: str = "/admin/users", method: str
 )
 def test_patterns_that_match(pattern: Any) -> None:
     """Every kind of pattern finds the request."""
-    assert decide([(pattern, "passive")]) == "passive"
+    assert decide([(pattern, "no_refresh")]) == "no_refresh"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_patterns_that_match(pattern: Any) -> None:
 )
 def test_patterns_that_do_not_match(pattern: Any) -> None:
     """And leaves others to the next rule."""
-    assert decide([(pattern, "passive")]) == "normal"
+    assert decide([(pattern, "no_refresh")]) == "normal"
 
 
 def test_a_nested_blueprint_is_in_both() -> None:
@@ -123,8 +123,8 @@ def test_a_nested_blueprint_is_in_both() -> None:
 
 def test_the_first_match_decides() -> None:
     """The order of the table is the order of the question."""
-    assert decide([("/admin/*", "passive"), ("/**", "readonly")]) == "passive"
-    assert decide([("/x/*", "passive"), ("/**", "readonly")]) == "readonly"
+    assert decide([("/admin/*", "no_refresh"), ("/**", "readonly")]) == "no_refresh"
+    assert decide([("/x/*", "no_refresh"), ("/**", "readonly")]) == "readonly"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,12 @@ def test_the_first_match_decides() -> None:
         ("view:x", "skip", "is not a pattern"),
         (7, "skip", "7 is not a pattern"),
         (re.compile(b"/a"), "skip", "matches bytes"),
-        ("/a", "skipp", "'skipp' is not a session mode; allowed are 'normal', 'passive', 'readonly', 'skip'"),
+        (
+            "/a",
+            "passive",
+            "allowed are 'normal', 'no_refresh', 'readonly', 'skip'. It is called 'no_refresh' now.",
+        ),
+        ("/a", "skipp", "'skipp' is not a session mode; allowed are 'normal', 'no_refresh', 'readonly', 'skip'"),
     ],
 )
 def test_wrong_rules(pattern: Any, mode: str, message: str) -> None:
@@ -151,7 +156,7 @@ def test_skipping_everything_warns(memory_app: MakeApp, pattern: Any) -> None:
         memory_app(LAZYSESSION_RULES=[(pattern, "skip")])
 
 
-@pytest.mark.parametrize("rule", [("/assets/**", "skip"), ("/**", "passive"), (lambda _: True, "skip")])
+@pytest.mark.parametrize("rule", [("/assets/**", "skip"), ("/**", "no_refresh"), (lambda _: True, "skip")])
 def test_other_rules_do_not_warn(memory_app: MakeApp, rule: Any) -> None:
     """Narrow rules, and wide ones that do no harm, are nobody's worry."""
     with warnings.catch_warnings():
@@ -168,7 +173,7 @@ class PollView(MethodView):
 
 def test_session_mode_at_the_view(store: Any, make_app: MakeApp) -> None:
     """The decorator works on either side of ``@app.route``, on classes, and beats the table."""
-    app = make_app(LAZYSESSION_RULES=[("/**", "passive")])
+    app = make_app(LAZYSESSION_RULES=[("/**", "no_refresh")])
     path = session_mode("skip")
 
     @app.route("/below")
@@ -212,7 +217,7 @@ class HeadView(MixedView):
     def get(self) -> str:
         return str(session.get("a"))
 
-    @session_mode("passive")
+    @session_mode("no_refresh")
     def head(self) -> str:
         return str(session.get("a"))
 
@@ -274,29 +279,29 @@ def in_mode(store: Any, make_app: MakeApp) -> Callable[..., Any]:
     return make
 
 
-def test_passive_reads_without_a_refresh(store: Any, in_mode: Callable[..., Any]) -> None:
+def test_no_refresh_reads_without_a_refresh(store: Any, in_mode: Callable[..., Any]) -> None:
     """A poll reads the session and never keeps it alive."""
-    client = in_mode("passive")
+    client = in_mode("no_refresh")
     response = client.get("/read")
     assert response.text == "1"
     assert response.headers["Vary"] == "Cookie"
     assert "Set-Cookie" not in response.headers
-    assert 395 < store.remaining(client.application, f"session:{LIVE}") <= 400
+    assert 395 < store.ttl(client.application, f"session:{LIVE}") <= 400
 
 
-def test_passive_writes_keep_the_remaining_life(store: Any, in_mode: Callable[..., Any]) -> None:
-    """A change in passive mode is stored and the expiry stays where it is."""
-    client = in_mode("passive")
+def test_no_refresh_writes_keep_the_remaining_life(store: Any, in_mode: Callable[..., Any]) -> None:
+    """A change in no_refresh mode is stored and the expiry stays where it is."""
+    client = in_mode("no_refresh")
     assert "Set-Cookie" not in client.get("/write").headers
     assert client.get("/read").text == "2"
-    assert 395 < store.remaining(client.application, f"session:{LIVE}") <= 400
+    assert 395 < store.ttl(client.application, f"session:{LIVE}") <= 400
 
 
 def test_normal_writes_begin_a_new_life(store: Any, in_mode: Callable[..., Any]) -> None:
     """Beside it, a change in normal mode."""
     client = in_mode("normal")
     assert "Set-Cookie" in client.get("/write").headers
-    assert 995 < store.remaining(client.application, f"session:{LIVE}") <= 1000
+    assert 995 < store.ttl(client.application, f"session:{LIVE}") <= 1000
 
 
 @pytest.mark.parametrize("path", ["/write", "/clear", "/nested"])
@@ -315,7 +320,7 @@ def test_readonly_reads_and_refreshes(store: Any, in_mode: Callable[..., Any]) -
     response = client.get("/pop")
     assert response.text == "default1"
     assert "Set-Cookie" in response.headers
-    assert 995 < store.remaining(client.application, f"session:{LIVE}") <= 1000
+    assert 995 < store.ttl(client.application, f"session:{LIVE}") <= 1000
 
 
 def test_readonly_forgets_a_permanent_set_before(store: Any, in_mode: Callable[..., Any]) -> None:
@@ -437,7 +442,7 @@ def test_unused_requests_ask_no_rule(memory_app: MakeApp) -> None:
         asked.append(asking.path)
         return False
 
-    app = memory_app(LAZYSESSION_RULES=[(rule, "passive")])
+    app = memory_app(LAZYSESSION_RULES=[(rule, "no_refresh")])
     app.add_url_rule("/untouched", "untouched", lambda: "")
     app.add_url_rule("/read", "read", lambda: str(session.get("a")))
     client = app.test_client()

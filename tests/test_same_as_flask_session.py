@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stores import LIVE
 
 from lazysession import LazySession
-from lazysession.records.rotation import note_in
+from lazysession.records.rotation import forwarding_in
 
 Operation = tuple[str, Callable[[Any], Any]]
 
@@ -128,7 +128,7 @@ def run(make_lazy: bool, stored: dict[str, Any] | None, sequence: list[Operation
     response = browser.get("/")
     assert response.status_code == 200
     found = [msgspec.msgpack.decode(client.get(key)) for key in client.keys()]
-    data = [items for items in found if note_in(items) is None]  # what clear() and a write leave under the old id
+    data = [items for items in found if forwarding_in(items) is None]  # what clear() and a write leave under the old id
     return outcomes, data, browser.get_cookie("session") is not None
 
 

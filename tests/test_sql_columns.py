@@ -69,7 +69,7 @@ def uses_all_verbs(backend: SqlAlchemyBackend, sql: str) -> None:
     assert left(backend, sql) == pytest.approx(1000, abs=20)
     record = backend.read("key", None)
     assert record is not None
-    assert record.remaining == pytest.approx(1000, abs=20)
+    assert record.ttl == pytest.approx(1000, abs=20)
     record = backend.read("key", Renew(5000, 100))
     assert record is not None
     assert record.refreshed
@@ -114,7 +114,7 @@ def test_an_expiry_as_timestamp(make: Any, server: str) -> None:
     assert backend.create("key", b"1", 1000)
     record = backend.read("key", None)
     assert record is not None
-    assert record.remaining == pytest.approx(1000, abs=20)
+    assert record.ttl == pytest.approx(1000, abs=20)
 
 
 def test_an_expiry_that_is_no_time(make: Any, caplog: pytest.LogCaptureFixture) -> None:

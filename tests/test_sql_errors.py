@@ -266,7 +266,7 @@ def test_a_replace_whose_answer_was_lost(tmp_path: Path) -> None:
     lost = lose_the_answer(backend, "UPDATE")
     assert backend.replace("key", b"2", 60, b"1").outcome is Outcome.STORED
     assert len(lost) == 1
-    assert backend.replace("key", b"3", 60, b"1").outcome is Outcome.CHANGED
+    assert backend.replace("key", b"3", 60, b"1").outcome is Outcome.CONFLICT
 
 
 # What a table refuses
@@ -427,5 +427,5 @@ def test_a_key_that_is_taken(request: pytest.FixtureRequest, tmp_path: Path, ser
         connection.execute(text("UPDATE sessions SET expiry = NULL WHERE session_id = 'taken'"))
     assert not backend.create("taken", b"2", 1000)
     assert backend.read("taken", Renew(1000, 0)) is None
-    assert backend.replace("taken", b"2", 1000, b"1").outcome is Outcome.GONE
+    assert backend.replace("taken", b"2", 1000, b"1").outcome is Outcome.MISSING
     backend.delete("taken")

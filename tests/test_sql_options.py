@@ -145,7 +145,7 @@ def test_a_pool_that_is_all_in_use(postgresql_url: str, caplog: pytest.LogCaptur
     app.config["SESSION_SQLALCHEMY_ENGINE_OPTIONS"] = options
     LazySession(app)
     app.add_url_rule("/", view_func=lambda: session.update(n=session.get("n", 0) + 1) or str(session["n"]))
-    client, backend = app.test_client(), app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    client, backend = app.test_client(), app.session_interface.handler.backend  # type: ignore[attr-defined]
     assert client.get("/").text == "1"
     with backend._engine.connect():
         assert client.get("/").status_code == 503

@@ -163,7 +163,7 @@ def test_no_event_of_the_apps_session(shop: Shop) -> None:
 
 def test_no_connection_is_held_through_the_view(shop: Shop) -> None:
     """A used session has given its connection back before the view goes on."""
-    backend: SqlAlchemyBackend = shop.app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    backend: SqlAlchemyBackend = shop.app.session_interface.handler.backend  # type: ignore[attr-defined]
 
     def view() -> str:
         session["tried"] = True
@@ -370,7 +370,7 @@ def test_a_clean_up_that_fails_is_nobodys_error(tmp_path: Path, caplog: pytest.L
     app.config["SESSION_CLEANUP_N_REQUESTS"] = 1
     LazySession(app)
     app.add_url_rule("/", view_func=lambda: "")
-    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
     with backend._engine.begin() as connection:
         connection.execute(text("DROP TABLE sessions"))
     assert {app.test_client().get("/").status_code for _ in range(20)} == {200}
@@ -431,7 +431,7 @@ def test_errors_carry_no_session_id(tmp_path: Path) -> None:
 
 def test_purging_goes_in_batches_by_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Expired rows are found through the index on their expiry, and deleted a batch at a time, with a word on each."""
-    monkeypatch.setattr("lazysession.backends.sqlalchemy.PURGED_AT_ONCE", 10)
+    monkeypatch.setattr("lazysession.backends.sqlalchemy.store.PURGED_AT_ONCE", 10)
     backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db")
     assert backend is not None
     for number in range(25):
@@ -460,7 +460,7 @@ def test_purging_goes_in_batches_by_the_index(tmp_path: Path, monkeypatch: pytes
 
 def test_purging_goes_on_where_somebody_else_purges_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of which another process took a row is no reason to stop."""
-    monkeypatch.setattr("lazysession.backends.sqlalchemy.PURGED_AT_ONCE", 10)
+    monkeypatch.setattr("lazysession.backends.sqlalchemy.store.PURGED_AT_ONCE", 10)
     backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db")
     assert backend is not None
     for number in range(50):
@@ -491,7 +491,7 @@ def test_a_delete_whose_answer_was_lost(tmp_path: Path) -> None:
     event.listen(backend._engine, "after_cursor_execute", lose)
     backend.create("key", b"1", 60)
     assert backend.delete("key", b"1").outcome is Outcome.STORED
-    assert backend.delete("key", b"1").outcome is Outcome.GONE
+    assert backend.delete("key", b"1").outcome is Outcome.MISSING
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def make_sessions(store: Store, make_app: MakeApp, caplog: pytest.LogCaptureFixt
     app = make_app(PERMANENT_SESSION_LIFETIME=LIFETIME, LAZYSESSION_REFRESH_THROTTLE=THROTTLE)
     app.testing = False
     app.add_url_rule("/", view_func=view)
-    faults = Faults(app.session_interface.keeper.backend)  # type: ignore[attr-defined]
+    faults = Faults(app.session_interface.handler.backend)  # type: ignore[attr-defined]
     counts: Counter[str] = Counter()
     yield lambda: Sessions(app, store, faults, counts)
     print(f"{store.label or 'fake'}: {dict(counts)}")  # noqa: T201

@@ -47,14 +47,14 @@ from lazysession.backends.sqlalchemy import check as sql_findings
 
 
 def found(backend: Any) -> list[str]:
-    """Answer the findings of a backend, each as ``severity name``."""
+    """Return the findings of a backend, each as ``severity name``."""
     problems = list(backend.check())
     assert all(problem.what and problem.remedy for problem in problems)
     return [f"{problem.severity} {problem.name}" for problem in problems]
 
 
 def check_app(app: Flask, *arguments: str) -> str:
-    """Answer what ``flask lazysession check`` prints."""
+    """Return what ``flask lazysession check`` prints."""
     output: str = app.test_cli_runner().invoke(args=["lazysession", "check", *arguments]).output
     return output
 
@@ -229,7 +229,7 @@ def test_flask_sqlalchemy(postgresql_url: str) -> None:
             database = SQLAlchemy(app)
             app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=database, SESSION_SQLALCHEMY_TABLE="theirs")
             LazySession(app)
-            backend: Any = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+            backend: Any = app.session_interface.handler.backend  # type: ignore[attr-defined]
             assert found(backend) == expected
             if not options:
                 assert str(advised) in next(iter(backend.check())).remedy
@@ -244,7 +244,7 @@ def test_sqlite_without_wal(tmp_path: Path) -> None:
     app.config.update(SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/app.db", SESSION_TYPE="sqlalchemy")
     app.config["SESSION_SQLALCHEMY"] = database = SQLAlchemy(app)
     LazySession(app)
-    backend: Any = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    backend: Any = app.session_interface.handler.backend  # type: ignore[attr-defined]
     assert found(backend) == ["warning sql-wal"]
     assert "journal_mode delete" in next(iter(backend.check())).what
     with app.app_context(), database.engine.connect() as connection:
@@ -336,7 +336,7 @@ IMPATIENT: dict[str, Callable[[tuple[str, int]], Any]] = {
 
 
 def memcached(url: str, make_client: Callable[[tuple[str, int]], Any]) -> list[str]:
-    """Answer what is found of a client, but for pickles."""
+    """Return what is found of a client, but for pickles."""
     host, _, port = url.removeprefix("memcached://").strip("/").partition(":")
     backend = MemcachedBackend.from_setting(make_client((host, int(port))))
     assert backend is not None
@@ -379,7 +379,7 @@ def test_an_interface_of_ones_own(redis_url: str) -> None:
     with closing(redis.Redis.from_url(redis_url)) as client:
         app.session_interface = Encrypting(app, client=client)
         LazySession(app)
-        backend = app.session_interface.keeper.backend
+        backend = app.session_interface.handler.backend
         assert type(backend) is GenericBackend
         assert found(backend) == ["warning generic-compare"]
         assert "Encrypting stores by methods of its own" in next(iter(backend.check())).what

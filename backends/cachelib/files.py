@@ -34,7 +34,7 @@ class SessionFiles:
         self._cache = cache
 
     def path(self, key: str) -> str:
-        """Answer the path of a session's file."""
+        """Return the path of a session's file."""
         path: str = self._cache._get_filename(key)
         return path
 
@@ -60,14 +60,14 @@ class SessionFiles:
             os.close(lock)
 
     def read(self, key: str, now: float) -> tuple[dict[str, Any], float | None] | None:
-        """Answer data and seconds left (None: for ever), or None for what is absent, expired or cannot be decoded.
+        """Return data and seconds left (None: for ever), or None for what is absent, expired or cannot be decoded.
 
         :raises OSError: when the file is there and cannot be read.
         """
         with suppress(FileNotFoundError), open(self.path(key), "rb") as file:
-            remaining = _remaining(file, now)
-            data = self._load(file) if _lives(remaining) else None
-            return (data, remaining) if isinstance(data, dict) else None
+            ttl = _remaining(file, now)
+            data = self._load(file) if _lives(ttl) else None
+            return (data, ttl) if isinstance(data, dict) else None
         return None
 
     def _load(self, file: BinaryIO) -> Any:
@@ -97,7 +97,7 @@ class SessionFiles:
                     yield 1
 
     def _is_session(self, name: str) -> bool:
-        """Tell whether a file has a name of cachelib's, a hash; so has its count of files, which never expires."""
+        """Return whether a file has a name of cachelib's, a hash; so has its count of files, which never expires."""
         return len(name) == self._cache._hash_method().digest_size * 2 and not name.strip("0123456789abcdef")
 
     def _expired(self, path: str, now: float) -> bool:
@@ -113,7 +113,7 @@ class SessionFiles:
         return False
 
     def check(self) -> Iterator[Problem]:
-        """Answer what is wrong with the directory and how the cache was made."""
+        """Return what is wrong with the directory and how the cache was made."""
         if self._cache._threshold:
             yield Problem(
                 "error",
@@ -158,5 +158,5 @@ def _remaining(file: BinaryIO, now: float) -> float | None:
     return expiry - now if expiry else None
 
 
-def _lives(remaining: float | None) -> bool:
-    return remaining is None or remaining >= 0
+def _lives(ttl: float | None) -> bool:
+    return ttl is None or ttl >= 0

@@ -74,7 +74,7 @@ class CacheLibBackend(ObjectBackend):
 
     @classmethod
     def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Tell whether Flask-Session takes the value: any cache, and no URL."""
+        """Return whether Flask-Session takes the value: any cache, and no URL."""
         return not isinstance(value, str)
 
     def find(self, key: str) -> Stored | None:
@@ -82,11 +82,11 @@ class CacheLibBackend(ObjectBackend):
         data = self.cache.get(key)
         if not isinstance(data, dict):
             return None
-        remaining = None
+        ttl = None
         if isinstance(self.cache, SimpleCache):
             expiry = self.cache._cache.get(key, (0,))[0]  # pyright: ignore[reportPrivateUsage]  # there is no other way
-            remaining = expiry - self.clock() if expiry else None
-        return Stored(data, remaining)
+            ttl = expiry - self.clock() if expiry else None
+        return Stored(data, ttl)
 
     def put(self, key: str, data: dict[str, Any], lifetime: float) -> None:
         """Set with a timeout in whole seconds, at least one: 0 would be for ever.
@@ -107,7 +107,7 @@ class CacheLibBackend(ObjectBackend):
         self.cache.delete(key)
 
     def check(self) -> Iterator[Problem]:
-        """Answer what is wrong with keeping sessions in this cache."""
+        """Return what is wrong with keeping sessions in this cache."""
         name = type(self.cache).__name__
         better = next((_BETTER[base.__name__] for base in type(self.cache).__mro__ if base.__name__ in _BETTER), None)
         if better is not None:
@@ -221,7 +221,7 @@ class FileCacheBackend(CacheLibBackend):
         return deleted
 
     def check(self) -> Iterator[Problem]:
-        """Answer what is wrong with the directory, beside what any cache can have."""
+        """Return what is wrong with the directory, beside what any cache can have."""
         yield from super().check()
         self._preparation.ensure()
         yield from self._files.check()
@@ -250,7 +250,7 @@ def backend_of(cache: Any) -> CacheLibBackend:
 
 
 def _path_of(url: str) -> str:
-    """Answer the path of a ``file:`` URL; the URL is not repeated in errors, as it may be another store's."""
+    """Return the path of a ``file:`` URL; the URL is not repeated in errors, as it may be another store's."""
     parts = urlsplit(url)
     if parts.scheme != "file" or parts.query or parts.fragment:
         raise ValueError("a URL for cachelib is 'file:///absolute/directory' or 'file:relative/directory'.")

@@ -155,12 +155,12 @@ def default_resource() -> Any:
 
 
 def is_resource(value: object) -> bool:
-    """Tell whether a value is a boto3 resource (and not a table of one, which would bring a name of its own)."""
+    """Return whether a value is a boto3 resource (and not a table of one, which would bring a name of its own)."""
     return callable(getattr(value, "Table", None)) and hasattr(getattr(value, "meta", None), "client")
 
 
 def is_client(value: object) -> bool:
-    """Tell whether a value is a low-level client for DynamoDB."""
+    """Return whether a value is a low-level client for DynamoDB."""
     return callable(getattr(value, "update_item", None)) and hasattr(getattr(value, "meta", None), "events")
 
 
@@ -179,7 +179,7 @@ def leave_connections(client: Any) -> None:
 
 
 def takes_python_values(client: Any) -> bool:
-    """Tell whether the client converts values itself, as that of a resource does: by what it makes of a key."""
+    """Return whether the client converts values itself, as that of a resource does: by what it makes of a key."""
     parameters: dict[str, Any] = {"Key": {"id": "key"}}
     model = client.meta.service_model.operation_model("GetItem")
     client.meta.events.emit("before-parameter-build.dynamodb.GetItem", params=parameters, model=model, context={})
@@ -187,7 +187,7 @@ def takes_python_values(client: Any) -> bool:
 
 
 def timeout_problems(client: Any) -> Iterator[Problem]:
-    """Answer that a client has the patience of boto3's defaults, which is that of no visitor."""
+    """Return that a client has the patience of boto3's defaults, which is that of no visitor."""
     config = client.meta.config
     longest = max(config.connect_timeout or _FOR_EVER, config.read_timeout or _FOR_EVER)
     if longest >= _DEFAULT_TIMEOUT:
@@ -202,5 +202,5 @@ def timeout_problems(client: Any) -> Iterator[Problem]:
 
 
 def code_of(error: Exception) -> str:
-    """Answer what DynamoDB calls the error; nothing for an error that is not DynamoDB's."""
+    """Return what DynamoDB calls the error; nothing for an error that is not DynamoDB's."""
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
+from lazysession.backend import Outcome, Problem, Record, Renew, WriteResult
 from lazysession.backends.common import PerProcess, Preparation
 from lazysession.backends.dynamodb.connect import (
     URL_FORM,
@@ -140,9 +140,9 @@ class DynamoDBBackend:
         found = self._get(key, now)
         if found is None:
             return None
-        payload, remaining = found
-        refreshed = renew is not None and renew.due(remaining) and self._refresh(key, now, now + renew.lifetime)
-        return Record(payload, remaining, refreshed)
+        payload, ttl = found
+        refreshed = renew is not None and renew.due(ttl) and self._refresh(key, now, now + renew.lifetime)
+        return Record(payload, ttl, refreshed)
 
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:
         """Create with one PutItem; a key whose item has expired is free, as DynamoDB removes it days later."""
@@ -159,11 +159,11 @@ class DynamoDBBackend:
             raise
         return True
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
         """Replace with one UpdateItem that names the payload seen; CHANGED comes with the payload found."""
         now = self.clock()
         change = "SET val = :val"
-        values = {":val": self._value("B", payload), ":seen": self._value("B", seen)}
+        values = {":val": self._value("B", payload), ":seen": self._value("B", expected)}
         if lifetime is not None:
             change += ", expiration = :expiration"
             values[":expiration"] = self._time(now + lifetime)
@@ -171,21 +171,21 @@ class DynamoDBBackend:
             self._update(key, now, change, f"val = :seen AND {_LIVE}", values)
         except ClientError as error:
             return self._why_refused(error, key, now)
-        return Replaced(Outcome.STORED)
+        return WriteResult(Outcome.STORED)
 
-    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         """Delete with one DeleteItem, which tells what was there; with a payload seen it names that, as a replace."""
         now = self.clock()
         condition: dict[str, Any] = {"ReturnValues": "ALL_OLD"}
-        if seen is not None:
-            values = {":seen": self._value("B", seen), ":now": self._time(now)}
+        if expected is not None:
+            values = {":seen": self._value("B", expected), ":now": self._time(now)}
             condition = {"ConditionExpression": f"val = :seen AND {_LIVE}", "ExpressionAttributeValues": values} | _TELL
         try:
             answer = self._ready().delete_item(**self._item(key), **condition)
         except ClientError as error:
             return self._why_refused(error, key, now)
         removed = _parse(answer.get("Attributes"), now)
-        return Replaced(Outcome.STORED, None if removed is None else removed[0])
+        return WriteResult(Outcome.STORED, None if removed is None else removed[0])
 
     def check(self) -> Iterator[Problem]:
         """Look at the client's timeouts, and whether the table exists and removes expired sessions by itself."""
@@ -228,13 +228,13 @@ class DynamoDBBackend:
     def _get(self, key: str, now: float) -> tuple[bytes, float | None] | None:
         return _parse(self._ready().get_item(**self._item(key), ConsistentRead=True).get("Item"), now)
 
-    def _why_refused(self, error: ClientError, key: str, now: float) -> Replaced:
+    def _why_refused(self, error: ClientError, key: str, now: float) -> WriteResult:
         if not _is_refusal(error):
             raise error
         # Without an item it is gone, or the server (dynalite) is one that does not send it along.
         item: Any = error.response.get("Item")
         found = _parse(item, now) if item else self._get(key, now)
-        return Replaced(Outcome.GONE) if found is None else Replaced(Outcome.CHANGED, found[0])
+        return WriteResult(Outcome.MISSING) if found is None else WriteResult(Outcome.CONFLICT, found[0])
 
     def _refresh(self, key: str, now: float, expiration: float) -> bool:
         try:
@@ -286,14 +286,14 @@ def _client_and_table(value: Any, table: str | None) -> tuple[Any, str]:
 
 
 def _parse(item: dict[str, Any] | None, now: float) -> tuple[bytes, float | None] | None:
-    """Answer an item's payload and the seconds that it has left, or None for one that counts as absent."""
+    """Return an item's payload and the seconds that it has left, or None for one that counts as absent."""
     if not item or "val" not in item:
         return None
     expiration = _plain(item.get("expiration"))
-    remaining = None if expiration is None else float(expiration) - now
-    if remaining is not None and remaining <= 0:
+    ttl = None if expiration is None else float(expiration) - now
+    if ttl is not None and ttl <= 0:
         return None
-    return bytes(_plain(item["val"])), remaining
+    return bytes(_plain(item["val"])), ttl
 
 
 def _plain(value: Any) -> Any:

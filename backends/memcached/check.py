@@ -9,7 +9,7 @@ from lazysession.backend import Problem
 
 
 def timeout_problems(client: Any) -> Iterator[Problem]:
-    """Answer that a client, any as it is of one library or another, waits for ever.
+    """Return that a client, any as it is of one library or another, waits for ever.
 
     pymemcache does unless told; python-memcached waits 3 s and pylibmc 5 s.
     """

@@ -21,7 +21,7 @@ class _Borrowing(Commands):
 
     @abstractmethod
     def _connections_to(self, key: str) -> Connections:
-        """Answer the connections to the server of a key."""
+        """Return the connections to the server of a key."""
 
     def gets(self, key: str) -> tuple[bytes | None, Any]:
         payload, token = self._connections_to(key).call(lambda client: client.gets(key))
@@ -35,7 +35,7 @@ class _Borrowing(Commands):
 
         def again(client: Any) -> Outcome:
             outcome = command(client)
-            return Outcome.STORED if outcome is Outcome.GONE and expiry == PAST else outcome  # ended by the first
+            return Outcome.STORED if outcome is Outcome.MISSING and expiry == PAST else outcome  # ended by the first
 
         return self._connections_to(key).call(command, again)
 
@@ -81,7 +81,7 @@ class _Pymemcache(_Borrowing):
         payload, token = found.get(key, (None, None))
         return _bytes(payload), token, payload is not None
 
-    def remaining(self, key: str) -> int | None:
+    def ttl(self, key: str) -> int | None:
         try:
             (answer,) = self._connections_to(key).call(
                 lambda client: client._misc_cmd([b"mg %s%s t\r\n" % (client.key_prefix, key.encode())], b"mg", False)
@@ -139,7 +139,7 @@ class _Pylibmc(_Borrowing):
         try:
             return super()._cas(key, payload, expiry, token, client)
         except self._not_found:
-            return Outcome.GONE
+            return Outcome.MISSING
 
     def _connections_to(self, key: str) -> Connections:
         return self._connections
@@ -150,7 +150,7 @@ class _Pylibmc(_Borrowing):
         return clone
 
 
-_OUTCOMES = {True: Outcome.STORED, False: Outcome.CHANGED, None: Outcome.GONE}
+_OUTCOMES = {True: Outcome.STORED, False: Outcome.CONFLICT, None: Outcome.MISSING}
 
 #: Known by name, so that no library is imported that the app does not use.
 _LIBRARIES: dict[str, type[_Pymemcache | _Pylibmc]] = {
@@ -162,7 +162,7 @@ _LIBRARIES: dict[str, type[_Pymemcache | _Pylibmc]] = {
 
 
 def commands_of(client: object) -> Commands:
-    """Answer the commands of a client.
+    """Return the commands of a client.
 
     :raises ValueError: for a client of another library, and for what is no client.
     """
@@ -183,5 +183,5 @@ def _copy(client: Any) -> Any:
 
 
 def _bytes(value: Any) -> bytes | None:
-    """Answer what a client made of a payload; what is not bytes was stored by somebody else, and cannot be decoded."""
+    """Return what a client made of a payload; what is not bytes was stored by somebody else, and cannot be decoded."""
     return value if value is None or isinstance(value, bytes) else b""

@@ -26,7 +26,7 @@ class Commands(ABC):
 
     @abstractmethod
     def gets(self, key: str) -> tuple[bytes | None, Any]:
-        """Answer the payload, None when there is none, and the token that :meth:`cas` wants."""
+        """Return the payload, None when there is none, and the token that :meth:`cas` wants."""
 
     def gats(self, key: str, expiry: int) -> tuple[bytes | None, Any, bool]:
         """Do as :meth:`gets`, and set the expiry; answer also whether that was done."""
@@ -55,10 +55,10 @@ class Commands(ABC):
     def delete(self, key: str) -> None:
         """Delete; absent is fine."""
 
-    def remaining(self, key: str) -> int | None:
-        """Answer the seconds that are left; -1 for no expiry, None when that cannot be told."""
+    def ttl(self, key: str) -> int | None:
+        """Return the seconds that are left; -1 for no expiry, None when that cannot be told."""
         return None
 
     def statistics(self) -> Iterable[dict[Any, Any]]:
-        """Answer what each server tells of itself."""
+        """Return what each server tells of itself."""
         return [statistics for _, statistics in self._client.get_stats()]

@@ -47,7 +47,7 @@ class Connections(ABC):
 
     @abstractmethod
     def waiting(self) -> bool:
-        """Tell whether a connection that was used before may be lent next."""
+        """Return whether a connection that was used before may be lent next."""
 
     @abstractmethod
     def drop(self) -> None:

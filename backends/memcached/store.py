@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
-from lazysession.backends.common import Notes
+from lazysession.backend import Outcome, Problem, Record, Renew, WriteResult
+from lazysession.backends.common import LocalExpiries
 from lazysession.backends.memcached import clients
 from lazysession.backends.memcached.check import is_python_memcached, timeout_problems
 from lazysession.backends.memcached.commands import PAST
@@ -58,7 +58,7 @@ class MemcachedBackend:
         self.client = client
         self.clock = clock
         self._commands = clients.commands_of(client)
-        self._notes: Notes[_Note] = Notes()
+        self._local_expiries: LocalExpiries[_Note] = LocalExpiries()
         self._lifetime = 0.0  # the longest asked for
         self._longest_key = _LONGEST_KEY - len(getattr(client, "key_prefix", b""))
         self._ascii_only = not getattr(client, "allow_unicode_keys", True)
@@ -91,7 +91,7 @@ class MemcachedBackend:
 
     @classmethod
     def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Tell whether Flask-Session uses the client; a URL it would silently replace by a client on localhost."""
+        """Return whether Flask-Session uses the client; a URL it would silently replace by a client on localhost."""
         return not isinstance(value, str)
 
     def read(self, key: str, renew: Renew | None) -> Record | None:
@@ -106,9 +106,9 @@ class MemcachedBackend:
         else:
             value, token = self._commands.gets(key)
         if value is None:
-            self._notes.forget(key)
+            self._local_expiries.forget(key)
             return None
-        self._notes.put(key, _Note(deadline, token, _digest(value)))
+        self._local_expiries.put(key, _Note(deadline, token, _digest(value)))
         return Record(value, None, refreshed=refreshed)
 
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:
@@ -121,23 +121,23 @@ class MemcachedBackend:
         self._lifetime = max(self._lifetime, lifetime)
         created = self._commands.add(key, payload, self._expiry(lifetime))
         if created:
-            self._notes.put(key, _Note(self.clock() + lifetime))
+            self._local_expiries.put(key, _Note(self.clock() + lifetime))
         return created
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
         """Replace with ``cas``; where this process did not read ``seen`` itself, ``gets`` comes first."""
         if not self._takes(key):
-            return Replaced(Outcome.GONE)
+            return WriteResult(Outcome.MISSING)
         if lifetime is None:
-            return self._change_what_was_seen(key, payload, *self._expiry_to_keep(key), seen)
-        return self._change_what_was_seen(key, payload, self._expiry(lifetime), self.clock() + lifetime, seen)
+            return self._change_what_was_seen(key, payload, *self._expiry_to_keep(key), expected)
+        return self._change_what_was_seen(key, payload, self._expiry(lifetime), self.clock() + lifetime, expected)
 
-    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         """Delete with ``gets``, which tells what goes, and ``cas``; with a payload seen, with ``cas`` alone."""
         if not self._takes(key):
-            return Replaced(Outcome.STORED if seen is None else Outcome.GONE)
-        if seen is not None:
-            return self._change_what_was_seen(key, b"", PAST, None, seen)  # which has expired already
+            return WriteResult(Outcome.STORED if expected is None else Outcome.MISSING)
+        if expected is not None:
+            return self._change_what_was_seen(key, b"", PAST, None, expected)  # which has expired already
         found: bytes | None = None
         for _ in range(_LAPS):  # what was found is what goes: a rotation in between leaves a note, which is to be told
             found, token = self._commands.gets(key)
@@ -145,8 +145,8 @@ class MemcachedBackend:
                 break
         else:
             self._commands.delete(key)
-        self._notes.forget(key)
-        return Replaced(Outcome.STORED, found)
+        self._local_expiries.forget(key)
+        return WriteResult(Outcome.STORED, found)
 
     def check(self) -> Iterable[Problem]:
         """Report clients that wait for ever, servers that throw sessions away, and code that runs from the store."""
@@ -162,27 +162,27 @@ class MemcachedBackend:
             yield Problem("warning", what, remedy, "memcached-pickle")
 
     def _change_what_was_seen(
-        self, key: str, payload: bytes, expiry: int, deadline: float | None, seen: bytes
-    ) -> Replaced:  # fmt: skip
+        self, key: str, payload: bytes, expiry: int, deadline: float | None, expected: bytes
+    ) -> WriteResult:  # fmt: skip
         note = self._note(key)
-        token = note.token if note.digest == _digest(seen) else None
+        token = note.token if note.digest == _digest(expected) else None
         for _ in range(_LAPS):  # Flask-Session rewrites the same bytes at every request: each time another token
             if token is None:
                 value, token = self._commands.gets(key)
-                if value is not None and value != seen:
-                    return Replaced(Outcome.CHANGED, value)
-            outcome = Outcome.GONE if token is None else self._commands.cas(key, payload, expiry, token)
-            if outcome is Outcome.GONE or expiry == PAST:
-                self._notes.forget(key)
+                if value is not None and value != expected:
+                    return WriteResult(Outcome.CONFLICT, value)
+            outcome = Outcome.MISSING if token is None else self._commands.cas(key, payload, expiry, token)
+            if outcome is Outcome.MISSING or expiry == PAST:
+                self._local_expiries.forget(key)
             elif outcome is Outcome.STORED:
-                self._notes.put(key, _Note(deadline))
-            if outcome is not Outcome.CHANGED:
-                return Replaced(outcome)
+                self._local_expiries.put(key, _Note(deadline))
+            if outcome is not Outcome.CONFLICT:
+                return WriteResult(outcome)
             token = None
-        return Replaced(Outcome.CHANGED)
+        return WriteResult(Outcome.CONFLICT)
 
     def _note(self, key: str) -> _Note:
-        return self._notes.get(key) or _Note(None)
+        return self._local_expiries.get(key) or _Note(None)
 
     # Keys and seconds
 
@@ -197,20 +197,20 @@ class MemcachedBackend:
         return seconds if seconds <= _LONGEST_RELATIVE else seconds + int(self.clock())
 
     def _expiry_to_keep(self, key: str) -> tuple[int, float | None]:
-        """Answer the expiry that the item has, and when it comes; the note tells what the store does not."""
+        """Return the expiry that the item has, and when it comes; the note tells what the store does not."""
         now, noted = self.clock(), self._note(key).deadline
-        remaining = self._commands.remaining(key)
-        if remaining == -1:
+        ttl = self._commands.ttl(key)
+        if ttl == -1:
             return 0, None
-        if remaining is None:
+        if ttl is None:
             if noted is None or noted <= now:  # one that is over was moved by others
                 noted = now + (self._lifetime or _UNKNOWN_LIFETIME)
             return self._expiry(noted - now), noted
-        if remaining > _LONGEST_RELATIVE:
-            if noted is not None and abs(noted - now - remaining) <= _CLOCKS_APART:
+        if ttl > _LONGEST_RELATIVE:
+            if noted is not None and abs(noted - now - ttl) <= _CLOCKS_APART:
                 return int(noted), noted  # the same date again: what the clocks are apart must not add up
-            remaining -= 1  # no write may add to the life
-        return self._expiry(remaining), now + remaining
+            ttl -= 1  # no write may add to the life
+        return self._expiry(ttl), now + ttl
 
 
 def client_of_url(url: str) -> Any:

@@ -57,7 +57,7 @@ def _has_unique_ids(present: Mapping[str, Any]) -> bool:
 
 
 def index_problems(name: str, present: Mapping[str, Any]) -> Generator[Problem]:
-    """Answer what is wrong with the indexes that are present in the collection ``name``."""
+    """Return what is wrong with the indexes that are present in the collection ``name``."""
     missing = list(_missing_indexes(present))
     if "id" in missing:
         what = f"The collection {name!r} has no index on id: each request reads all sessions to find its own."
@@ -78,7 +78,7 @@ def index_problems(name: str, present: Mapping[str, Any]) -> Generator[Problem]:
 
 
 def timeout_problems(client: Any) -> Generator[Problem]:
-    """Answer that a client waits for ever, any as its library may be another; one that does not tell is not asked."""
+    """Return that a client waits for ever, any as its library may be another; one that does not tell is not asked."""
     options = getattr(client, "options", None)
     pool = getattr(options, "pool_options", None)
     if pool is None or options is None or options.timeout is not None or pool.socket_timeout is not None:

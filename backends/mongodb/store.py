@@ -16,7 +16,7 @@ from bson.codec_options import CodecOptions
 from pymongo import MongoClient, ReadPreference, WriteConcern, errors
 from pymongo.collection import Collection
 
-from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
+from lazysession.backend import Outcome, Problem, Record, Renew, WriteResult
 from lazysession.backends.common import Preparation, utc_now
 from lazysession.backends.mongodb.indexes import index_problems, make_indexes, reason_of, timeout_problems
 
@@ -118,9 +118,9 @@ class MongoDBBackend:
         expiration = document.get("expiration") if document else None
         if document is None or expiration is None or expiration <= now:  # MongoDB removes it within the minute
             return None
-        remaining = (expiration - now).total_seconds()
-        refreshed = renew is not None and renew.due(remaining) and self._refresh(key, now, renew.lifetime)
-        return Record(_as_bytes(document["val"]), remaining, refreshed)
+        ttl = (expiration - now).total_seconds()
+        refreshed = renew is not None and renew.due(ttl) and self._refresh(key, now, renew.lifetime)
+        return Record(_as_bytes(document["val"]), ttl, refreshed)
 
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:
         """Create with one upsert that changes nothing where the key is taken.
@@ -136,27 +136,27 @@ class MongoDBBackend:
         except errors.DuplicateKeyError:
             return False
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
         """Replace with one update that names the payload seen; a second command only tells why none matched."""
         values: dict[str, Any] = {"val": payload}
         if lifetime is not None:
             values["expiration"] = self.clock() + timedelta(seconds=lifetime)
         return self._change_what_was_seen(
-            lambda document: self._sessions.update_one(document, {"$set": values}).matched_count, key, seen
+            lambda document: self._sessions.update_one(document, {"$set": values}).matched_count, key, expected
         )
 
-    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         """Delete with one command; with a payload seen, it names that as a replace does.
 
         Without one, every document with the key goes: Flask-Session's own races can leave two.
         """
-        if seen is not None:
+        if expected is not None:
             replaced = self._change_what_was_seen(
-                lambda document: self._sessions.delete_one(document).deleted_count, key, seen
+                lambda document: self._sessions.delete_one(document).deleted_count, key, expected
             )
         else:
             document = self._sessions.find_one_and_delete({"id": key}, _FIELDS)
-            replaced = Replaced(Outcome.STORED, None if document is None else _as_bytes(document["val"]))
+            replaced = WriteResult(Outcome.STORED, None if document is None else _as_bytes(document["val"]))
         if not self._unique and replaced.outcome is Outcome.STORED:
             self._delete_all(key)
         return replaced
@@ -170,7 +170,7 @@ class MongoDBBackend:
             self._sessions.delete_many({"id": key})
 
     def check(self) -> Generator[Problem]:
-        """Tell whether the client waits for ever, which indexes are missing, and what a failover may lose.
+        """Return whether the client waits for ever, which indexes are missing, and what a failover may lose.
 
         :raises PyMongoError: when the server cannot be asked; an account without the right to is a finding.
         """
@@ -192,20 +192,20 @@ class MongoDBBackend:
             what = "The client's write concern is 1: a failover may lose sessions that were stored."
             yield Problem("warning", what, "Leave out w, or set w=majority.", "mongodb-write-concern")
 
-    def _change_what_was_seen(self, change: Callable[[dict[str, Any]], int], key: str, seen: bytes) -> Replaced:
+    def _change_what_was_seen(self, change: Callable[[dict[str, Any]], int], key: str, expected: bytes) -> WriteResult:
         live = {"id": key, "expiration": {"$gt": self.clock()}}
-        stored: Any = seen
+        stored: Any = expected
         for _ in range(2):
             if change({**live, "val": stored}):
-                return Replaced(Outcome.STORED)
+                return WriteResult(Outcome.STORED)
             found = self._sessions.find_one(live, _FIELDS)
             if found is None:
-                return Replaced(Outcome.GONE)
+                return WriteResult(Outcome.MISSING)
             stored = found["val"]
-            if _as_bytes(stored) != seen:
+            if _as_bytes(stored) != expected:
                 break
             # What was seen is there: as text, which does not match as bytes. Name it as it is stored.
-        return Replaced(Outcome.CHANGED, _as_bytes(stored))
+        return WriteResult(Outcome.CONFLICT, _as_bytes(stored))
 
     def _refresh(self, key: str, now: datetime, lifetime: float) -> bool:
         live = {"id": key, "expiration": {"$gt": now}}
@@ -236,7 +236,7 @@ def _client_of_url(url: str, **options: Any) -> MongoClient[dict[str, Any]]:
 
 
 def _database_of_url(client: MongoClient[dict[str, Any]]) -> str:
-    """Answer the database in the URL's path; one of the server's own stands there for logging in."""
+    """Return the database in the URL's path; one of the server's own stands there for logging in."""
     name = client.get_default_database(_DEFAULT_DB).name
     return _DEFAULT_DB if name in _DATABASES_OF_THE_SERVER else name
 
@@ -264,7 +264,7 @@ def _with_own_options(sessions: Collection[dict[str, Any]]) -> Collection[dict[s
 
 
 def _as_bytes(payload: bytes | str) -> bytes:
-    """Answer the bytes of a payload as Flask-Session does: an older one may have stored text."""
+    """Return the bytes of a payload as Flask-Session does: an older one may have stored text."""
     return payload.encode() if isinstance(payload, str) else bytes(payload)
 
 

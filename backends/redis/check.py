@@ -11,7 +11,7 @@ from lazysession.backends.redis.scripts import class_names, is_refused
 
 
 def problems_of(node: Any) -> Iterator[Problem]:
-    """Answer what is wrong with one master, any as its client is of one library or another.
+    """Return what is wrong with one master, any as its client is of one library or another.
 
     :raises Exception: the client's own, when the server does not answer.
     """
@@ -61,7 +61,7 @@ def _problems_of_server(info: dict[str, Any]) -> Iterator[Problem]:
     if int(str(info.get("redis_version", 6)).split(".")[0]) < 6:
         yield Problem(
             "error",
-            "Redis is older than 6.0: changes in mode passive fail.",
+            "Redis is older than 6.0: changes in mode no_refresh fail.",
             "Update Redis.",
             "redis-version",
         )
@@ -104,7 +104,7 @@ def _problems_of_memory(info: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _ask(node: Any, *command: str) -> Any:
-    """Answer what the server says, or None where it does not let this account ask."""
+    """Return what the server says, or None where it does not let this account ask."""
     answer = _answer(node, *command)
     return None if isinstance(answer, Exception) else answer
 

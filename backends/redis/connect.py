@@ -102,7 +102,7 @@ def _parse(library: Any, url: str) -> dict[str, Any]:
 
 
 def _patience(library: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Answer how long to wait, and to try again at once and once where a connection was lost.
+    """Return how long to wait, and to try again at once and once where a connection was lost.
 
     Not after a timeout: the second would take as long.
     """
@@ -116,7 +116,7 @@ def _patience(library: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _split(rest: str) -> tuple[str, list[str], str, str]:
-    """Answer the account, the nodes, the path and the query of a URL without its scheme."""
+    """Return the account, the nodes, the path and the query of a URL without its scheme."""
     parts = _PARTS.fullmatch(rest)
     if parts is None:
         raise ValueError("a fragment")
@@ -129,7 +129,7 @@ def _address(node: str, port: int) -> tuple[str, int]:
 
 
 def connection_of(client: Any) -> Any:
-    """Answer a connection as the client would make it, not connected; any, as its library may be another."""
+    """Return a connection as the client would make it, not connected; any, as its library may be another."""
     return client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
 
 

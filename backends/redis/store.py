@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
-from lazysession.backends.common import Notes
+from lazysession.backend import Outcome, Problem, Record, Renew, WriteResult
+from lazysession.backends.common import LocalExpiries
 from lazysession.backends.redis.check import problems_of
 from lazysession.backends.redis.connect import client_of
 from lazysession.backends.redis.scripts import DELETE, DIGESTS, READ, REFRESH, REPLACE, TAKE, Scripts, is_about_scripts
@@ -49,7 +49,7 @@ class RedisBackend:
         self.client = client
         self.clock = clock
         self._reads_plainly = _reads_plainly(client)
-        self._notes: Notes[_Expiry] = Notes()
+        self._local_expiries: LocalExpiries[_Expiry] = LocalExpiries()
         self._scripts = Scripts(self._send, self._now)
         self._plain = Transactions(client, self._send)
 
@@ -77,7 +77,7 @@ class RedisBackend:
 
     @classmethod
     def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Tell whether Flask-Session takes the client; any other it silently replaces by one on localhost."""
+        """Return whether Flask-Session takes the client; any other it silently replaces by one on localhost."""
         try:
             from redis import Redis
         except ImportError:
@@ -129,27 +129,27 @@ class RedisBackend:
         return None if answer is None else self._record(key, answer[0], answer[1:], renew)
 
     def _read_without_script(self, key: str, renew: Renew | None) -> tuple[bytes, int, int] | None:
-        payload, remaining = self._plain.read(key)
-        return None if payload is None else (payload, *self._refresh_plainly(key, remaining, renew))
+        payload, ttl = self._plain.read(key)
+        return None if payload is None else (payload, *self._refresh_plainly(key, ttl, renew))
 
-    def _refresh_plainly(self, key: str, remaining: int, renew: Renew | None) -> tuple[int, int]:
+    def _refresh_plainly(self, key: str, ttl: int, renew: Renew | None) -> tuple[int, int]:
         """Refresh where that is due, in a trip of its own; return what the script returns.
 
         :param remaining: the milliseconds that the key has left.
         """
-        if renew is None or remaining == -2 or not renew.due(remaining / 1000 if remaining >= 0 else None):
-            return remaining, 0
+        if renew is None or ttl == -2 or not renew.due(ttl / 1000 if ttl >= 0 else None):
+            return ttl, 0
         try:
-            return remaining, int(self._send("PEXPIRE", key, _milliseconds(renew.lifetime)))
+            return ttl, int(self._send("PEXPIRE", key, _milliseconds(renew.lifetime)))
         except Exception:  # the client's own, of any class: the session was read
-            return remaining, -1
+            return ttl, -1
 
     def _record(self, key: str, payload: bytes, answer: Sequence[int], renew: Renew | None) -> Record:
-        remaining, mark = answer[0] / 1000, answer[1]
+        ttl, mark = answer[0] / 1000, answer[1]
         if mark < 0:
             logger.warning("Redis refused to refresh the expiry of a session; the session itself was read.")
-        self._note(key, renew.lifetime if mark > 0 and renew is not None else remaining)
-        return Record(payload, remaining if remaining >= 0 else None, refreshed=mark > 0)
+        self._note(key, renew.lifetime if mark > 0 and renew is not None else ttl)
+        return Record(payload, ttl if ttl >= 0 else None, refreshed=mark > 0)
 
     def create(self, key: str, payload: bytes, lifetime: float) -> bool:
         """Create with SET NX."""
@@ -158,24 +158,26 @@ class RedisBackend:
             self._note(key, lifetime)
         return created
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
         """Compare and replace in one script; CHANGED comes with the payload found."""
         milliseconds = "" if lifetime is None else _milliseconds(lifetime)
         plain = ("SET", key, payload, "KEEPTTL") if lifetime is None else ("PSETEX", key, milliseconds, payload)
         answer = self._scripts.run(
-            REPLACE, key, payload, seen, milliseconds, otherwise=lambda: self._plain.change(key, seen, plain)
+            REPLACE, key, payload, expected, milliseconds, otherwise=lambda: self._plain.change(key, expected, plain)
         )
         replaced = self._replaced(answer)
         if lifetime is not None and replaced.outcome is Outcome.STORED:
             self._note(key, lifetime)
         return replaced
 
-    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         """Delete with one script, which compares before or tells what was there."""
-        if seen is None:
+        if expected is None:
             taken = self._scripts.run(TAKE, key, otherwise=lambda: self._plain.take(key))
-            return Replaced(Outcome.STORED, taken)
-        answer = self._scripts.run(DELETE, key, seen, otherwise=lambda: self._plain.change(key, seen, ("UNLINK", key)))
+            return WriteResult(Outcome.STORED, taken)
+        answer = self._scripts.run(
+            DELETE, key, expected, otherwise=lambda: self._plain.change(key, expected, ("UNLINK", key))
+        )
         return self._replaced(answer)
 
     def check(self) -> Iterable[Problem]:
@@ -189,20 +191,20 @@ class RedisBackend:
         yield from dict.fromkeys(problem for node in nodes for problem in problems_of(node))
 
     def _noted(self, key: str) -> float | None:
-        """Answer the seconds that a session has left, as this process saw within the last minute."""
-        note, now = self._notes.get(key), self.clock()
+        """Return the seconds that a session has left, as this process saw within the last minute."""
+        note, now = self._local_expiries.get(key), self.clock()
         return note.deadline - now if note is not None and now < note.believed_until else None
 
-    def _note(self, key: str, remaining: float) -> None:
+    def _note(self, key: str, ttl: float) -> None:
         if self._reads_plainly:
             now = self.clock()
-            self._notes.put(key, _Expiry(now + remaining, now + NOTED))
+            self._local_expiries.put(key, _Expiry(now + ttl, now + NOTED))
 
     @staticmethod
-    def _replaced(answer: int | bytes | None) -> Replaced:
+    def _replaced(answer: int | bytes | None) -> WriteResult:
         if answer is None:
-            return Replaced(Outcome.GONE)
-        return Replaced(Outcome.STORED) if answer == 1 else Replaced(Outcome.CHANGED, answer)  # type: ignore[arg-type]
+            return WriteResult(Outcome.MISSING)
+        return WriteResult(Outcome.STORED) if answer == 1 else WriteResult(Outcome.CONFLICT, answer)  # type: ignore[arg-type]
 
     def _now(self) -> float:
         return self.clock()
@@ -213,7 +215,7 @@ class RedisBackend:
 
 
 def _reads_plainly(client: Any) -> bool:
-    """Tell whether a GET asks the server that changes go to: no replica of a cluster, no cache of the client's."""
+    """Return whether a GET asks the server that changes go to: no replica of a cluster, no cache of the client's."""
     plain = {kind.__name__ for kind in type(client).__mro__ if kind.__module__.partition(".")[0] in ("redis", "valkey")}
     if plain.isdisjoint(("Redis", "Valkey")):
         return False
@@ -222,7 +224,7 @@ def _reads_plainly(client: Any) -> bool:
 
 
 def _wish(renew: Renew | None) -> tuple[int | str, int | str]:
-    """Answer what a script is told of a refresh: the new expiry, and the least that is left without one."""
+    """Return what a script is told of a refresh: the new expiry, and the least that is left without one."""
     if renew is None:
         return "", ""
     return _milliseconds(renew.lifetime), _milliseconds(renew.lifetime - renew.throttle)

@@ -37,8 +37,8 @@ class Transactions:
         if sends_in_its_own_way(self._client) or not hasattr(self._client, "pipeline"):
             payload = self._send("GET", key)
             return payload, -2 if payload is None else self._send("PTTL", key)
-        payload, remaining = self._on_master(key, lambda node: _read_at_once(node, key))
-        return payload, remaining
+        payload, ttl = self._on_master(key, lambda node: _read_at_once(node, key))
+        return payload, ttl
 
     def change(self, key: str, expected: bytes, command: tuple[Any, ...]) -> int | bytes | None:
         """Send a command if the payload is still the expected one, in one step for all other requests.

@@ -24,7 +24,7 @@ _ENGINE_ARGUMENT = "SQLALCHEMY_ENGINE_OPTIONS = {{'connect_args': {{'{name}': {s
 
 
 def problems_of(connection: Connection, table: Table, now: datetime) -> Iterator[Problem]:
-    """Answer what is wrong, asking for no more than a few small answers."""
+    """Return what is wrong, asking for no more than a few small answers."""
     yield from _problems_of_driver(connection)
     if connection.dialect.name == "sqlite":
         yield from _problems_of_sqlite(connection)

@@ -198,7 +198,7 @@ def _is_in_memory(address: URL) -> bool:
 
 
 def engine_of_bind(database: Any, bind_key: str | None) -> Engine:
-    """Answer the engine of a Flask-SQLAlchemy object for a bind key, inside an app context.
+    """Return the engine of a Flask-SQLAlchemy object for a bind key, inside an app context.
 
     :raises ValueError: when it has none.
     """

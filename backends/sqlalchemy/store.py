@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import StaticPool
 
-from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
+from lazysession.backend import Outcome, Problem, Record, Renew, WriteResult
 from lazysession.backends.common import PerProcess, Preparation, keep_for_good, utc_now
 from lazysession.backends.sqlalchemy.check import problems_of
 from lazysession.backends.sqlalchemy.connect import (
@@ -133,7 +133,7 @@ class SqlAlchemyBackend:
     def left_to_flask_session(
         cls, value: Any, *, table: str = "sessions", schema: str | None = None, bind_key: str | None = None, **_: object
     ) -> bool:
-        """Tell whether Flask-Session can declare its model: once for each Flask-SQLAlchemy object and table."""
+        """Return whether Flask-Session can declare its model: once for each Flask-SQLAlchemy object and table."""
         if isinstance(value, str):
             return False
         metadata = value.metadatas.get(bind_key)
@@ -175,9 +175,9 @@ class SqlAlchemyBackend:
             row = connection.execute(select(self._rows.data, self._rows.expiry).where(self._is(key))).one_or_none()
             if row is None or row.expiry is None or row.expiry <= now:
                 return None
-            remaining = (row.expiry - now).total_seconds()
-            refreshed = renew is not None and renew.due(remaining) and self._refresh(connection, key, now, renew)
-            return Record(bytes(row.data), remaining, refreshed)
+            ttl = (row.expiry - now).total_seconds()
+            refreshed = renew is not None and renew.due(ttl) and self._refresh(connection, key, now, renew)
+            return Record(bytes(row.data), ttl, refreshed)
 
         return self._on_connection(work)
 
@@ -205,22 +205,22 @@ class SqlAlchemyBackend:
 
         return self._on_connection(work)
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
         """Replace with one UPDATE that names the payload seen; a second statement only tells why none matched."""
         values: dict[str, Any] = {"data": payload}
         if lifetime is not None:
             values["expiry"] = self._expiry(self.clock(), lifetime)
         elif self._engine.dialect.name in MYSQL:  # a TIMESTAMP that is not named may be set to the present time
             values["expiry"] = self._rows.expiry
-        return self._change_what_was_seen(update(self._table).values(values), key, seen, payload)
+        return self._change_what_was_seen(update(self._table).values(values), key, expected, payload)
 
-    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         """Delete with one DELETE; with a payload seen, it names that as a replace does.
 
         MySQL does not tell what it deletes, and is asked before.
         """
-        if seen is not None:
-            return self._change_what_was_seen(delete(self._table), key, seen)
+        if expected is not None:
+            return self._change_what_was_seen(delete(self._table), key, expected)
         statement = delete(self._table).where(self._is(key))
 
         def work(connection: Connection) -> bytes | None:
@@ -233,7 +233,7 @@ class SqlAlchemyBackend:
                     return found
 
         found = self._on_connection(work)
-        return Replaced(Outcome.STORED, None if found is None else bytes(found))
+        return WriteResult(Outcome.STORED, None if found is None else bytes(found))
 
     def purge(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Delete the rows whose expiry has passed, found through the index on it, in batches of :data:`PURGED_AT_ONCE`.
@@ -276,27 +276,27 @@ class SqlAlchemyBackend:
         return named
 
     def _expiry(self, now: datetime, lifetime: float) -> datetime:
-        """Answer when a lifetime ends, in whole seconds where the column would round them up."""
+        """Return when a lifetime ends, in whole seconds where the column would round them up."""
         expiry = now + timedelta(seconds=lifetime)
         return expiry.replace(microsecond=0) if self._engine.dialect.name in MYSQL else expiry
 
     def _change_what_was_seen(
-        self, statement: Update | Delete, key: str, seen: bytes, payload: bytes | None = None
-    ) -> Replaced:
+        self, statement: Update | Delete, key: str, expected: bytes, payload: bytes | None = None
+    ) -> WriteResult:
         live = self._is(key) & (self._rows.expiry > self.clock())
         attempts = 0
 
-        def work(connection: Connection) -> Replaced:
+        def work(connection: Connection) -> WriteResult:
             nonlocal attempts
             attempts += 1
-            if connection.execute(statement.where(live, self._rows.data == seen)).rowcount:
-                return Replaced(Outcome.STORED)
+            if connection.execute(statement.where(live, self._rows.data == expected)).rowcount:
+                return WriteResult(Outcome.STORED)
             found = connection.execute(select(self._rows.data).where(live)).scalar_one_or_none()
             # A change whose response was lost with the connection is repeated, and finds itself done.
             done_before = attempts > 1 and (isinstance(statement, Delete) if found is None else found == payload)
             if found is not None and not done_before:
-                return Replaced(Outcome.CHANGED, bytes(found))
-            return Replaced(Outcome.STORED if done_before else Outcome.GONE)
+                return WriteResult(Outcome.CONFLICT, bytes(found))
+            return WriteResult(Outcome.STORED if done_before else Outcome.MISSING)
 
         return self._on_connection(work)
 

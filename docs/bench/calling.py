@@ -46,7 +46,7 @@ class Caller:
             raise RuntimeError(f"{self._environ['PATH_INFO']} was answered with {self.status or 'nothing'}")
 
     def new_cookie(self) -> str | None:
-        """Answer the cookie that the last response set."""
+        """Return the cookie that the last response set."""
         found = [value for name, value in self.headers if name == "Set-Cookie"]
         return found[-1].partition(";")[0] if found else None
 

@@ -36,7 +36,7 @@ class Goal:
 
 
 def judge(results: dict[str, Any]) -> list[Goal]:
-    """Answer all goals, from the results as they are written to JSON."""
+    """Return all goals, from the results as they are written to JSON."""
     return [
         *_in_process(results),
         *_over_http(results.get("http", {})),

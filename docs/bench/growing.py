@@ -29,8 +29,8 @@ ROUNDS = 6
 
 
 def backend_of(app: Any) -> Any:
-    """Answer the backend of a lazy app."""
-    return app.session_interface.keeper.backend
+    """Return the backend of a lazy app."""
+    return app.session_interface.handler.backend
 
 
 def refresh_by_size(url: str, rounds: int) -> dict[int, dict[str, Spread]]:
@@ -86,7 +86,7 @@ def fill_sql(url: str, backend: Any, already: int, count: int, *, expired: bool 
 
 
 def read_by_sessions(redis_url: str, sqlite_url: str, counts: Iterable[int], rounds: int) -> dict[str, Any]:
-    """Answer the seconds of a read, of one with a refresh, and of a purge of as many expired ones, by sessions."""
+    """Return the seconds of a read, of one with a refresh, and of a purge of as many expired ones, by sessions."""
     never, due = ({"LAZYSESSION_REFRESH_THROTTLE": seconds} for seconds in (3600, 0))
     found: dict[str, Any] = {"redis": {}, "sqlite": {}}
     already = 0

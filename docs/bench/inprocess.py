@@ -43,12 +43,12 @@ class Effort:
 
 
 def kinds_of(contender: Contender) -> Iterable[str]:
-    """Answer the kinds of requests that a contender can serve."""
+    """Return the kinds of requests that a contender can serve."""
     return [kind for kind in KINDS if contender.stateful or kind not in NEEDS_STATE]
 
 
 def measure_kinds(url: str, effort: Effort, *, flask_login: bool) -> dict[str, dict[str, Spread]]:
-    """Answer the seconds of each kind of request, by kind and contender."""
+    """Return the seconds of each kind of request, by kind and contender."""
     apps = {each.name: make_app(each, settings_of(url), flask_login=flask_login) for each in EVERYONE}
     due = make_app(LAZY, {**settings_of(url), "LAZYSESSION_REFRESH_THROTTLE": 0}, flask_login=flask_login)
     cookies = {each.name: log_in(apps[each.name]) if each.stateful else BOGUS for each in EVERYONE}
@@ -101,7 +101,7 @@ def _measure_visits(apps: dict[str, Flask], effort: Effort) -> dict[str, dict[st
 
 
 def measure_untouched(url: str, effort: Effort) -> dict[str, Spread]:
-    """Answer the time of an untouched request in LazySession over that of both null sessions, and over itself.
+    """Return the time of an untouched request in LazySession over that of both null sessions, and over itself.
 
     The last, two apps that are the same, tells how much of a ratio is noise.
     """

@@ -37,7 +37,7 @@ def count_instructions(url: str, requests: int) -> dict[str, float] | None:
 
 
 def total(dump: Path) -> int:
-    """Answer the instructions of one of callgrind's files."""
+    """Return the instructions of one of callgrind's files."""
     found = re.search(r"^(?:totals|summary): (\d+)", dump.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
         raise ValueError("a file of callgrind's has no total")

@@ -47,7 +47,7 @@ class NaiveLazy(SessionInterface):
         self._wrapped = wrapped
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin:
-        """Answer a proxy."""
+        """Return a proxy."""
         return LazyProxy(lambda: self._wrapped.open_session(app, request))
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:

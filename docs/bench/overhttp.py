@@ -69,7 +69,7 @@ def measure_page_views(
 
 
 def throughput(outcomes: dict[str, Outcome], one: str, other: str) -> Spread:
-    """Answer the throughput of one contender over another's, round by round."""
+    """Return the throughput of one contender over another's, round by round."""
     return ratio(outcomes[one].rates, outcomes[other].rates)
 
 

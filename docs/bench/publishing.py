@@ -32,13 +32,13 @@ def plain(value: Any) -> Any:
 
 
 def goal_table(goals: Sequence[Goal]) -> Table:
-    """Answer the table of goals."""
+    """Return the table of goals."""
     rows = [[goal.figure, goal.goal, goal.measured, goal.verdict] for goal in goals]
     return ["Figure", "Goal", "Measured", "Verdict"], rows
 
 
 def kinds_table(kinds: dict[str, Any]) -> Table:
-    """Answer the table of request kinds: microseconds, a row for each contender."""
+    """Return the table of request kinds: microseconds, a row for each contender."""
     names = [name for name in BY_NAME if any(name in told for told in kinds.values())]
     rows = [
         [
@@ -51,7 +51,7 @@ def kinds_table(kinds: dict[str, Any]) -> Table:
 
 
 def views_table(http: dict[str, Any]) -> Table:
-    """Answer the table of page views over HTTP."""
+    """Return the table of page views over HTTP."""
     rows = [
         [place.replace("redis", "Redis") if place not in TITLES else TITLES[place], BY_NAME[name].title,
          f"{told['rate']['median']:,.0f}", f"{told['p50']['median'] * 1000:.1f}", f"{told['p99']['median'] * 1000:.1f}"]
@@ -62,7 +62,7 @@ def views_table(http: dict[str, Any]) -> Table:
 
 
 def trips_table(trips: Sequence[dict[str, Any]]) -> Table:
-    """Answer the table of round trips of one page view."""
+    """Return the table of round trips of one page view."""
 
     def cell(value: int | None) -> str:
         return "n/a" if value is None else str(value)
@@ -77,7 +77,7 @@ def trips_table(trips: Sequence[dict[str, Any]]) -> Table:
 
 
 def sessions_table(stores: dict[str, Any]) -> Table:
-    """Answer the table of reads by the number of sessions in a store: microseconds."""
+    """Return the table of reads by the number of sessions in a store: microseconds."""
     rows = [
         [TITLES[store], f"{int(count):,}", f"{told['read']['median'] * 1e6:.0f}", f"{told['due']['median'] * 1e6:.0f}",
          f"{told['purge seconds']:.1f} s" if "purge seconds" in told else "by itself"]
@@ -88,14 +88,14 @@ def sessions_table(stores: dict[str, Any]) -> Table:
 
 
 def threads_table(threads: dict[str, Any]) -> Table:
-    """Answer the table of reads a second by threads in one process."""
+    """Return the table of reads a second by threads in one process."""
     names = list(next(iter(threads.values())))
     rows = [[count, *(f"{told[name]['median']:,.0f}" for name in names)] for count, told in threads.items()]
     return ["Threads", *(f"{BY_NAME[name].title}, reads/s" for name in names)], rows
 
 
 def rules_table(rules: dict[str, Any]) -> Table:
-    """Answer the table of requests by the number of rules: the time over that with one rule."""
+    """Return the table of requests by the number of rules: the time over that with one rule."""
     counts = list(next(iter(rules.values())))
     rows = [[count, *(f"{told[count]['median']:.3f}" for told in rules.values())] for count in counts]
     return ["Rules", *(f"{path}, time / with one rule" for path in rules)], rows

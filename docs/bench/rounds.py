@@ -43,7 +43,7 @@ def interleave(blocks: Mapping[str, Block], rounds: int, warm_up: int = 2) -> di
 
 
 def order(names: list[str], number: int) -> list[str]:
-    """Answer the order of a round."""
+    """Return the order of a round."""
     start = (number // 2) % len(names)
     turned = names[start:] + names[:start]
     return turned if number % 2 == 0 else turned[::-1]

@@ -17,7 +17,7 @@ class Spread:
     high: float
 
     def times(self, factor: float) -> Spread:
-        """Answer the same in another unit."""
+        """Return the same in another unit."""
         return Spread(self.median * factor, self.low * factor, self.high * factor)
 
     def text(self, digits: int = 3) -> str:
@@ -26,7 +26,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Answer the median of values, and its interval by order statistics.
+    """Return the median of values, and its interval by order statistics.
 
     The ranks n/2 -+ 0.98 * sqrt(n) bound the median with a confidence of 95 %, whatever the distribution. With fewer
     than six values they are the least and the greatest.
@@ -39,10 +39,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratio(ones: Sequence[float], others: Sequence[float]) -> Spread:
-    """Answer one over the other, round by round: what slows a whole round down cancels out."""
+    """Return one over the other, round by round: what slows a whole round down cancels out."""
     return spread([one / other for one, other in zip(ones, others, strict=True)])
 
 
 def difference(ones: Sequence[float], others: Sequence[float]) -> Spread:
-    """Answer one less the other, round by round."""
+    """Return one less the other, round by round."""
     return spread([one - other for one, other in zip(ones, others, strict=True)])

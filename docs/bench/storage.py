@@ -20,7 +20,7 @@ TITLES = {
 
 
 def settings_of(url: str) -> dict[str, Any]:
-    """Answer the settings of an app on the store of this URL."""
+    """Return the settings of an app on the store of this URL."""
     scheme, _, rest = url.partition("://")
     if scheme == "redis":
         return {"SESSION_TYPE": "redis", "SESSION_REDIS": Redis.from_url(url)}

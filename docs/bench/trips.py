@@ -24,7 +24,7 @@ Trips = dict[str, Any]
 
 
 def count_everywhere(servers: Servers, say: Callable[[str], None]) -> list[Trips]:
-    """Answer a row for each store: what the least is, and what each contender needs, by what the page does."""
+    """Return a row for each store: what the least is, and what each contender needs, by what the page does."""
     rows = []
     for name, (kind, needs) in EVERY_STORE.items():
         if name in LEFT_OUT:
@@ -53,12 +53,12 @@ def _count(store: Store) -> Trips:
 
 
 def counts_everyone(store: Store) -> bool:
-    """Tell whether a store is counted for others than LazySession: files are where LazySession opens them."""
+    """Return whether a store is counted for others than LazySession: files are where LazySession opens them."""
     return store.session_type != "filesystem" and not isinstance(store.config().get("SESSION_CACHELIB"), str)
 
 
 def count_view(store: Store, contender: Contender, page: str) -> list[str]:
-    """Answer the round trips of a page and its assets, for a visitor with a live session."""
+    """Return the round trips of a page and its assets, for a visitor with a live session."""
     settings = store.config()
     if contender is FLASK_SESSION and isinstance(settings.get("SESSION_SQLALCHEMY"), str):  # it takes no URL
         settings.update(settings_of(settings["SESSION_SQLALCHEMY"]))

@@ -19,7 +19,7 @@ class Customer(UserMixin):  # type: ignore[misc]  # Flask-Login ships no types
         self._password_hash = generate_password_hash(password)
 
     def has_password(self, password: str) -> bool:
-        """Tell whether this is her password."""
+        """Return whether this is her password."""
         return check_password_hash(self._password_hash, password)
 
 
@@ -27,7 +27,7 @@ _CUSTOMERS = {DEMO_NAME: Customer(DEMO_NAME, "Ada", DEMO_PASSWORD)}
 
 
 def authenticate(login: str, password: str) -> Customer | None:
-    """Answer the customer, or None when name and password do not fit."""
+    """Return the customer, or None when name and password do not fit."""
     customer = _CUSTOMERS.get(login.strip().lower())
     return customer if customer is not None and customer.has_password(password) else None
 

@@ -53,7 +53,7 @@ class SqlCounter:
         return self
 
     def counts(self) -> StoreCounts:
-        """Answer everything counted so far."""
+        """Return everything counted so far."""
         with self._lock:
             return self._counts
 
@@ -76,13 +76,13 @@ class SqlCounter:
 
 
 def commits(statement: str, *, in_transaction: bool) -> bool:
-    """Tell whether a statement ends a write transaction: COMMIT does, and so does a write in autocommit mode."""
+    """Return whether a statement ends a write transaction: COMMIT does, and so does a write in autocommit mode."""
     verb = statement.split(maxsplit=1)[0].upper()
     return verb == "COMMIT" or (verb in {"INSERT", "UPDATE", "DELETE"} and not in_transaction)
 
 
 def classify(statement: str, parameters: Any) -> StoreCounts:
-    """Tell what one SQL statement does to a session. What is only compared with (after WHERE) is not written."""
+    """Return what one SQL statement does to a session. What is only compared with (after WHERE) is not written."""
     verb = statement.split(maxsplit=1)[0].upper()
     if verb == "SELECT":
         return StoreCounts(read=1)
@@ -108,7 +108,7 @@ class RedisCounter:
         self._own_bytes = second["total_net_input_bytes"] - first["total_net_input_bytes"]
 
     def counts(self) -> StoreCounts:
-        """Answer everything counted so far, less what reading the counters itself sent."""
+        """Return everything counted so far, less what reading the counters itself sent."""
         info = self._info()
         return classify_commands(info, info["total_net_input_bytes"] - self._readings * self._own_bytes)
 

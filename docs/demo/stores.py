@@ -50,7 +50,7 @@ class Store:
         return "Redis" if self.is_redis else "SQLite"
 
     def share_of(self, sessions: Sessions) -> Store:
-        """Answer this contender's own part of the store: its own keys in Redis, its own file in SQLite."""
+        """Return this contender's own part of the store: its own keys in Redis, its own file in SQLite."""
         if self.is_redis:
             return replace(self, key_prefix=f"lazysession-demo:{sessions.value}:")
         url = make_url(self.url)

@@ -43,7 +43,7 @@ _KNOWN_KEYS = frozenset({
 
 
 def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Problem]:
-    """Answer what is wrong with the settings of an app; no part of a key is in the words."""
+    """Return what is wrong with the settings of an app; no part of a key is in the words."""
     yield from find_cookie_problems(app, interface)
     yield from _problems_of_keys(app, interface)
     yield from _problems_of_names(app, interface)
@@ -57,13 +57,13 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
             "error", str(error), "Set everything before LazySession(app), which would have refused it.", "settings"
         )
         return
-    if isinstance(interface.keeper, ServerSide):
+    if isinstance(interface.handler, ServerSide):
         yield from _problems_of_refreshes(app, settings)
         yield from _problems_of_lifetimes(app, settings)
-        yield from _problems_of_ids(interface.keeper)
+        yield from _problems_of_ids(interface.handler)
         yield from _problems_of_choices(settings)
-    elif isinstance(interface.keeper, Wrapped):
-        yield from _problems_of_idle_settings(app, interface.keeper.wrapped)
+    elif isinstance(interface.handler, Wrapped):
+        yield from _problems_of_idle_settings(app, interface.handler.wrapped)
     yield from find_useless_rules(app, interface.rules)
     yield from _problems_of_static_files(app, interface.rules)
     if settings.trace and not app.debug:
@@ -76,14 +76,14 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
 
 
 def _problems_of_names(app: Flask, interface: LazySessionInterface) -> Iterator[Problem]:
-    stored = isinstance(interface.keeper, ServerSide)
+    stored = isinstance(interface.handler, ServerSide)
     session_type = str(app.config.get("SESSION_TYPE") or "null").lower()
     for sentence in unread(app.config, None if stored and session_type == "null" else session_type):
         yield Problem("warning", sentence, "Nothing to do if the app itself reads it.", "settings-unread")
 
 
 def _problems_of_keys(app: Flask, interface: LazySessionInterface) -> Iterator[Problem]:
-    wrapped = interface.keeper.wrapped
+    wrapped = interface.handler.wrapped
     if getattr(wrapped, "use_signer", False):
         signs = "SESSION_USE_SIGNER is on"
     elif isinstance(wrapped, SecureCookieSessionInterface):
@@ -173,10 +173,10 @@ def _problems_of_lifetimes(app: Flask, settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _problems_of_ids(keeper: ServerSide) -> Iterator[Problem]:
-    length: int = getattr(keeper.wrapped, "sid_length", None) or _USUAL_ID
+def _problems_of_ids(handler: ServerSide) -> Iterator[Problem]:
+    length: int = getattr(handler.wrapped, "sid_length", None) or _USUAL_ID
     # A store that has to be purged is a table or a directory of its own.
-    if keeper.ids.may_be_foreign("") and not isinstance(keeper.backend, Purges):
+    if handler.ids.may_be_foreign("") and not isinstance(handler.backend, Purges):
         yield Problem(
             "note",
             "SESSION_KEY_PREFIX is empty: a cookie can name any key of the store, also those of other programs.",

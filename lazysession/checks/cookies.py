@@ -39,7 +39,7 @@ class _Cookie(NamedTuple):
 
 
 def find_cookie_problems(app: Flask, interface: SessionInterface) -> Iterator[Problem]:
-    """Answer what is wrong with the session cookie of an app.
+    """Return what is wrong with the session cookie of an app.
 
     What depends on how the app is served (HTTPS, other sites) is left out in debug mode.
     """

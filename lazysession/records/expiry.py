@@ -34,8 +34,8 @@ class Lifetimes:
         self._known = timedelta(0), Renew(0.0, 0.0)
 
     def renew(self, app: Flask, mode: Mode) -> Renew | None:
-        """Answer the refresh that a request in this mode wishes; None for none."""
-        if mode is Mode.PASSIVE or not app.config["SESSION_REFRESH_EACH_REQUEST"]:
+        """Return the refresh that a request in this mode wishes; None for none."""
+        if mode is Mode.NO_REFRESH or not app.config["SESSION_REFRESH_EACH_REQUEST"]:
             return None
         lifetime = app.permanent_session_lifetime
         if lifetime != self._known[0]:
@@ -48,14 +48,14 @@ class Lifetimes:
         return Renew(lifetime, self.throttle)
 
     def of_write(self, app: Flask, opened: Opened) -> float:
-        """Answer how long a session lives when it is stored now."""
+        """Return how long a session lives when it is stored now."""
         lifetime: float = app.permanent_session_lifetime.total_seconds()
-        if opened.mode is Mode.PASSIVE and opened.remaining is not None and not opened.ended:
-            lifetime = max(1.0, opened.remaining - (self.clock() - opened.since))
+        if opened.mode is Mode.NO_REFRESH and opened.ttl is not None and not opened.ended:
+            lifetime = max(1.0, opened.ttl - (self.clock() - opened.since))
         return min(lifetime, self.absolute_rest(opened.created))
 
     def absolute_rest(self, created: float | None) -> float:
-        """Answer what the absolute lifetime leaves of a session; one that nobody marked yet starts with all of it."""
+        """Return what the absolute lifetime leaves of a session; one that nobody marked yet starts with all of it."""
         if self.absolute is None:
             return math.inf
         return self.absolute if created is None else created + self.absolute - self.clock()
@@ -68,12 +68,12 @@ class Lifetimes:
         return None if created is None else min(created, self.clock())
 
     def needs_mark(self, opened: Opened) -> bool:
-        """Tell whether the session is to be marked when it is written."""
+        """Return whether the session is to be marked when it is written."""
         return self.absolute is not None and opened.created is None
 
 
 def as_time(value: object) -> float | None:
-    """Answer a stored value as seconds since the epoch; None when it is no number that can be a time."""
+    """Return a stored value as seconds since the epoch; None when it is no number that can be a time."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
         return None
     return float(value)

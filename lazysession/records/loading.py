@@ -12,7 +12,7 @@ from lazysession.codec import Codec
 from lazysession.ids import SessionIds
 
 from .expiry import Lifetimes
-from .rotation import NOTHING, Forwarding, Note, note_in, still_held
+from .rotation import NOTHING, Forwarding, ForwardingRecord, forwarding_in, still_held
 
 logger = logging.getLogger("lazysession")
 
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
     items: dict[str, Any]
     payload: bytes
-    remaining: float | None = None
+    ttl: float | None = None
     refreshed: bool = False
     created: float | None = None
     late: bool = False
@@ -58,7 +58,7 @@ class Reading:
         self._forwarding = forwarding
 
     def find(self, sid: str, renew: Renew | None) -> Found | None:
-        """Answer the session of an id; None when there is none, when it is over, or when it cannot be decoded.
+        """Return the session of an id; None when there is none, when it is over, or when it cannot be decoded.
 
         :param renew: refresh the expiry when that is due; None for no refresh.
         """
@@ -72,16 +72,16 @@ class Reading:
         if items is None:
             logger.warning("A stored session of %d bytes cannot be decoded; a new one begins.", len(record.payload))
             return None
-        note = note_in(items)
+        note = forwarding_in(items)
         if note is not None:
             return self._find_rotated(key, record, note)
-        found = Found(items, record.payload, record.remaining, record.refreshed, self._lifetimes.take_mark(items))
+        found = Found(items, record.payload, record.ttl, record.refreshed, self._lifetimes.take_mark(items))
         return self._bound(key, found, renew) if decode_first else found
 
     def stands(self, sid: str) -> bool:
-        """Tell whether a session is still stored under this very id."""
+        """Return whether a session is still stored under this very id."""
         record = self.backend.read(self._ids.key(sid), None)
-        return record is not None and self._forwarding.note_of(record.payload) is None
+        return record is not None and self._forwarding.forwarding_of(record.payload) is None
 
     def _bound(self, key: str, found: Found, renew: Renew | None) -> Found | None:
         """End the session with its absolute lifetime, and refresh it within that, which only the data tell."""
@@ -93,13 +93,13 @@ class Reading:
         if renew is None:
             return found
         within = renew._replace(lifetime=min(renew.lifetime, rest))
-        excess = 0.0 if found.remaining is None else found.remaining - within.lifetime
-        if 0 < excess < 1 or not within.due(found.remaining):  # stores round, and their clocks differ a little
+        excess = 0.0 if found.ttl is None else found.ttl - within.lifetime
+        if 0 < excess < 1 or not within.due(found.ttl):  # stores round, and their clocks differ a little
             return found
         record = self.backend.read(key, within)
         if record is None:
             return None
-        note = self._forwarding.note_of(record.payload)
+        note = self._forwarding.forwarding_of(record.payload)
         if note is not None:  # rotated in between
             return self._find_rotated(key, record, note)
         return found._replace(refreshed=record.refreshed)
@@ -107,8 +107,8 @@ class Reading:
     def _is_over(self, items: dict[str, Any]) -> bool:
         return self._lifetimes.absolute_rest(self._lifetimes.take_mark(dict(items))) <= 0
 
-    def _find_rotated(self, key: str, record: Record, note: Note) -> Found | None:
-        """Answer what a late request is shown: the old data, as far as the rotated session still holds them."""
+    def _find_rotated(self, key: str, record: Record, note: ForwardingRecord) -> Found | None:
+        """Return what a late request is shown: the old data, as far as the rotated session still holds them."""
         with _tidying("The note of a rotation was not tidied up"):
             self._forwarding.keep_short(key, record, note)
         if self._forwarding.is_over(note):

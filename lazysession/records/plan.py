@@ -8,17 +8,17 @@ from typing import NamedTuple
 from lazysession.modes import Mode
 
 
-class Store(Enum):
+class StoreAction(Enum):
     """What the store is owed."""
 
     NOTHING = "nothing"
     CREATE = "create"
     REPLACE = "replace"
-    MOVE = "create under the new id, then delete the old"
+    ROTATE = "create under the new id, then delete the old"
     DELETE = "delete"
 
 
-class Cookie(Enum):
+class CookieAction(Enum):
     """What the client is owed."""
 
     KEEP = "keep"
@@ -27,28 +27,28 @@ class Cookie(Enum):
     DELETE = "delete"
 
 
-class Owed(NamedTuple):
+class SavePlan(NamedTuple):
     """The decision: one step for the store, one for the cookie."""
 
-    store: Store
-    cookie: Cookie
+    store: StoreAction
+    cookie: CookieAction
 
 
-_NOTHING = Owed(Store.NOTHING, Cookie.KEEP)
+_NOTHING = SavePlan(StoreAction.NOTHING, CookieAction.KEEP)
 
 
-def decide(
+def plan_save(
     *,
     had_record: bool,
     empty: bool,
-    moved: bool,
+    rotated: bool,
     changed: bool,
     refreshed: bool,
     permanent: bool,
     mode: Mode,
     late: bool = False,
-) -> Owed:
-    """Tell what is owed for an opened session; one that was never opened owes nothing and does not come here.
+) -> SavePlan:
+    """Return what is owed for an opened session; one that was never opened owes nothing and does not come here.
 
     ========== ======= ======= ========= ==================== ============================================
     had_record empty   moved   changed   store                cookie
@@ -57,7 +57,7 @@ def decide(
     no         no      any     any       create               set
     yes        yes     any     any       delete               delete
     yes        no      yes     any       move                 set
-    yes        no      no      yes       replace              set; keep when passive (the expiry stays)
+    yes        no      no      yes       replace              set; keep when no_refresh (the expiry stays)
     yes        no      no      no        nothing              renew if permanent and refreshed, else keep
     late       yes     any     no        nothing              keep
     ========== ======= ======= ========= ==================== ============================================
@@ -68,11 +68,11 @@ def decide(
     :param late: its id was rotated away before it was opened; what it is shown may be nothing, which it then leaves.
     """
     if not had_record or (late and empty and not changed):
-        return _NOTHING if empty else Owed(Store.CREATE, Cookie.SET)
+        return _NOTHING if empty else SavePlan(StoreAction.CREATE, CookieAction.SET)
     if empty:
-        return Owed(Store.DELETE, Cookie.DELETE)
-    if moved:
-        return Owed(Store.MOVE, Cookie.SET)
+        return SavePlan(StoreAction.DELETE, CookieAction.DELETE)
+    if rotated:
+        return SavePlan(StoreAction.ROTATE, CookieAction.SET)
     if changed:
-        return Owed(Store.REPLACE, Cookie.KEEP if mode is Mode.PASSIVE else Cookie.SET)
-    return Owed(Store.NOTHING, Cookie.RENEW) if permanent and refreshed else _NOTHING
+        return SavePlan(StoreAction.REPLACE, CookieAction.KEEP if mode is Mode.NO_REFRESH else CookieAction.SET)
+    return SavePlan(StoreAction.NOTHING, CookieAction.RENEW) if permanent and refreshed else _NOTHING

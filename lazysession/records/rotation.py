@@ -30,13 +30,13 @@ from lazysession.ids import SessionIds
 from .expiry import as_time
 
 #: How long an old id leads to the session that was rotated, in seconds.
-NOTE_LIFETIME = 10.0
+FORWARDING_LIFETIME = 10.0
 #: How many rotations in a row a late request is led along.
 ROTATIONS = 20
 _MARK = "_permanent"
 
 
-class Note(NamedTuple):
+class ForwardingRecord(NamedTuple):
     """What a rotation leaves under the old id.
 
     :param sid: the new id; empty when the old session ended with the rotation.
@@ -49,27 +49,27 @@ class Note(NamedTuple):
     before: Mapping[str, Any]
 
     def to_items(self) -> dict[str, Any]:
-        """Answer the note as the items of a session."""
+        """Return the note as the items of a session."""
         return {_MARK: {"moved_to": self.sid, "until": self.until, "before": self.before}}
 
 
 #: What is left of a note when somebody who knows none stored a session over it: it leads nowhere.
-SPOILT = Note("", 0.0, {})
+SPOILT = ForwardingRecord("", 0.0, {})
 
 
-def note_in(items: Mapping[str, Any]) -> Note | None:
-    """Answer the note that the items of a session are, or None for any other session."""
+def forwarding_in(items: Mapping[str, Any]) -> ForwardingRecord | None:
+    """Return the note that the items of a session are, or None for any other session."""
     inside = items.get(_MARK)
     if not isinstance(inside, dict):
         return None
     sid, until, before = inside.get("moved_to"), as_time(inside.get("until")), inside.get("before")
     if len(items) != 1 or not isinstance(sid, str) or until is None or not isinstance(before, dict):
         return SPOILT
-    return Note(sid, until, before)
+    return ForwardingRecord(sid, until, before)
 
 
 def still_held(before: Mapping[str, Any], now: Mapping[str, Any], same: Callable[[Any, Any], bool]) -> dict[str, Any]:
-    """Answer those items of an old record that the session holds unchanged; any, as sessions hold anything."""
+    """Return those items of an old record that the session holds unchanged; any, as sessions hold anything."""
     return {key: value for key, value in before.items() if key in now and same(value, now[key])}
 
 
@@ -100,43 +100,43 @@ class Forwarding:
         self._ids = ids
         self.clock = clock
 
-    def note_for(self, sid: str, before: bytes) -> bytes:
-        """Answer the payload of a note that leads to the new id, from now on.
+    def forwarding_to(self, sid: str, before: bytes) -> bytes:
+        """Return the payload of a note that leads to the new id, from now on.
 
         :param before: the payload of the old record.
         """
-        note = Note(sid, self.clock() + NOTE_LIFETIME, self._codec.decode(before) or {})
+        note = ForwardingRecord(sid, self.clock() + FORWARDING_LIFETIME, self._codec.decode(before) or {})
         try:
             return self._codec.encode(note.to_items())
         except TypeError:  # an old pickle held what has no form in the format
             return self._codec.encode(note._replace(before={}).to_items())
 
-    def note_of_end(self, until: float) -> bytes:
-        """Answer the payload of a note about a session that ended with the rotation."""
-        return self._codec.encode(Note("", until, {}).to_items())
+    def forwarding_of_end(self, until: float) -> bytes:
+        """Return the payload of a note about a session that ended with the rotation."""
+        return self._codec.encode(ForwardingRecord("", until, {}).to_items())
 
     def until(self, payload: bytes) -> float | None:
-        """Answer until when a note about the end of what is in a payload may stand; None for no session and no note.
+        """Return until when a note about the end of what is in a payload may stand; None for no session and no note.
 
         A note never prolongs another: whoever holds an old id could keep it from others for ever.
         """
         items = self._codec.decode(payload)
-        note = None if items is None else note_in(items)
+        note = None if items is None else forwarding_in(items)
         if note is not None:
             return None if self.is_over(note) else note.until
-        return None if items is None else self.clock() + NOTE_LIFETIME
+        return None if items is None else self.clock() + FORWARDING_LIFETIME
 
-    def is_over(self, note: Note) -> bool:
-        """Tell whether a note's time is over."""
+    def is_over(self, note: ForwardingRecord) -> bool:
+        """Return whether a note's time is over."""
         return note.until <= self.clock()
 
-    def note_of(self, payload: bytes) -> Note | None:
-        """Answer the note that a payload is, or None."""
+    def forwarding_of(self, payload: bytes) -> ForwardingRecord | None:
+        """Return the note that a payload is, or None."""
         items = self._codec.decode(payload)
-        return None if items is None else note_in(items)
+        return None if items is None else forwarding_in(items)
 
-    def follow(self, note: Note) -> Rotated | None:
-        """Answer the session that a note leads to; None when it has ended, or the note's time is over."""
+    def follow(self, note: ForwardingRecord) -> Rotated | None:
+        """Return the session that a note leads to; None when it has ended, or the note's time is over."""
         for _ in range(ROTATIONS):
             if self.is_over(note) or not self._ids.may_be(note.sid):
                 return None
@@ -145,16 +145,16 @@ class Forwarding:
             items = None if record is None else self._codec.decode(record.payload)
             if record is None or items is None:
                 return None
-            further = note_in(items)
+            further = forwarding_in(items)
             if further is None:
                 return Rotated(key, record.payload, items)
             note = further
         return None
 
-    def keep_short(self, key: str, record: Record, note: Note) -> None:
+    def keep_short(self, key: str, record: Record, note: ForwardingRecord) -> None:
         """Take back the refresh that reading a note gave it, and remove one whose time is over."""
         if self.is_over(note):
             self._backend.delete(key, record.payload)
         elif record.refreshed:
-            rest = min(note.until - self.clock(), NOTE_LIFETIME if record.remaining is None else record.remaining)
+            rest = min(note.until - self.clock(), FORWARDING_LIFETIME if record.ttl is None else record.ttl)
             self._backend.replace(key, record.payload, max(rest, 1.0), record.payload)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from lazysession.backend import Backend, Outcome, Replaced
+from lazysession.backend import Backend, Outcome, WriteResult
 from lazysession.codec import Codec
 from lazysession.errors import SessionConflict
 from lazysession.ids import SessionIds
@@ -14,8 +14,8 @@ from lazysession.use import Opened
 
 from .locks import lock_for
 from .merging import CREATED, PERMANENT, Change, Items, Merging, Refused, different_keys, has_content
-from .plan import Store
-from .rotation import NOTE_LIFETIME, ROTATIONS, Forwarding, Note, Rotated
+from .plan import StoreAction
+from .rotation import FORWARDING_LIFETIME, ROTATIONS, Forwarding, ForwardingRecord, Rotated
 
 #: How often a write is tried before it fails: other requests may change the session each time.
 ATTEMPTS = 500
@@ -24,7 +24,7 @@ _FREE_IDS = 3
 #: Return the payload to store in the place of the given one; None to delete that one.
 WantedFor = Callable[[bytes], "bytes | None"]
 #: Store a payload, or delete (None), as long as the other one is stored.
-Write = Callable[["bytes | None", bytes], Replaced]
+Write = Callable[["bytes | None", bytes], WriteResult]
 
 
 class Payload(NamedTuple):
@@ -52,14 +52,14 @@ class Saved(NamedTuple):
     ended: bool = False
 
 
-class RecordGone(Exception):
+class RecordMissing(Exception):
     """The record that is to be changed has ended."""
 
 
 class RotatedAway(Exception):
     """The record that is to be changed has another id now."""
 
-    def __init__(self, note: Note) -> None:
+    def __init__(self, note: ForwardingRecord) -> None:
         super().__init__()
         self.note = note
 
@@ -79,7 +79,7 @@ class _Save(NamedTuple):
         """What the request did."""
         return Change(self.before or {}, self.mine.items, self.opened.keys)
 
-    def late_change(self, note: Note) -> Change:
+    def late_change(self, note: ForwardingRecord) -> Change:
         """Return the same for a request whose id was rotated away: what the old record held is not all that it sees."""
         change = self.change
         return change._replace(hidden=frozenset(note.before) - frozenset(change.before))
@@ -98,7 +98,7 @@ class Saving:
         self._merging = merging
 
     def save(
-        self, opened: Opened, action: Store, mine: Payload, before: Items | None, lifetime: float, *, keep: bool
+        self, opened: Opened, action: StoreAction, mine: Payload, before: Items | None, lifetime: float, *, keep: bool
     ) -> Saved:
         """Bring the store up to date with a session.
 
@@ -110,15 +110,15 @@ class Saving:
         """
         save = _Save(opened, mine, before)
         try:
-            if action is Store.CREATE:
+            if action is StoreAction.CREATE:
                 return Saved(self._create(save, lifetime))
-            if action is Store.MOVE:
+            if action is StoreAction.ROTATE:
                 return self._rotate(save, lifetime)
-            if action is Store.DELETE and (opened.cleared or opened.ended):
+            if action is StoreAction.DELETE and (opened.cleared or opened.ended):
                 self._end(opened)
                 return Saved(None)
-            return self._change(save, None if keep else lifetime, empty=action is Store.DELETE)
-        except RecordGone:
+            return self._change(save, None if keep else lifetime, empty=action is StoreAction.DELETE)
+        except RecordMissing:
             return Saved(mine.raw, here=False, lost=self._merging.changed_keys(save.change), ended=True)
 
     # The loop
@@ -145,28 +145,28 @@ class Saving:
                     return wanted
         raise _too_many()
 
-    def _stored_instead(self, key: str, result: Replaced) -> bytes:
+    def _stored_instead(self, key: str, result: WriteResult) -> bytes:
         found = self._found(key, result)
         if found is None:
-            raise RecordGone
-        note = self._forwarding.note_of(found)
+            raise RecordMissing
+        note = self._forwarding.forwarding_of(found)
         if note is not None:
             raise RotatedAway(note)
         return found
 
-    def _found(self, key: str, result: Replaced) -> bytes | None:
+    def _found(self, key: str, result: WriteResult) -> bytes | None:
         """Return what is stored, from the result of a write where that says it; None for nothing."""
-        if result.outcome is not Outcome.CHANGED or result.found is not None:
-            return result.found
+        if result.outcome is not Outcome.CONFLICT or result.current is not None:
+            return result.current
         record = self._backend.read(key, None)
         return None if record is None else record.payload
 
     def _writer(self, key: str, lifetime: float | None) -> Write:
         """Return what writes to a key; ``lifetime`` None keeps the seconds that the record has left."""
 
-        def write(wanted: bytes | None, expected: bytes) -> Replaced:
+        def write(wanted: bytes | None, expected: bytes) -> WriteResult:
             if wanted == expected:  # another request has stored the same
-                return Replaced(Outcome.STORED)
+                return WriteResult(Outcome.STORED)
             if wanted is None:
                 return self._backend.delete(key, expected)
             return _unless_done(self._backend.replace(key, wanted, lifetime, expected), wanted)
@@ -204,11 +204,13 @@ class Saving:
         if opened.cleared or opened.ended:
             until = self._end(opened)
             if until is not None and opened.sid is not None:
-                self._backend.create(self._ids.key(opened.sid), self._forwarding.note_of_end(until), NOTE_LIFETIME)
+                self._backend.create(
+                    self._ids.key(opened.sid), self._forwarding.forwarding_of_end(until), FORWARDING_LIFETIME
+                )
             return Saved(new.payload)
         try:
             return self._retire(save, new)
-        except (RecordGone, SessionConflict):
+        except (RecordMissing, SessionConflict):
             new.remove()
             raise
 
@@ -217,12 +219,12 @@ class Saving:
         old = self._ids.key(opened.sid or "")
         wanted_for = _Wanted(self._codec, self._merging, save, save.mine.raw)
 
-        def write(wanted: bytes | None, expected: bytes) -> Replaced:
+        def write(wanted: bytes | None, expected: bytes) -> WriteResult:
             if wanted is None:
                 return self._backend.delete(old, expected)
             new.put(wanted)
-            note = self._forwarding.note_for(opened.session.sid, expected)
-            return _unless_done(self._backend.replace(old, note, NOTE_LIFETIME, expected), note)
+            note = self._forwarding.forwarding_to(opened.session.sid, expected)
+            return _unless_done(self._backend.replace(old, note, FORWARDING_LIFETIME, expected), note)
 
         try:
             stored = self._swap(old, opened.payload or b"", wanted_for, write)
@@ -255,7 +257,7 @@ class Saving:
                 until = self._forwarding.until(there)
             if found is None:
                 return until
-            note = self._forwarding.note_of(found)
+            note = self._forwarding.forwarding_of(found)
             rotated = None if note is None else self._forwarding.follow(note)
             if rotated is not None:
                 if expected is not None:  # else the forwarding record is deleted
@@ -275,13 +277,13 @@ class Saving:
 
     # Late requests
 
-    def _change_rotated(self, save: _Save, note: Note) -> Saved:
+    def _change_rotated(self, save: _Save, note: ForwardingRecord) -> Saved:
         """Make a late request's change to the session under its new id."""
         wanted = _Wanted(self._codec, self._merging, save, save.mine.raw, note)
         self._swap_rotated(note, wanted)
         return Saved(save.mine.raw, here=False, contested=wanted.contested, lost=wanted.contested)
 
-    def _swap_rotated(self, note: Note, wanted_for: WantedFor) -> None:
+    def _swap_rotated(self, note: ForwardingRecord, wanted_for: WantedFor) -> None:
         for _ in range(ROTATIONS):
             rotated = self._follow(note)
             try:
@@ -292,7 +294,7 @@ class Saving:
                 return
         raise _too_many()
 
-    def _rotate_late(self, save: _Save, note: Note, new: _NewRecord) -> Saved:
+    def _rotate_late(self, save: _Save, note: ForwardingRecord, new: _NewRecord) -> Saved:
         """Begin a session of its own with what a late request changed, where it changed anything.
 
         That may be a login, and must not reach a session whose id the client is not told: the request that rotated
@@ -308,7 +310,7 @@ class Saving:
         self._remove_from_rotated(save, note)
         return Saved(new.payload)
 
-    def _own_part(self, save: _Save, note: Note) -> dict[str, Any]:
+    def _own_part(self, save: _Save, note: ForwardingRecord) -> dict[str, Any]:
         """Return the items that a late rotation may take along.
 
         :raises RecordGone: when the rotated session has ended since; one that ended with its rotation is no hindrance.
@@ -320,13 +322,13 @@ class Saving:
             if refused is not None:
                 raise SessionConflict(refused.explain(), refused.keys)
         after = save.mine.items
-        own = different_keys(save.before or {}, after, self._codec.same) | save.opened.brought | {PERMANENT, CREATED}
+        own = different_keys(save.before or {}, after, self._codec.same) | save.opened.login_keys | {PERMANENT, CREATED}
         return {key: value for key, value in after.items() if key in own}
 
-    def _remove_from_rotated(self, save: _Save, note: Note) -> None:
+    def _remove_from_rotated(self, save: _Save, note: ForwardingRecord) -> None:
         """Remove from the rotated session what a late request removed: a logout ends what it was shown."""
         before = save.before or {}
-        removed = frozenset(before) - frozenset(save.mine.items) | (save.opened.dropped & frozenset(before))
+        removed = frozenset(before) - frozenset(save.mine.items) | (save.opened.logout_keys & frozenset(before))
         if not removed:
             return
 
@@ -334,13 +336,13 @@ class Saving:
             items = self._merging.without(self._codec.decode(stored) or {}, before, removed)
             return self._codec.encode(items) if has_content(items) else None
 
-        with suppress(RecordGone):
+        with suppress(RecordMissing):
             self._swap_rotated(note, wanted_for)
 
-    def _follow(self, note: Note) -> Rotated:
+    def _follow(self, note: ForwardingRecord) -> Rotated:
         rotated = self._forwarding.follow(note)
         if rotated is None:
-            raise RecordGone
+            raise RecordMissing
         return rotated
 
 
@@ -352,7 +354,7 @@ class _Wanted:
     """
 
     def __init__(
-        self, codec: Codec, merging: Merging, save: _Save, mine: bytes | None, note: Note | None = None
+        self, codec: Codec, merging: Merging, save: _Save, mine: bytes | None, note: ForwardingRecord | None = None
     ) -> None:
         self._codec, self._merging, self._save, self._mine = codec, merging, save, mine
         self._note = note
@@ -396,9 +398,9 @@ class _NewRecord:
         self._backend.delete(self._key)
 
 
-def _unless_done(result: Replaced, wanted: bytes) -> Replaced:
+def _unless_done(result: WriteResult, wanted: bytes) -> WriteResult:
     """Return STORED as well when what was wanted is there: clients repeat a command whose answer was lost."""
-    return Replaced(Outcome.STORED) if result.found == wanted else result
+    return WriteResult(Outcome.STORED) if result.current == wanted else result
 
 
 def _too_many() -> SessionConflict:

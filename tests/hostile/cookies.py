@@ -56,7 +56,7 @@ class Cookies:
         self._headers: list[Callable[[], str]] = [self._several, self._quoted, self._broken, self._crowd]
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Answer what each header tries, and the header."""
+        """Return what each header tries, and the header."""
         families: list[tuple[Callable[[], str], bool]] = [(make, True) for make in self._values]
         families += [(make, False) for make in self._headers]
         if self.signed:
@@ -67,7 +67,7 @@ class Cookies:
             yield make.__name__.strip("_"), f"session={self._sometimes_signed(text)}" if is_value else text
 
     def header_of(self, sid: str) -> str:
-        """Answer the header that a browser sends for an id which the app gave it."""
+        """Return the header that a browser sends for an id which the app gave it."""
         return f"session={self.sign(sid)}"
 
     def sign(self, sid: str) -> str:

@@ -134,7 +134,7 @@ class Payloads:
         ]
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        """Answer what each payload tries, and the payload."""
+        """Return what each payload tries, and the payload."""
         while True:
             make = self.random.choice(self._families)
             yield make.__name__.strip("_"), make()
@@ -243,12 +243,12 @@ class Payloads:
 
 
 def beginning_of(payload: bytes) -> list[str]:
-    """Answer how a log record would show a payload: what of it must not be logged."""
+    """Return how a log record would show a payload: what of it must not be logged."""
     return [repr(payload[:16])[2:-1]] if len(payload) >= 16 else []
 
 
 def is_session(payload: bytes) -> bool:
-    """Tell whether bytes are a session in either format, by other means than the library's."""
+    """Return whether bytes are a session in either format, by other means than the library's."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(limit + 200)  # msgspec counts the frames of whoever asks: those of the tests are too many
     try:

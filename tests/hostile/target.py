@@ -75,7 +75,7 @@ class Target:
             logger.setLevel(logging.DEBUG)
             logger.propagate = False
         self.calls: list[tuple[str, str]] = []
-        self.backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+        self.backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
         for verb in _VERBS:
             setattr(self.backend, verb, self._noted(verb, getattr(self.backend, verb)))
         self.counts: Counter[str] = Counter()
@@ -107,11 +107,11 @@ class Target:
         return noted
 
     def values(self, header: str) -> list[str]:
-        """Answer every value of the session cookie in a header."""
+        """Return every value of the session cookie in a header."""
         return parse_cookie(header).getlist("session")
 
     def id_in(self, header: str) -> str | None:
-        """Answer what a header names: the one value that has the shape of an id, and the signature where one is due."""
+        """Return what a header names: the one value that has the shape of an id, and the signature where one is due."""
         first = next(iter(self.values(header)), "").encode()
         if self.signed:
             try:
@@ -172,7 +172,7 @@ class Target:
         self.problems[f"{what}: {case}"] += 1
 
     def report(self, **more: object) -> str:
-        """Answer the counts, for whoever runs the tests."""
+        """Return the counts, for whoever runs the tests."""
         counts = {name: self.counts[name] for name in ZERO} | dict(sorted(self.counts.items()))
         return ", ".join(f"{name}: {value}" for name, value in {**more, **counts}.items())
 
@@ -222,7 +222,7 @@ def _permanent() -> None:
 
 
 def session_interface() -> Any:
-    """Answer the interface of the app that serves the request."""
+    """Return the interface of the app that serves the request."""
     from flask import current_app
 
     return current_app.session_interface

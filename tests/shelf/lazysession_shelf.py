@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
-from lazysession.backend import Outcome, Problem, Record, Renew, Replaced
+from lazysession.backend import Outcome, Problem, Record, Renew, WriteResult
 
 logger = logging.getLogger("lazysession")
 
@@ -59,7 +59,7 @@ class ShelfBackend:
         """Read the file; a refresh that is due sets its time and nothing else."""
         path = self._path(key)
         record = self._find(path)
-        if record is None or renew is None or not renew.due(record.remaining):
+        if record is None or renew is None or not renew.due(record.ttl):
             return record
         return record._replace(refreshed=self._refresh(path, self.clock() + renew.lifetime))
 
@@ -72,27 +72,27 @@ class ShelfBackend:
             self._put(path, payload, self.clock() + lifetime)
             return True
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, seen: bytes) -> Replaced:
+    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
         """Compare, and put a new file in the place of the old one."""
         path = self._path(key)
         with self._locked(path):
-            compared = self._compare(path, seen)
+            compared = self._compare(path, expected)
             if compared.outcome is Outcome.STORED:
                 self._put(path, payload, path.stat().st_mtime if lifetime is None else self.clock() + lifetime)
             return compared
 
-    def delete(self, key: str, seen: bytes | None = None) -> Replaced:
+    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         """Compare where a payload was seen, else tell what was there, and remove the file.
 
         Whoever waits to replace it finds that it is gone.
         """
         path = self._path(key)
         with self._locked(path):
-            if seen is None:
+            if expected is None:
                 record = self._find(path)
-                deleted = Replaced(Outcome.STORED, record.payload if record is not None else None)
+                deleted = WriteResult(Outcome.STORED, record.payload if record is not None else None)
             else:
-                deleted = self._compare(path, seen)
+                deleted = self._compare(path, expected)
             if deleted.outcome is Outcome.STORED:
                 path.unlink(missing_ok=True)
             return deleted
@@ -111,7 +111,7 @@ class ShelfBackend:
         return purged
 
     def check(self) -> Generator[Problem]:
-        """Answer who else could read or forge sessions."""
+        """Return who else could read or forge sessions."""
         if self._directory.stat().st_mode & 0o077:
             yield Problem("error", "Other accounts can open the directory of sessions.", "chmod 700 the directory.")
 
@@ -122,17 +122,19 @@ class ShelfBackend:
     def _find(self, path: Path) -> Record | None:
         try:
             with path.open("rb") as file:
-                remaining = os.fstat(file.fileno()).st_mtime - self.clock()
-                return Record(file.read(), remaining, refreshed=False) if remaining > 0 else None
+                ttl = os.fstat(file.fileno()).st_mtime - self.clock()
+                return Record(file.read(), ttl, refreshed=False) if ttl > 0 else None
         except FileNotFoundError:
             self._directory.stat()  # raises where the whole disk is away: that is a fault, not an absent session
             return None
 
-    def _compare(self, path: Path, seen: bytes) -> Replaced:
+    def _compare(self, path: Path, expected: bytes) -> WriteResult:
         record = self._find(path)
         if record is None:
-            return Replaced(Outcome.GONE)
-        return Replaced(Outcome.STORED) if record.payload == seen else Replaced(Outcome.CHANGED, record.payload)
+            return WriteResult(Outcome.MISSING)
+        return (
+            WriteResult(Outcome.STORED) if record.payload == expected else WriteResult(Outcome.CONFLICT, record.payload)
+        )
 
     def _put(self, path: Path, payload: bytes, expiry: float) -> None:
         new = path.with_suffix(".new")

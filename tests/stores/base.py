@@ -40,7 +40,7 @@ class Store:
         return self.write
 
     def config(self) -> dict[str, Any]:
-        """Answer the settings of an app on this store."""
+        """Return the settings of an app on this store."""
         raise NotImplementedError
 
     def counted(self) -> AbstractContextManager[list[str]]:
@@ -51,12 +51,12 @@ class Store:
         """Make store and app believe that so many seconds have passed."""
         raise NotImplementedError
 
-    def remaining(self, app: Flask, key: str) -> float:
-        """Answer how many seconds a session has left."""
-        return float(backend_of(app).read(key, None).remaining)
+    def ttl(self, app: Flask, key: str) -> float:
+        """Return how many seconds a session has left."""
+        return float(backend_of(app).read(key, None).ttl)
 
     def payloads(self, app: Flask) -> dict[str, bytes]:
-        """Answer all that is stored."""
+        """Return all that is stored."""
         raise NotImplementedError
 
     def put(self, app: Flask, key: str, payload: bytes, lifetime: float = 1000) -> None:
@@ -72,8 +72,8 @@ class Store:
 
 
 def backend_of(app: Flask) -> Any:
-    """Answer the backend of a lazy app; the store's own, where a serializer of the app's lies between."""
-    backend = app.session_interface.keeper.backend  # type: ignore[attr-defined]
+    """Return the backend of a lazy app; the store's own, where a serializer of the app's lies between."""
+    backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
     return getattr(backend, "unserialized", backend)
 
 

@@ -41,12 +41,12 @@ class MemcachedStore(Store):
 
     def pass_time(self, app: Flask, seconds: float) -> None:
         for key in self.payloads(app):
-            self.server.touch(key, int(self.remaining(app, key) - seconds))
+            self.server.touch(key, int(self.ttl(app, key) - seconds))
         backend = backend_of(app)
         now = backend.clock
         backend.clock = lambda: now() + seconds
 
-    def remaining(self, app: Flask, key: str) -> float:
+    def ttl(self, app: Flask, key: str) -> float:
         return float(self.server.raw_command(f"mg {key} t").removeprefix(b"HD t"))
 
     def payloads(self, app: Flask) -> dict[str, bytes]:

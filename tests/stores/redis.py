@@ -57,7 +57,7 @@ class RedisStore(Store):
         now = backend.clock
         backend.clock = lambda: now() + seconds
 
-    def remaining(self, app: Flask, key: str) -> float:
+    def ttl(self, app: Flask, key: str) -> float:
         return float(self.server.pttl(key)) / 1000
 
     def payloads(self, app: Flask) -> dict[str, bytes]:
