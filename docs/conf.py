@@ -11,7 +11,7 @@ extensions = ["sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "_generated", "bench", "demo"]
 default_role = "code"
 nitpicky = False
-highlight_language = "none"  # every block names its language; tests/test_docs.py runs it
+highlight_language = "none"  # every block names its language; tests/project/test_docs.py runs it
 
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"

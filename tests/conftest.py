@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import servers as real_servers
 from flask import Flask
-from servers import NotInstalled, Servers
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
-from stores import EVERY_STORE, FakeRedisStore, Store, prepare
 
 from lazysession import LazySession
+from tests.support import servers as real_servers
+from tests.support.servers import NotInstalled, Servers
+from tests.support.stores import EVERY_STORE, FakeRedisStore, Store, prepare
 
 STORES = ("fakeredis", "redis", "sqlite", "flask-sqlalchemy")
 #: ``nox -s extensions`` names this folder, and so runs it; its packages are installed nowhere else.
-collect_ignore = ["extensions"]
+collect_ignore = ["compat/extensions"]
+# The example of a store of one's own is imported by its own name, as by those who install it.
+sys.path.append(str(Path(__file__).parent / "backends" / "shelf"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

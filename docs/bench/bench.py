@@ -28,15 +28,16 @@ import places
 import publishing
 import trips
 from contenders import EVERYONE, FLASK_SESSION, LAZY, NULL, Contender, make_app
-from faults import FaultProxy
 from goals import judge
 from inprocess import Effort
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from servers import POSTGRES, NotInstalled, Servers
 from spread import Spread
 from storage import settings_of
+
+from tests.support.faults import FaultProxy
+from tests.support.servers import POSTGRES, NotInstalled, Servers
 
 PACKAGES = ("Flask", "Flask-Session", "Flask-Login", "Werkzeug", "redis", "SQLAlchemy", "pymongo", "pymemcache",
             "psycopg", "gunicorn", "msgspec", "lazysession")  # fmt: skip

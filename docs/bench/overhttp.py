@@ -17,8 +17,9 @@ from urllib.request import urlopen
 import places
 from calling import BOGUS
 from contenders import Contender
-from servers import child, free_port
 from spread import Spread, ratio, spread
+
+from tests.support.servers import child, free_port
 
 VISITORS = 20
 WORKERS, CONNECTIONS = 2, 8

@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 DEMO = ROOT / "docs" / "demo"
 
-for _folder in (HERE, ROOT / "tests"):  # nox sets PYTHONSAFEPATH, which leaves out even the first
+for _folder in (HERE, ROOT):  # nox sets PYTHONSAFEPATH, which leaves out even the first
     if str(_folder) not in sys.path:
         sys.path.append(str(_folder))
 

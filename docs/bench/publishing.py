@@ -13,7 +13,8 @@ from contenders import BY_NAME, LAZY
 from drawing import Bar, Panel, chart
 from goals import Goal
 from storage import TITLES
-from tables import list_table, markdown_table, write_between
+
+from tests.support.tables import list_table, markdown_table, write_between
 
 FIGURES = places.ROOT / "docs" / "_figures"
 GENERATED = places.ROOT / "docs" / "_generated"

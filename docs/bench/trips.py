@@ -10,9 +10,10 @@ from typing import Any
 
 from calling import Caller, log_in
 from contenders import FLASK_SESSION, LAZY, Contender, make_app
-from servers import NotInstalled, Servers
 from storage import settings_of
-from stores import EVERY_STORE, Store
+
+from tests.support.servers import NotInstalled, Servers
+from tests.support.stores import EVERY_STORE, Store
 
 ASSETS = 70
 #: What the page of a view does, and which of a store's verbs that needs.

@@ -1,0 +1,1 @@
+"""Each store in depth, on one Python."""

@@ -1,0 +1,1 @@
+"""What was there before the switch, and what runs next to it: Flask-Session, extensions, apps."""

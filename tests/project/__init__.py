@@ -1,0 +1,1 @@
+"""The repository itself: its documentation, its layout and its measurements."""

@@ -1,0 +1,203 @@
+"""The bench: its statistics, its verdicts, what it writes, and that its contenders differ in nothing but their cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import fakeredis
+import pytest
+
+from tests.support import tables
+from tests.support.servers import free_port
+
+sys.path.append(str(tables.ROOT / "docs" / "bench"))
+
+import calling
+import contenders
+import drawing
+import goals
+import inprocess
+import instructions
+import overhttp
+import publishing
+import rounds
+import spread
+
+VISIT = ("/login", "/read", "/change", "/same", "/untouched", "/static/site.css", "/logout", "/read", "/nowhere")
+
+
+def test_the_median_stands_between_its_bounds() -> None:
+    """The interval of a median is that of order statistics, and one wild value moves nothing."""
+    found = spread.spread([*range(1, 100), 10**9])
+    assert (found.median, found.low, found.high) == (50.5, 41, 60)
+
+
+def test_few_values_are_bounded_by_the_least_and_the_greatest() -> None:
+    """With less than six rounds there is no better bound."""
+    assert spread.spread([3, 1, 2]) == spread.Spread(2, 1, 3)
+
+
+def test_nothing_measured_is_an_error() -> None:
+    """No median is made up."""
+    with pytest.raises(ValueError, match="nothing was measured"):
+        spread.spread([])
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    """A round in which the machine was slow for all changes no ratio."""
+    assert spread.ratio([2, 20, 200], [1, 10, 100]) == spread.Spread(2, 2, 2)
+    assert spread.difference([3, 12], [1, 10]) == spread.Spread(2, 2, 2)
+
+
+def test_everyone_is_in_every_round_and_nobody_always_first() -> None:
+    """Rounds go forwards and backwards, and begin with another contender in turn."""
+    names = ["a", "b", "c"]
+    orders = [rounds.order(names, number) for number in range(6)]
+    assert all(sorted(each) == names for each in orders)
+    assert {each[0] for each in orders} == {each[-1] for each in orders} == set(names)
+
+
+def test_warm_up_is_not_told() -> None:
+    """The first rounds are run and thrown away."""
+    ran: list[str] = []
+
+    def block(name: str) -> Callable[[], float]:
+        def run() -> float:
+            ran.append(name)
+            return float(len(ran))
+
+        return run
+
+    told = rounds.interleave({"a": block("a"), "b": block("b")}, 3, warm_up=2)
+    assert len(ran) == 10
+    assert {name: len(each) for name, each in told.items()} == {"a": 3, "b": 3}
+    assert min(told["a"] + told["b"]) == 5
+
+
+@pytest.mark.parametrize("flask_login", [False, True], ids=["plain", "flask-login"])
+def test_contenders_serve_the_same(flask_login: bool) -> None:
+    """Bodies and statuses are equal; contenders differ in what their sessions cost."""
+    answers = {each.name: visit(each, flask_login=flask_login) for each in contenders.EVERYONE if each.stateful}
+    assert answers["lazy"][0] == ("200 OK", b"in")
+    assert answers["lazy"][-1][0] == "404 NOT FOUND"
+    for name, found in answers.items():
+        assert found == answers["lazy"], name
+
+
+def visit(contender: contenders.Contender, *, flask_login: bool) -> list[tuple[str, bytes]]:
+    app = contenders.make_app(contender, settings(), flask_login=flask_login)
+    answers, cookie = [], None
+    for path in VISIT:
+        caller = calling.Caller(app, path, cookie)
+        body = caller.once()
+        answers.append((caller.status, body))
+        cookie = caller.new_cookie() or cookie
+    return answers
+
+
+def settings() -> dict[str, Any]:
+    return {"SESSION_TYPE": "redis", "SESSION_REDIS": fakeredis.FakeRedis()}
+
+
+@pytest.mark.parametrize("contender", [contenders.NULL, contenders.SHARED_NULL], ids=lambda each: each.name)
+def test_null_sessions_serve_what_needs_no_state(contender: contenders.Contender) -> None:
+    """The limits of the comparison answer as the others do, and set no cookie."""
+    app = contenders.make_app(contender, {})
+    for kind in inprocess.kinds_of(contender):
+        caller = calling.Caller(app, inprocess.PATHS[kind], calling.BOGUS)
+        caller.send(1)
+        assert caller.new_cookie() is None
+    assert "login" not in inprocess.kinds_of(contender)
+
+
+def test_an_error_is_not_measured() -> None:
+    """A block whose requests fail raises: how fast errors are is nobody's question."""
+    app = contenders.make_app(contenders.NULL, {})
+    with pytest.raises(RuntimeError, match="answered with 404"):
+        calling.Caller(app, "/nowhere").send(1)
+
+
+def test_wrk_is_read_and_its_errors_are_errors() -> None:
+    """Of wrk's output the script's own line counts."""
+    load = overhttp.parse("Latency 1ms\nBENCH 3000 1500000 0 1900 6500\n")
+    assert load == overhttp.Load(2000, 0.0019, 0.0065)
+    with pytest.raises(RuntimeError, match="7 of 3000"):
+        overhttp.parse("BENCH 3000 1500000 7 1900 6500\n")
+    with pytest.raises(RuntimeError, match="did not report"):
+        overhttp.parse("unable to connect")
+
+
+def test_the_program_under_callgrind_finds_its_modules() -> None:
+    """Where Python leaves the folder of a script off the path, as under nox, it gets as far as the missing server."""
+    command = [sys.executable, instructions.__file__, f"redis://127.0.0.1:{free_port()}/0", "1"]
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert "RuntimeError: /login was answered with 503" in done.stderr
+
+
+def test_callgrind_is_read(tmp_path: Path) -> None:
+    """The instructions of a dump are its total."""
+    (tmp_path / "out.1").write_text("version: 1\nsummary: 100159499\n\n")
+    assert instructions.total(tmp_path / "out.1") == 100159499
+
+
+def test_verdicts() -> None:
+    """A goal is met, missed or not measured, and which one is said as it is."""
+    near = {"median": 0.96, "low": 0.9, "high": 1.0}
+    found = goals.judge({"untouched": {"over null": near}, "http": {"redis": {"ratios": {"lazy/null": near}}}})
+    verdicts = {goal.figure: goal.verdict for goal in found}
+    assert verdicts["untouched request, LazySession / Flask without SECRET_KEY, time"] == "met"
+    assert verdicts["page view on Redis, LazySession / Flask without SECRET_KEY, requests/s"] == "missed, within noise"
+    assert verdicts["store round trips per page view"] == "not measured"
+
+
+def test_one_trip_too_many_misses_the_goal() -> None:
+    """Round trips are exact or missed."""
+    page = {"least": 1, "lazy": 1, "flask-session": 142, "exact": True}
+    rows = [{"store": "Redis", "read": page}, {"store": "SQLite", "read": {**page, "lazy": 2, "exact": False}}]
+    assert trips_goal(rows[:1]).met is True
+    assert trips_goal(rows).met is False
+
+
+def trips_goal(rows: list[dict[str, Any]]) -> goals.Goal:
+    return next(goal for goal in goals.judge({"trips": rows}) if goal.figure.startswith("store round trips"))
+
+
+def test_charts_are_whole_svg() -> None:
+    """Labels are escaped, and each bar is as long as its value says."""
+    drawn = drawing.chart(
+        "x", "A < B", "text", [drawing.Panel("us", [drawing.Bar("a & b", 50), drawing.Bar("c", 100)])]
+    )
+    root = ElementTree.fromstring(drawn)
+    widths = [float(bar.attrib["width"]) for bar in root.iter("{http://www.w3.org/2000/svg}rect")]
+    assert widths[1] == pytest.approx(2 * widths[0], abs=0.2)
+    assert "a & b" in [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_what_a_run_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON, tables and charts, and the goals between the README's markers; without markers it is left alone."""
+    readme = tmp_path / "README.md"
+    monkeypatch.setattr(publishing, "FIGURES", tmp_path)
+    monkeypatch.setattr(publishing, "GENERATED", tmp_path)
+    monkeypatch.setattr(publishing, "README", readme)
+    some = spread.Spread(0.00005, 0.00004, 0.00006)
+    results = publishing.plain({
+        "date": "2026-01-01", "machine": ["2 cores"], "kinds": {"untouched": {"lazy": some, "null": some}},
+    })  # fmt: skip
+    readme.write_text("no place\n")
+    publishing.write(results, goals.judge(results))
+    assert readme.read_text() == "no place\n"
+    readme.write_text("<!-- bench:begin -->\nold\n<!-- bench:end -->\n")
+    publishing.write(results, goals.judge(results))
+    assert "not measured" in readme.read_text()
+    assert "old" not in readme.read_text()
+    assert json.loads((tmp_path / "bench.json").read_text()) == results
+    assert "LazySession" in (tmp_path / "bench-kinds.rst").read_text()
+    ElementTree.parse(tmp_path / "bench-request.svg")

@@ -1,0 +1,379 @@
+"""Every code block of the documentation and of the README runs here, in order, in one namespace for each page.
+
+What each language means is in :data:`RUNNERS`; a block in any other language fails. Nothing here needs a network:
+clients of Redis are fakeredis, SQL is SQLite in a temporary directory.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import logging
+import re
+import shlex
+import socket
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from importlib.metadata import metadata
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import fakeredis
+import flask_session.redis.redis  # before redis.Redis is replaced: it asks whether a client is one
+import flask_session.sqlalchemy.sqlalchemy  # noqa: F401 - likewise
+import pytest
+import redis
+import redis.cluster
+from flask import Flask
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
+
+from lazysession.modes import Mode
+from lazysession.names import NAMES, PREFIX
+from lazysession.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+GENERATED = ("_build", "_generated", "demo")  # none is a page of the documentation
+PAGES = [
+    README,
+    *sorted(page for page in (ROOT / "docs").rglob("*.rst") if not set(page.parts).intersection(GENERATED)),
+]
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
+
+
+# Finding blocks
+
+
+@dataclass(frozen=True)
+class Block:
+    """One code block: ``line`` is the number of its first line of code in the file ``page``."""
+
+    page: str
+    line: int
+    language: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+RST_START = re.compile(r"( *)\.\. code-block::(?: +(\S+))? *")
+MARKDOWN_START = re.compile(r"( *)```(\S*) *")
+
+
+def blocks_of(page: str, text: str) -> list[Block]:
+    """Find the code blocks of a page, in reStructuredText or Markdown."""
+    find = _markdown_blocks if page.endswith(".md") else _rst_blocks
+    return [
+        Block(page, line, language, dedent("\n".join(lines)).strip("\n") + "\n")
+        for line, language, lines in find(text.splitlines())
+    ]
+
+
+def _rst_blocks(lines: list[str]) -> Generator[tuple[int, str, list[str]]]:
+    for number, line in enumerate(lines):
+        start = RST_START.fullmatch(line)
+        if start is None:
+            continue
+        first = number + 1
+        while first < len(lines) and lines[first].strip().startswith(":"):  # options of the directive
+            first += 1
+        while first < len(lines) and not lines[first].strip():
+            first += 1
+        last = first
+        while last < len(lines) and (not lines[last].strip() or _indent(lines[last]) > len(start[1])):
+            last += 1
+        yield first + 1, start[2] or "", lines[first:last]
+
+
+def _markdown_blocks(lines: list[str]) -> Generator[tuple[int, str, list[str]]]:
+    numbered = iter(enumerate(lines))
+    for number, line in numbered:
+        start = MARKDOWN_START.fullmatch(line)
+        if start is not None:
+            body = []
+            for _, inside in numbered:
+                if inside.strip() == "```":
+                    break
+                body.append(inside)
+            yield number + 2, start[2], body
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+# Running blocks
+
+
+@dataclass
+class Reader:
+    """Reads a page from top to bottom and does what its blocks say."""
+
+    environment: pytest.MonkeyPatch
+    log: pytest.LogCaptureFixture
+    names: dict[str, Any] = field(default_factory=lambda: {"__name__": "shop"})
+
+    def read(self, page: str, text: str) -> None:
+        for block in blocks_of(page, text):
+            run = RUNNERS.get(block.language)
+            assert run is not None, f"{block}: the language {block.language!r} is not one of {sorted(RUNNERS)}"
+            run(self, block)
+
+
+def run_python(reader: Reader, block: Block) -> None:
+    """Execute; tracebacks show the page and its own line numbers."""
+    tree = ast.parse(block.source, block.page)
+    ast.increment_lineno(tree, block.line - 1)
+    exec(compile(tree, block.page, "exec"), reader.names)
+
+
+def run_pycon(reader: Reader, block: Block) -> None:
+    """Execute as doctest does, and compare each output."""
+    test = doctest.DocTestParser().get_doctest(block.source, {}, block.page, block.page, block.line - 1)
+    assert test.examples, f"{block}: there is no >>> in it"
+    test.globs = reader.names
+    try:
+        doctest.DebugRunner(optionflags=doctest.ELLIPSIS).run(test, clear_globs=False)
+    except doctest.DocTestFailure as failure:
+        pytest.fail(
+            f"{block.page}:{block.line + failure.example.lineno}: {failure.example.source}"
+            f"expected: {failure.example.want}got:      {failure.got}"
+        )
+    except doctest.UnexpectedException as unexpected:
+        raise unexpected.exc_info[1] from None
+
+
+def run_console(reader: Reader, block: Block) -> None:
+    """Run ``$ flask --app shop ...`` on the page's app, and compare the whole output."""
+    prompts = re.split(r"^\$ ", block.source, flags=re.MULTILINE)
+    assert prompts.pop(0) == "", f"{block}: it starts without a command"
+    for prompt in prompts:
+        command, _, expected = prompt.partition("\n")
+        flask, *arguments = shlex.split(command)
+        assert [flask, *arguments[:2]] == ["flask", "--app", "shop"], f"{block}: {command!r} cannot be run here"
+        result = reader.names["app"].test_cli_runner().invoke(args=arguments[2:])
+        assert result.output.strip() == expected.strip(), f"{block}: {command}"
+
+
+def run_sh(reader: Reader, block: Block) -> None:
+    """Set the environment for ``export``; see that what is to be installed or started exists."""
+    for step in re.split(r" && |\n", block.source.strip()):
+        command, *arguments = shlex.split(step, comments=True)
+        check = SHELL_COMMANDS.get(Path(command).name)
+        assert check is not None, f"{block}: {step!r} is checked by nobody"
+        assert check(reader, arguments), f"{block}: {step}"
+
+
+def export(reader: Reader, arguments: list[str]) -> bool:
+    """``export NAME=value``: set it for the rest of the page."""
+    for name, _, value in (argument.partition("=") for argument in arguments):
+        reader.environment.setenv(name, value)
+    return True
+
+
+def install(_reader: Reader, arguments: list[str]) -> bool:
+    """``pip install '.[redis]'``: the extras exist."""
+    extras = [extra for group in re.findall(r"\[([\w,]+)\]", " ".join(arguments)) for extra in group.split(",")]
+    return arguments[0] == "install" and set(extras) <= set(metadata("lazysession").get_all("Provides-Extra") or ())
+
+
+SHELL_COMMANDS: dict[str, Callable[[Reader, list[str]], bool]] = {
+    "export": export,
+    "pip": install,
+    "python3": lambda _reader, arguments: arguments == ["-m", "venv", ".venv"],
+    "nox": lambda _reader, arguments: arguments[0] == "-s" and set(arguments[1:]) <= nox_sessions(),
+}
+
+
+def nox_sessions() -> set[str]:
+    """Return the names of the sessions in the noxfile, without running it."""
+    tree = ast.parse((ROOT / "noxfile.py").read_text())
+    return {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and any("session" in ast.unparse(each) for each in node.decorator_list)
+    }
+
+
+def run_text(reader: Reader, block: Block) -> None:
+    """See that each line was logged by the blocks before it."""
+    logged = {record.getMessage() for record in reader.log.records}
+    for line in block.source.splitlines():
+        assert line in logged, f"{block}: nobody logged {line!r}, but {sorted(logged)}"
+
+
+RUNNERS: dict[str, Callable[[Reader, Block], None]] = {
+    "python": run_python,
+    "pycon": run_pycon,
+    "console": run_console,
+    "sh": run_sh,
+    "text": run_text,
+}
+
+
+# The world of a page: no network, no file outside of its directory, no connection left open
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Generator[Reader]:
+    """A reader in a directory of its own, whose Redis is fakeredis."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket.socket, "connect", _refuse_to_connect)
+    server = fakeredis.FakeServer()
+
+    class Redis(fakeredis.FakeRedis):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{"server": server, **options})
+
+        @classmethod
+        def from_url(cls, url: str, **options: Any) -> Redis:
+            assert url.startswith("redis://localhost:6379"), f"{url} is no URL of the documentation"
+            return cls(**options)
+
+    class RedisCluster:
+        """Answers as a cluster does, and is no subclass of redis.Redis either."""
+
+        def __init__(self, host: str, port: int) -> None:
+            self._client = Redis()
+
+        def execute_command(self, *command: Any, **options: Any) -> Any:
+            return self._client.execute_command(*command, **options)
+
+    monkeypatch.setattr(redis, "Redis", Redis)
+    monkeypatch.setattr(redis.cluster, "RedisCluster", RedisCluster)
+    caplog.set_level(logging.INFO)
+    with every_connection_closed():
+        yield Reader(monkeypatch, caplog)
+
+
+def _refuse_to_connect(_socket: socket.socket, address: Any) -> None:
+    raise AssertionError(f"a block of the documentation connects to {address}")
+
+
+class every_connection_closed:  # noqa: N801 - reads as a statement
+    """Close what the engines of a page opened: they live until the garbage collector comes, and it complains."""
+
+    def __enter__(self) -> None:
+        self._opened: list[Any] = []
+        event.listen(Pool, "connect", self._note)
+
+    def __exit__(self, *_: object) -> None:
+        event.remove(Pool, "connect", self._note)
+        for connection in self._opened:
+            connection.close()
+
+    def _note(self, connection: Any, _record: object) -> None:
+        self._opened.append(connection)
+
+
+# The tests
+
+
+@every_page
+def test_page_runs(reader: Reader, page: Path) -> None:
+    """Every block of the page does what the page says."""
+    reader.read(name_of(page), page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("language", "source"),
+    [
+        ("python", "assert 1 == 2"),
+        ("python", "this is no Python"),
+        ("pycon", ">>> 1 + 1\n3"),
+        ("pycon", ">>> missing"),
+        ("pycon", "1 + 1"),
+        ("console", "$ flask --app shop lazysession rules\nEndpoint"),
+        ("console", "$ rm -rf build"),
+        ("console", "no command"),
+        ("sh", "rm -rf build"),
+        ("sh", "pip install '.[mysql]'"),
+        ("sh", "nox -s holidays"),
+        ("text", "Nobody says this."),
+        ("cobol", "DISPLAY 'HELLO'."),
+        ("", "no language"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["rst", "md"])
+def test_a_wrong_block_fails(reader: Reader, language: str, source: str, suffix: str) -> None:
+    """The checks of each language can fail, in both formats."""
+    reader.names["app"] = Flask("shop")
+    indented = "".join(f"   {line}\n" for line in source.splitlines())
+    page = f".. code-block:: {language}\n\n{indented}" if suffix == "rst" else f"```{language}\n{source}\n```\n"
+    with pytest.raises((AssertionError, SyntaxError, NameError, pytest.fail.Exception)):
+        reader.read(f"page.{suffix}", page)
+
+
+@every_page
+def test_no_code_stands_outside_of_blocks(page: Path) -> None:
+    """Code is in ``code-block``, where it is found: not in literal blocks, and not in another directive."""
+    text = page.read_text(encoding="utf-8")
+    assert not re.findall(r"^ *\.\. (?:code|sourcecode|parsed-literal|doctest|testcode)::.*", text, re.M)
+    for included in re.findall(r"^ *\.\. literalinclude:: *(.*)", text, re.M):  # only what other tests run
+        path = (page.parent / included).resolve()
+        assert path.is_file(), f"{name_of(page)}: {included} is not there"
+        assert path.is_relative_to(ROOT / "tests"), f"{name_of(page)}: {included} is tested by nobody"
+    if page.suffix == ".rst":
+        assert not re.findall(r"^(?! *\.\. [\w:-]+::).*::$", text, re.M)
+
+
+@every_page
+def test_every_page_with_code_checks_something(page: Path) -> None:
+    """A page whose blocks only define things cannot fail for the right reason."""
+    blocks = [b for b in blocks_of(name_of(page), page.read_text(encoding="utf-8")) if b.language in RUNNERS]
+    checks = [b for b in blocks if b.language in {"pycon", "console"} or "assert " in b.source]
+    assert checks or not any(b.language == "python" for b in blocks)
+
+
+def test_the_readme_starts_with_the_two_commands() -> None:
+    """The first two ``sh`` blocks run the demo and the tests, on a fresh clone with nothing but Python and pip."""
+    commands = [block.source for block in blocks_of("README.md", README.read_text()) if block.language == "sh"][:2]
+    start = "python3 -m venv .venv && .venv/bin/pip install nox && .venv/bin/nox -s"
+    assert commands == [f"{start} demo\n", f"{start} tests\n"]
+
+
+def test_the_readme_has_a_place_for_the_result_of_the_demo() -> None:
+    """The markers between which the demo's table is put stand there once."""
+    text = README.read_text(encoding="utf-8")
+    assert text.count("<!-- demo:begin -->") == text.count("<!-- demo:end -->") == 1
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "settings.rst"], ids=name_of)
+def test_the_table_of_settings(page: Path) -> None:
+    """The tables name every setting in its order, with the default that it has."""
+    text = page.read_text(encoding="utf-8")
+    row = r"^\| `(\w+)` \| ([^|]+) \|" if page.suffix == ".md" else r"^   \* - :ref:`(\w+) <.*>`\n     - (.+)$"
+    shown = dict(re.findall(row, text, re.M))
+    assert [name.removeprefix(PREFIX) for name in shown] == list(NAMES)
+    defaults = Settings.from_config({}, 3600)
+    for name, cell in shown.items():
+        value = getattr(defaults, name.removeprefix(PREFIX).lower(), ())  # SKIP_PATHS is kept among the rules
+        code = re.fullmatch(r"`+([^`]+)`+", cell.strip())
+        if code is None or code[1] == "app.debug":  # described in words: None stands for it
+            assert value is None, name
+        else:
+            shown_value = ast.literal_eval(code[1])
+            assert (frozenset(shown_value) if isinstance(value, frozenset) else shown_value) == value, name
+
+
+def test_every_mode_is_described() -> None:
+    """The page about modes has a row for each mode."""
+    text = (ROOT / "docs" / "modes.rst").read_text(encoding="utf-8")
+    assert re.findall(r"^   \* - ``(\w+)``$", text, re.M)[: len(Mode)] == [str(mode) for mode in Mode]
+
+
+def test_reading_needs_no_other_host() -> None:
+    """No picture, font or style comes from another host, and no file names a machine's path."""
+    for page in [*PAGES, *(ROOT / "docs" / "_figures").iterdir(), *(ROOT / "docs" / "_static").iterdir()]:
+        text = page.read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
+        assert not re.findall(r"""(?:src=|image:: |figure:: |url\(|!\[.*\]\(|@import)['" ]*https?:.*""", text), page
+        assert not re.findall(r"/(?:home|work|root|Users)/\S*", text), page

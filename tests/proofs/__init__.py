@@ -1,0 +1,1 @@
+"""What takes long: races, faults and random programs, with every server."""

@@ -1,0 +1,66 @@
+"""Tables of the documentation that are written by tests, from what these have found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+Row = Sequence[str]
+
+
+def list_table(head: Row, rows: Sequence[Row], widths: Sequence[int]) -> str:
+    """Return a table in reStructuredText."""
+    lines = [
+        ".. list-table::",
+        "   :header-rows: 1",
+        "   :class: generated",
+        f"   :widths: {' '.join(map(str, widths))}",
+        "",
+    ]
+    return "\n".join([*lines, "".join(map(list_table_row, [head, *rows]))])
+
+
+def keep(name: str, head: Row, rows: Sequence[Row], widths: Sequence[int], request: pytest.FixtureRequest) -> None:
+    """Write a table of the documentation when asked to (``--write-tables``); else compare it with what is there."""
+    path = ROOT / "docs" / "_generated" / f"{name}.rst"
+    table = list_table(head, rows, widths)
+    if request.config.getoption("--write-tables"):
+        path.write_text(table, encoding="utf-8")
+    remedy = f"the table is old: run pytest {request.path.relative_to(ROOT)} --write-tables"
+    assert path.read_text(encoding="utf-8") == table, remedy
+
+
+def list_table_row(row: Row) -> str:
+    """Return one row of such a table."""
+    cells = (cell.replace("\n", "\n       ") for cell in row)
+    return "".join(f"{'     ' if number else '   * '}- {cell}\n" for number, cell in enumerate(cells))
+
+
+def markdown_table(head: Row, rows: Sequence[Row]) -> str:
+    """Return a table in Markdown; code is marked as there."""
+    return "\n".join([*map(markdown_row, [head, ["---"] * len(head), *rows]), ""])
+
+
+def markdown_row(row: Row) -> str:
+    """Return one row of such a table."""
+    return f"| {' | '.join(row)} |".replace("``", "`")
+
+
+def write_between(page: Path, name: str, text: str) -> None:
+    """Put a text between the markers of a page."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(f"<!-- {name}:begin -->\n")
+    _, end, after = rest.partition(f"<!-- {name}:end -->")
+    assert begin, f"{page} has no markers for {name}"
+    assert end, f"{page} has no markers for {name}"
+    page.write_text(before + begin + text + end + after, encoding="utf-8")
+
+
+def read_between(page: Path, name: str) -> str:
+    """Return what stands between the markers of a page."""
+    return (
+        page.read_text(encoding="utf-8").partition(f"<!-- {name}:begin -->\n")[2].partition(f"<!-- {name}:end -->")[0]
+    )

@@ -1,0 +1,1 @@
+"""Tests of one module each, without an app or with a trivial one."""
