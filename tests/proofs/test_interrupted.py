@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from contextlib import suppress
@@ -15,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.proofs.test_forked_in_c import OVERRIDDEN, STORES
-from tests.support.processes import command_for
+from tests.support.forking import OVERRIDDEN, STORES, app_with_url
+from tests.support.processes import run_module
 from tests.support.stores.base import backend_of as backend_of_app
 
 #: Those on a server; and memcached by the clients that an app may bring.
@@ -74,7 +73,6 @@ class Gate:
 def make_backend(store: str, address: str) -> Any:
     """Make the backend of a store at an address, with its client made here or by a URL."""
     from lazysession.backends.memcached import MemcachedBackend
-    from tests.support.forking import app_with_url
 
     port = urlsplit(address).port
     if store == "pymemcache.Client":
@@ -128,8 +126,6 @@ def main() -> None:
 def test_an_interrupted_connection_is_thrown_away(request: pytest.FixtureRequest, store: str) -> None:
     """The next reader gets its own session, and no connection is left over."""
     address = request.getfixturevalue(f"{ON_SERVERS[store]}_url")
-    command = command_for("tests.proofs.test_interrupted", store, address)
-    environ = {**os.environ, "PYTHONSAFEPATH": "1"}
-    ended = subprocess.run(command, env=environ, capture_output=True, check=False, text=True, timeout=60)
+    ended = run_module("tests.proofs.test_interrupted", store, address)
     assert ended.stdout, ended.stderr[-2000:]
     assert json.loads(ended.stdout) == [INTERRUPTIONS, 0, 0]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.proofs.test_forked_in_c import CLIENTS, STORES
-from tests.support.processes import command_for
+from tests.support.forking import CLIENTS, STORES
+from tests.support.processes import run_module
 
 pytest.importorskip("gevent")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -21,9 +21,7 @@ EVERY |= {"overridden pymemcache": "memcached", "overridden python-memcached": "
 
 def run_late(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run in a process that is not patched yet."""
-    command = command_for("tests.support.patched_late", *arguments)
-    environ = {**os.environ, "PYTHONSAFEPATH": "1"}
-    return subprocess.run(command, env=environ, capture_output=True, check=False, text=True, timeout=90)
+    return run_module("tests.support.patched_late", *arguments, timeout=90)
 
 
 @pytest.mark.parametrize("store", EVERY)

@@ -22,11 +22,28 @@ from lazysession import LazySession
 #: Workers of one app, the requests of each, and how many sessions take turns in each.
 WORKERS, REQUESTS, VISITORS = 3, 60, 3
 
-#: Stores whose clients are the app's own, by the library.
-OF_THE_APP = ("flask-sqlalchemy", "pymemcache", "pylibmc", "python-memcached")
-#: Clients of memcached behind an interface with storage methods of its own, which LazySession calls.
-OVERRIDDEN = tuple(f"overridden {name}" for name in ("pymemcache", "PooledClient", "HashClient", "pylibmc"))
-OVERRIDDEN += ("overridden python-memcached",)
+#: Every store that processes can share, and what its address is: a server's name, or the test's own folder.
+STORES = {
+    "redis": "redis",
+    "sqlite": "folder",
+    "postgresql": "postgresql",
+    "psycopg2": "postgresql",
+    "mariadb": "mariadb",
+    "memcached": "memcached",
+    "mongodb": "mongodb",
+    "dynamodb": "dynalite",
+    "files": "folder",
+}
+#: The same for clients of the app's own.
+CLIENTS = {
+    "flask-sqlalchemy": "postgresql",
+    "pymemcache": "memcached",
+    "pylibmc": "memcached",
+    "python-memcached": "memcached",
+}
+#: The same behind an interface with storage methods of its own, which LazySession calls.
+OVERRIDDEN = {f"overridden {name}": "memcached" for name in ("pymemcache", "PooledClient", "HashClient", "pylibmc")}
+OVERRIDDEN["overridden python-memcached"] = "memcached"
 
 
 def fork_in_c(work: Callable[[], None]) -> Callable[[], bool]:
@@ -109,7 +126,7 @@ def settings_of(store: str, address: str) -> dict[str, object]:
 
     :param address: the URL of its server, or a folder.
     """
-    if store in OF_THE_APP or store in OVERRIDDEN:
+    if store in CLIENTS or store in OVERRIDDEN:
         return clients_of(store, address)
     if store == "sqlite":
         return {"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": f"sqlite:///{address}/sessions.db?timeout=20"}

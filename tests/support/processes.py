@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -31,12 +30,22 @@ SHARED_STORES = {
 
 
 def command_for(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs ``main()`` of a module of the tests, in an environment with PYTHONSAFEPATH.
+    """Return the command that runs ``main()`` of a module of the tests.
 
-    The checkout is the last place where it looks for modules, so that an installed package comes first.
+    The checkout is the last place where it looks for modules, so that an installed package comes first; the folder in
+    which it starts is none.
     """
-    code = f"import sys; sys.path.append({str(ROOT)!r}); import {module}; {module}.main()"
+    code = f"import sys; sys.path = [*filter(None, sys.path), {str(ROOT)!r}]; import {module}; {module}.main()"
     return [sys.executable, "-W", "ignore", "-c", code, *arguments]
+
+
+def run_module(module: str, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run ``main()`` of a module of the tests in a process of its own, and return what it printed.
+
+    :param timeout: in seconds.
+    """
+    command = command_for(module, *arguments)
+    return subprocess.run(command, capture_output=True, check=False, text=True, timeout=timeout)
 
 
 class Child:
@@ -46,8 +55,8 @@ class Child:
     """
 
     def __init__(self, module: str) -> None:
-        command, environ = [*as_child_of_this(), *command_for(module)], {**os.environ, "PYTHONSAFEPATH": "1"}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ, text=True)
+        command, pipe = [*as_child_of_this(), *command_for(module)], subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
     def tell(self, message: Any) -> None:
         """Send a message."""

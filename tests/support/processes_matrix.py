@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 sys.path.append(str(Path(__file__).parents[2]))  # nox sets PYTHONSAFEPATH, which leaves this folder out
 
-from tests.proofs.test_forked_in_c import STORES as EVERY_DRIVER
+from tests.support.forking import STORES as EVERY_DRIVER
 from tests.support.processes_table import (
     DOES_NOT_START,
     GENERATED,
