@@ -120,8 +120,8 @@ def types(session: nox.Session) -> None:
     session.run("mypy", "docs/demo/demo.py", "docs/demo/shop.py", env={"MYPYPATH": "docs/demo"})
     bench = ["--follow-imports=silent", "docs/bench/bench.py", "docs/bench/served.py"]
     session.run("mypy", "--strict", *bench, env={"MYPYPATH": "docs/bench:.:docs/demo"})
-    which_readers_copy = ["tests/backends/shelf/lazysession_shelf.py", "tests/typing/typed_app.py"]
-    session.run("mypy", "--strict", *which_readers_copy)
+    users = ["tests/backends/shelf/lazysession_shelf.py", *sorted(map(str, Path("tests/typing").glob("*.py")))]
+    session.run("mypy", "--strict", *users)
     extensions = ["--follow-imports=silent", *sorted(map(str, Path("tests/compat/extensions").glob("*.py")))]
     session.run("mypy", "--strict", *extensions)
     session.run("pyright")
