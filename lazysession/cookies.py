@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from datetime import datetime
@@ -15,9 +14,7 @@ from werkzeug.datastructures import Headers
 
 from .errors import ConfigurationError
 from .ids import SessionIds
-from .trace import this_place
-
-logger = logging.getLogger("lazysession")
+from .logs import Once, this_place
 
 _PARSED, _KEPT_IN = Request.cookies, Request.dict_storage_class
 #: A header as browsers send it: no quotes, no spaces but those between cookies, nothing beyond ASCII.
@@ -36,7 +33,7 @@ class SessionCookies:
         self._interface = interface
         self._ids = ids
         self._signed = signed
-        self._made_private: set[str] = set()
+        self._once = Once()
 
     def sent(self, app: Flask, request: Request) -> bool:
         """Return whether the client sent a session cookie, of whatever shape."""
@@ -89,14 +86,11 @@ class SessionCookies:
 
     def _make_private(self, response: Response) -> None:
         make_private(response)
-        place = this_place()
-        if place not in self._made_private:
-            self._made_private.add(place)
-            logger.warning(
-                "Shared caches may keep the response of %s, and it has to carry the session cookie: it is sent as "
-                "private. Let it say so itself. Said once for each endpoint.",
-                place,
-            )
+        self._once.warn(
+            "Shared caches may keep the response of %s, and it has to carry the session cookie: it is sent as private. "
+            "Set Cache-Control: private in the view.",
+            this_place(),
+        )
 
     def _unsign(self, app: Flask, value: str) -> str | None:
         try:

@@ -13,7 +13,7 @@ from flask import request as current_request
 from werkzeug.datastructures import Headers
 
 from .errors import SessionUnavailable
-from .trace import is_called_from
+from .logs import is_called_from
 
 #: What runs functions for after_request and teardown.
 _HOOKS = ("process_response", "do_teardown_request", "do_teardown_appcontext")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Protocol
 
 from flask import Flask, Response
@@ -11,12 +10,10 @@ from flask import session as current_session
 from .cookies import forbid_storing, vary_by_cookie
 from .errors import SessionConflict, SessionUnavailable
 from .failures import Failure
+from .logs import Once, is_called_from, place_of
 from .rendering import render
 from .session import DeferredSession
-from .trace import is_called_from, place_of
 from .use import Opened
-
-logger = logging.getLogger("lazysession")
 
 
 class Closes(Protocol):
@@ -35,7 +32,7 @@ class Finishing:
     """
 
     def __init__(self) -> None:
-        self._logged: set[tuple[str | None, str]] = set()
+        self._once = Once()
 
     def save(self, handler: Closes, app: Flask, session: DeferredSession, opened: Opened, response: Response) -> None:
         """Save a session, or finish the response of a request that failed to: a failed write is not tried again.
@@ -91,7 +88,6 @@ class Finishing:
             self._render(app, session, failure, response)
             self._log(
                 session,
-                "caught",
                 "The response of %s was replaced by a %d, as its session could not be loaded (%s) and the error was "
                 "caught. Let it pass, or register an error handler.",
                 response.status_code,
@@ -100,7 +96,6 @@ class Finishing:
         if session.lazy_opened is not None and session.lazy_opened.session.modified:
             self._log(
                 session,
-                "lost",
                 "A change of the session by %s was not saved: the session could not be loaded. Do not write to it in "
                 "error handlers and functions for after_request.",
             )
@@ -120,22 +115,17 @@ class Finishing:
         """Remove the cookies of a response whose session was empty, or not saved: they may have been made of it."""
         if response.headers is not session.lazy_rendered and response.headers.getlist("Set-Cookie"):
             response.headers.remove("Set-Cookie")
-            self._log(
-                session, "cookies", "Cookies of the response of %s were not sent: its session was not loaded or saved."
-            )
+            self._log(session, "Cookies of the response of %s were not sent: its session was not loaded or saved.")
 
     def _log_failed_save(self, session: DeferredSession, error: Exception, response: Response) -> None:
         if isinstance(error, SessionConflict):
             text, what = "A change of the session by %s was refused with a %d. %s", error.detail
         else:
             text, what = "A change of the session by %s was not saved, which is a %d: %s.", _client_error(error)
-        self._log(session, type(error).__name__, text, response.status_code, what)
+        self._log(session, text, response.status_code, what)
 
-    def _log(self, session: DeferredSession, kind: str, text: str, *values: object) -> None:
-        endpoint = session.lazy_request.endpoint
-        if (endpoint, kind) not in self._logged:
-            self._logged.add((endpoint, kind))
-            logger.warning(f"{text} Logged once per endpoint.", place_of(session.lazy_request), *values)
+    def _log(self, session: DeferredSession, text: str, *values: object) -> None:
+        self._once.warn(text, place_of(session.lazy_request), *values)
 
 
 def _is_saved_by_flask() -> bool:

@@ -24,15 +24,15 @@ from .early import load_before_view, take_early
 from .errors import ConfigurationError, SessionReadOnly
 from .failures import is_current
 from .finishing import Finishing
+from .logs import is_called_from, place_of
 from .modes import Decision, Mode, RuleTable
-from .recorder import origin
+from .recorder import origin, server_timing
 from .serialized import with_serializer
 from .serverside import ServerSide
 from .session import LOADED_UNDER, DeferredSession, assign, behind_proxy, has_own_ways
 from .signals import send, session_opened
 from .skipping import Skipping
 from .streams import LateUses, may_use_session_later
-from .trace import is_called_from, place_of, server_timing
 from .use import Opened
 
 logger = logging.getLogger("lazysession")

@@ -7,17 +7,18 @@ import os
 from functools import lru_cache
 from importlib.metadata import packages_distributions
 from itertools import islice
+from traceback import walk_stack
 from types import FrameType
 from typing import Any, NamedTuple
 
 import flask
 from flask import Flask, has_request_context, request
 
-from .trace import frames
-
 #: How many frames are looked at, and how long a name may be that is shown.
 _MOST_FRAMES = 400
 _LONGEST_NAME = 80
+#: How much of a description a header holds.
+_LONGEST_ORIGIN = 200
 #: What stands between a line that uses the session and the session: their names tell nothing.
 _SILENT = frozenset(
     {
@@ -80,7 +81,7 @@ def origin(app: Flask) -> str:
 def _look(app: Flask) -> _Found:
     extension = via = ""
     hooked = False
-    for frame in islice(frames(), _MOST_FRAMES):
+    for frame, _ in islice(walk_stack(inspect.currentframe()), _MOST_FRAMES):
         module, name = str(frame.f_globals.get("__name__", "")), frame.f_code.co_name
         if module in ("flask.app", "flask.sansio.app") and name in _CALLS_HOOKS:
             return _Found("", extension, via, hooked, name == "dispatch_request")
@@ -171,3 +172,16 @@ def _view(app: Flask) -> str:
         return ""
     line = f":{code.co_firstlineno}" if code is not None else ""
     return f"{_short(view.__module__)}:{_short(view.__name__)}{line}"
+
+
+def server_timing(origin: str, how: str) -> str:
+    """Return the value of a Server-Timing header; names of functions and templates may hold any letters.
+
+    :param origin: what :func:`origin` returned; shortened where it is long.
+    :param how: what is shown after it.
+    """
+    letters = "".join(each if each.isprintable() else "?" for each in origin)
+    text = letters.encode("ascii", "backslashreplace").decode().replace("\\", "/").replace('"', "'")
+    if len(text) > _LONGEST_ORIGIN:
+        text = f"{text[: _LONGEST_ORIGIN // 2]}...{text[-_LONGEST_ORIGIN // 2 :]}"
+    return f'session;desc="opened by {text} {how}"'

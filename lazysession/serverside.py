@@ -16,6 +16,7 @@ from .cookies import SessionCookies
 from .errors import SessionConflict, SessionReadOnly, SessionUnavailable
 from .flasksession import signs_ids
 from .ids import SessionIds
+from .logs import Once, names, this_place
 from .modes import Decision, Mode
 from .records.expiry import Lifetimes
 from .records.loading import Reading
@@ -24,7 +25,6 @@ from .records.plan import CookieAction, SavePlan, StoreAction, plan_save
 from .records.rotation import Forwarding
 from .records.saving import Payload, Saved, Saving
 from .signals import send, session_conflict, session_write_dropped
-from .trace import Once, names, this_place
 from .use import Opened
 
 logger = logging.getLogger("lazysession")
@@ -82,7 +82,7 @@ class ServerSide:
         self._reading = Reading(backend, codec, self.ids, self.lifetimes, forwarding)
         merging = Merging(codec.same, conflict, exempt)
         self._saving = Saving(backend, codec, self.ids, forwarding, merging)
-        self._dropped = Once()
+        self._once = Once()
         self._options: dict[str, Any] = {
             "conflict": conflict,
             "exempt": exempt,
@@ -242,14 +242,7 @@ class ServerSide:
             send(session_conflict, app, keys=saved.contested)
 
     def _log_dropped(self, keys: tuple[str, ...], reason: str) -> None:
-        place = this_place()
-        if self._dropped.first(f"{place}: {reason}"):
-            logger.warning(
-                "A change of the session by %s was dropped (%s): %s. Logged once per endpoint.",
-                place,
-                names(keys),
-                reason,
-            )
+        self._once.warn(f"A change of the session by %s was dropped (%s): {reason}.", this_place(), names(keys))
 
     def _refuse_lost_change(self, opened: Opened, response: Response) -> None:
         """Let no response claim success that changed a session which the store did not give."""

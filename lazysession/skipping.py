@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from flask import Request, Response
 
 from .cookies import cookie_value
+from .logs import Once, names, place_of
 from .modes import AT_THE_VIEW, STATIC, RuleTable
-from .trace import names, place_of
 from .use import Opened
-
-logger = logging.getLogger("lazysession")
 
 #: What a guard answers to a visitor whom it does not know.
 _TURNED_AWAY = frozenset({301, 302, 303, 307, 308, 401, 403})
@@ -27,7 +23,7 @@ class Skipping:
 
     def __init__(self, rules: RuleTable) -> None:
         self._rules = rules
-        self._logged: set[tuple[str, str | None]] = set()
+        self._once = Once()
 
     def finish(self, request: Request, opened: Opened, response: Response, cookie_name: str) -> None:
         """Remove the cookies of the response, and log what the empty session may have led to.
@@ -64,15 +60,9 @@ class Skipping:
 
     def _log(self, message: str, request: Request, opened: Opened, *details: str) -> None:
         """Log a message once per endpoint, with the way out."""
-        if (message, request.endpoint) not in self._logged:
-            self._logged.add((message, request.endpoint))
-            logger.warning(
-                f"{message} %s Logged once per endpoint.",
-                place_of(request),
-                opened.rule,
-                *details,
-                way_out(opened.rule, request.endpoint),
-            )
+        self._once.warn(
+            f"{message} %s", place_of(request), opened.rule, *details, way_out(opened.rule, request.endpoint)
+        )
 
 
 def way_out(rule: str, endpoint: str | None) -> str:

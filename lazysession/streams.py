@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from flask import Request, Response
 from werkzeug.datastructures import Headers
 from werkzeug.wsgi import ClosingIterator
 
 from .cookies import varies_by_cookie
-from .trace import is_called_from, place_of
-
-logger = logging.getLogger("lazysession")
+from .logs import Once, is_called_from, place_of
 
 
 def may_use_session_later(response: Response) -> bool:
@@ -33,21 +29,20 @@ class LateUses:
     """
 
     def __init__(self) -> None:
-        self._told: set[str | None] = set()
+        self._once = Once()
 
     def note(self, request: Request, headers: Headers) -> None:
         """Log a first use if caches may share what it shows; a teardown hook shows nothing.
 
         :param headers: those of the response that was made before.
         """
-        if request.endpoint in self._told or varies_by_cookie(headers):
+        if varies_by_cookie(headers):
             return
         # In a view: it has called save_session by hand, and its response is still to be made.
         if is_called_from("do_teardown_request", "dispatch_request"):
             return
-        self._told.add(request.endpoint)
-        logger.warning(
+        self._once.warn(
             "The session was first used after the response of %s was made without Vary: Cookie; caches may share it. "
-            "Use the session in the view or set Vary there. Logged once per endpoint.",
+            "Use the session in the view or set Vary there.",
             place_of(request),
         )

@@ -556,7 +556,7 @@ class TestTheHeader:
         """Production does not look at the stack."""
         from lazysession import recorder
 
-        monkeypatch.setattr(recorder, "frames", lambda: 1 / 0)
+        monkeypatch.setattr(recorder, "walk_stack", lambda _: 1 / 0)
         app = memory_app()
         app.add_url_rule("/", view_func=lambda: extension.who())
         assert app.test_client().get("/").text == "None"

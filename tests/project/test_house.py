@@ -23,7 +23,7 @@ ORDER = [
     *("records.saving", "records.loading", "records.rotation", "records.expiry", "wrapped", "dbsession"),
     *("records.locks", "use", "records.plan", "modes", "patterns", "staticfiles", "records.merging"),
     *("testing", "cookies", "ids", "names", "flasksession", "values", "codec", "registry", "backend", "signals"),
-    *("recorder", "trace", "errors"),
+    *("logs", "recorder", "errors"),
 ]
 
 

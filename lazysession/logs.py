@@ -1,0 +1,59 @@
+"""What log lines say of a request: its endpoint, and names of keys; each message is logged once per endpoint."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterable
+from traceback import walk_stack
+
+from flask import Request, has_request_context, request
+
+logger = logging.getLogger("lazysession")
+
+
+class Once:
+    """Logs each message once per endpoint."""
+
+    def __init__(self) -> None:
+        self._logged: set[tuple[str, str]] = set()
+
+    def warn(self, message: str, place: str, *values: object) -> None:
+        """Log a message, unless it was logged for this endpoint before.
+
+        :param message: with a placeholder for the endpoint, and then those for ``values``.
+        :param place: the endpoint, as :func:`place_of` returns it.
+        """
+        if (message, place) not in self._logged:
+            self._logged.add((message, place))
+            logger.warning(f"{message} Logged once per endpoint.", place, *values)
+
+
+def place_of(request: Request) -> str:
+    """Return a request's endpoint: its path is the client's, and may hold a secret or the end of a line."""
+    return request.endpoint or "unrouted paths"
+
+
+def this_place() -> str:
+    """Return the endpoint of the current request."""
+    return place_of(request) if has_request_context() else "no request"
+
+
+def names(keys: Iterable[object]) -> str:
+    """Return the names of keys for a log line, the first five of them."""
+    sorted_names = sorted(map(repr, keys))
+    return ", ".join(sorted_names[:5]) + (", ..." if len(sorted_names) > 5 else "")
+
+
+def is_called_from(*methods: str) -> bool:
+    """Return whether a method of Flask's that has one of these names is running, and has called what asks.
+
+    An app may override such a method. A function of the app's own that has its name counts as well; nothing depends on
+    that but the moment at which an error is shown.
+    """
+    for frame, _ in walk_stack(inspect.currentframe()):
+        if frame.f_code.co_name == "wsgi_app":
+            return False
+        if frame.f_code.co_name in methods:
+            return True
+    return False
