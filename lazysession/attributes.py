@@ -10,7 +10,7 @@ from flask.sessions import SessionInterface
 from .errors import ConfigurationError
 from .flasksession import StoreInterface, is_made_by_flask_session
 from .serverside import ServerSide
-from .settings import refuse_unusable
+from .startup.clients import refuse_unusable
 
 #: What else Flask uses of an interface than open_session, save_session and is_null_session: the wrapped one's.
 ANSWERED_BY_WRAPPED = (

@@ -11,7 +11,7 @@ from flask import Flask, has_request_context
 from flask.cli import ScriptInfo
 from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
-from . import flasksession, names, registry
+from . import flasksession, registry
 from .backend import Adapter, Backend, DeclaresTables, Prepares, Purges, explanation
 from .cli import lazysession_commands
 from .dbsession import uses_db_session
@@ -20,11 +20,13 @@ from .flasklogin import deferred_session, holds_login, ignore_freshness_without_
 from .handling import follow_error_handling
 from .interface import LazySessionInterface, SessionHandler
 from .jsonable import encode_sessions
-from .modes import RuleTable
+from .modes import RuleTable, compile_rules
 from .serialized import with_serializer
 from .serverside import ServerSide
-from .settings import Settings, refuse_unusable
-from .values import refuse_wrong_flask_settings, refuse_wrong_key, refuse_wrong_session_settings
+from .settings import Settings, items_of
+from .startup import names
+from .startup.clients import refuse_unusable
+from .startup.values import refuse_wrong_flask_settings, refuse_wrong_key, refuse_wrong_session_settings
 from .wrapped import Wrapped
 
 logger = logging.getLogger("lazysession")
@@ -60,7 +62,7 @@ class LazySession:
             )
         refuse_wrong_flask_settings(app)
         settings = Settings.from_config(app.config, app.permanent_session_lifetime.total_seconds())
-        rules = RuleTable(settings.rules, skip_static=settings.skip_static)
+        rules = RuleTable(compile_rules(settings.rules, settings.skip_paths), skip_static=settings.skip_static)
         rules.warn_of_skipping_everything()
         rules.warn_of_doubtful_patterns()
         interface = LazySessionInterface(
@@ -125,7 +127,7 @@ def _look_at_names(app: Flask, session_type: str | None) -> None:
 
 
 def _refuse_store_without_type(app: Flask) -> None:
-    for name in sorted(name for name, value in names.items_of(app.config) if value is not None):
+    for name in sorted(name for name, value in items_of(app.config) if value is not None):
         session_type = _type_of_setting(name)
         if session_type is not None:
             raise ConfigurationError(
@@ -213,9 +215,7 @@ def _store_settings(app: Flask, session_type: str) -> tuple[Any, dict[str, Any]]
     """Return the value of ``SESSION_<TYPE>``, and each ``SESSION_<TYPE>_<NAME>`` by its name; any, as users set it."""
     name = f"SESSION_{session_type.upper()}"
     prefix = f"{name}_"
-    options = {
-        key.removeprefix(prefix).lower(): each for key, each in names.items_of(app.config) if key.startswith(prefix)
-    }
+    options = {key.removeprefix(prefix).lower(): each for key, each in items_of(app.config) if key.startswith(prefix)}
     return app.config.get(name), options
 
 

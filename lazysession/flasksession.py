@@ -21,7 +21,7 @@ from .backend import Backend, Outcome, Purges, Undecodable
 from .codec import DECODER_OPTIONS, ENCODER_OPTIONS, FORMATS, Codec
 from .errors import ConfigurationError
 from .registry import missing_client, names
-from .values import shown
+from .startup.values import shown
 
 #: An interface with its own version of one of these goes about requests in its own way, and is left to it.
 _REQUEST_METHODS = (

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, TypeVar, Union
+from typing import Any, NamedTuple, TypeVar, Union, cast
 
 from flask import Flask, Request
 from werkzeug.routing import Rule as Route
@@ -109,7 +109,18 @@ def parse_mode(mode: object, where: str) -> Mode:
         raise ConfigurationError(f"{where}: {mode!r} is not a session mode; allowed are {allowed}.{hint}") from None
 
 
-def compile_rule(pattern: Pattern, mode: object, where: str) -> Rule:
+def compile_rules(rules: Iterable[tuple[object, object]], skip_paths: Iterable[object]) -> tuple[Rule, ...]:
+    """Compile LAZYSESSION_RULES, and after them LAZYSESSION_SKIP_PATHS.
+
+    :raises ConfigurationError: for the first pattern or mode that is none, naming the setting.
+    """
+    return (
+        *(compile_rule(pattern, mode, "LAZYSESSION_RULES") for pattern, mode in rules),
+        *(compile_rule(pattern, Mode.SKIP, "LAZYSESSION_SKIP_PATHS") for pattern in skip_paths),
+    )
+
+
+def compile_rule(pattern: Any, mode: object, where: str) -> Rule:
     """Compile one pattern of the setting named ``where``.
 
     :raises ConfigurationError: when the pattern or the mode is none.
@@ -131,7 +142,7 @@ def compile_rule(pattern: Pattern, mode: object, where: str) -> Rule:
         fault = fault_of_function(pattern)
         if fault is not None:
             raise ConfigurationError(f"{where}: the function {name} {fault}")
-        return Rule(f"{name}()", chosen, pattern, asks=True, parts=Parts("function", identity=pattern))
+        return Rule(f"{name}()", chosen, cast("Matcher", pattern), asks=True, parts=Parts("function", identity=pattern))
     raise ConfigurationError(f"{where}: {pattern!r} is not a pattern; allowed is {_PATTERNS}.")
 
 

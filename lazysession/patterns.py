@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from flask import Flask
 
+from .settings import BETWEEN_PATTERNS
+
 #: The registered methods of HTTP. A route may accept others as well.
 METHODS = frozenset({
     "ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LABEL",
@@ -20,8 +22,6 @@ METHODS = frozenset({
     "SEARCH", "TRACE", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE", "UPDATEREDIRECTREF",
     "VERSION-CONTROL",
 })  # fmt: skip
-#: What stands between two patterns that are written as one: a path may have a comma, but hardly in front of a slash.
-BETWEEN_PATTERNS = r"\s*[,;\s]\s*(?=/|endpoint:|blueprint:|method:)"
 _METHOD = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _VARIABLE = re.compile(r"<[^<>/]+>")
 #: A regular expression that is tied to the beginning, has a letter there, and no alternative.

@@ -1,22 +1,22 @@
-"""Every setting, checked once when the app is set up."""
+"""Every setting of LazySession: its name, its default, and what is allowed. Values alone: no rule is compiled here."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from difflib import get_close_matches
-from inspect import iscoroutinefunction
 from typing import Any
 
 from .errors import ConfigurationError
-from .modes import Mode, Rule, compile_rule
-from .names import NAMES, PREFIX, items_of
-from .patterns import BETWEEN_PATTERNS
-from .values import hint_for_number, refuse_damaged_text
+
+PREFIX = "LAZYSESSION_"
+#: What stands between two patterns that are written as one: a path may have a comma, but hardly in front of a slash.
+BETWEEN_PATTERNS = r"\s*[,;\s]\s*(?=/|endpoint:|blueprint:|method:)"
+_BETWEEN_NAMES = r"\s*,\s*"
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,15 @@ class Settings:
     """The settings of one app, in the order of the documentation.
 
     :param refresh_throttle: seconds; None for a tenth of the lifetime, at most an hour.
-    :param rules: RULES, and then SKIP_PATHS, compiled.
+    :param rules: pairs of a pattern and a mode, and ``skip_paths``, patterns: neither is looked into here.
     :param absolute_lifetime: seconds; None for no limit.
     :param trace: None while the app is in debug mode.
     """
 
     refresh_throttle: float | None
-    rules: tuple[Rule, ...]
+    rules: tuple[tuple[object, object], ...]
     skip_static: bool
+    skip_paths: tuple[object, ...]
     skipped_write: str
     transient_keys: frozenset[str]
     conflict: str
@@ -61,6 +62,7 @@ class Settings:
             refresh_throttle=_throttle(read, lifetime),
             rules=_rules(read),
             skip_static=read.flag("SKIP_STATIC", True),
+            skip_paths=read.entries("SKIP_PATHS", (), "a list of patterns", parts=BETWEEN_PATTERNS),
             skipped_write=read.choice("SKIPPED_WRITE", "drop", "raise"),
             transient_keys=frozenset(read.texts("TRANSIENT_KEYS", ("_remember",))),
             conflict=read.choice("CONFLICT", "merge", "overwrite", "raise"),
@@ -73,7 +75,21 @@ class Settings:
         )
 
 
-_BETWEEN_NAMES = r"\s*,\s*"
+#: Without the prefix, in the order of the documentation.
+NAMES = tuple(each.name.upper() for each in fields(Settings))
+
+
+def items_of(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Return the names and values of a config, without keys that are not text; an enum's member counts as its value."""
+    for name, value in config.items():
+        if isinstance(name, str):
+            yield str.__str__(name), value
+
+
+def hint_for_number(value: object) -> str:
+    """Return how to write a number that is text; nothing for anything else."""
+    number = isinstance(value, str) and re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*", value)
+    return f" Write {number[1]} without quotes." if number else ""
 
 
 class _Reader:
@@ -141,44 +157,6 @@ class _Reader:
         return entries
 
 
-#: What a client of some store is called by; in an asynchronous client at least one of them is a coroutine function.
-_CALLS = ("execute_command", "get", "get_item")
-
-
-def refuse_unusable(name: str, client: Any, extensions: Mapping[str, Any]) -> None:
-    """Refuse a client that stores nothing without an error: a coroutine that is not awaited looks like success.
-
-    :param name: the setting that the client is of.
-    :param extensions: those of the app.
-    :raises ConfigurationError: for a class, an asynchronous client or an extension's before its ``init_app``.
-    """
-    if isinstance(client, type):
-        raise ConfigurationError(
-            f"{name} cannot be used: it is the class {client.__qualname__} itself. Set an instance, or a URL."
-        )
-    if _is_asynchronous(type(client)):
-        raise ConfigurationError(
-            f"{name} is an asynchronous client ({type(client).__module__}.{type(client).__qualname__}): Flask's "
-            "sessions need one without asyncio, or a URL."
-        )
-    if name == "SESSION_REDIS" and hasattr(client, "init_app") and not hasattr(client, "execute_command"):
-        raise ConfigurationError(
-            f"{name} is a {type(client).__qualname__} that has no client yet: call its init_app(app) before "
-            "LazySession(app)."
-        )
-    if name == "SESSION_SQLALCHEMY" and hasattr(client, "init_app") and extensions.get("sqlalchemy") is not client:
-        raise ConfigurationError(
-            f"{name} is a {type(client).__qualname__} that is not set up on this app: call its init_app(app) before "
-            "LazySession(app)."
-        )
-    refuse_damaged_text(name, client)
-
-
-def _is_asynchronous(kind: type) -> bool:
-    of_library = any("asyncio" in base.__module__.split(".") for base in kind.__mro__)
-    return of_library or any(iscoroutinefunction(getattr(kind, each, None)) for each in _CALLS)
-
-
 def _refuse_unknown_names(config: Mapping[str, Any]) -> None:
     for name, _ in items_of(config):
         if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in NAMES:
@@ -206,14 +184,12 @@ def _absolute_lifetime(read: _Reader) -> float | None:
     return limit
 
 
-def _rules(read: _Reader) -> tuple[Rule, ...]:
+def _rules(read: _Reader) -> tuple[tuple[object, object], ...]:
     allowed = "a list of (pattern, mode) pairs"
-    rules: list[Rule] = []
     if isinstance(read.value("RULES", ()), (set, frozenset)):
         raise ConfigurationError(f"{PREFIX}RULES is a set, which has no order; allowed is {allowed}.")
-    for entry in read.entries("RULES", (), allowed, parts=BETWEEN_PATTERNS):
+    entries = read.entries("RULES", (), allowed, parts=BETWEEN_PATTERNS)
+    for entry in entries:
         if not isinstance(entry, (list, tuple)) or len(entry) != 2:
             raise ConfigurationError(f"{PREFIX}RULES has the entry {entry!r}; allowed is {allowed}.")
-        rules.append(compile_rule(entry[0], entry[1], f"{PREFIX}RULES"))
-    skipped = read.entries("SKIP_PATHS", (), "a list of patterns", parts=BETWEEN_PATTERNS)
-    return (*rules, *(compile_rule(pattern, Mode.SKIP, f"{PREFIX}SKIP_PATHS") for pattern in skipped))
+    return tuple((pattern, mode) for pattern, mode in entries)

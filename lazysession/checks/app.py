@@ -12,10 +12,10 @@ from lazysession.backend import Problem, Purges
 from lazysession.errors import ConfigurationError
 from lazysession.interface import LazySessionInterface
 from lazysession.modes import NOT_SKIPPED, RuleTable
-from lazysession.names import PREFIX, unread
 from lazysession.serverside import ServerSide
-from lazysession.settings import Settings
-from lazysession.values import refuse_wrong_flask_settings
+from lazysession.settings import PREFIX, Settings
+from lazysession.startup.names import unread
+from lazysession.startup.values import refuse_wrong_flask_settings
 from lazysession.wrapped import Wrapped
 
 from .cookies import find_cookie_problems

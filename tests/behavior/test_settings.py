@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 
 from lazysession import ConfigurationError
+from lazysession.modes import compile_rules
 from lazysession.settings import Settings
 
 DAY = 86400.0
@@ -26,6 +27,7 @@ def test_defaults() -> None:
         refresh_throttle=None,
         rules=(),
         skip_static=True,
+        skip_paths=(),
         skipped_write="drop",
         transient_keys=frozenset({"_remember"}),
         conflict="merge",
@@ -62,7 +64,8 @@ def test_values(name: str, value: Any, attribute: str, expected: Any) -> None:
 def test_rules_and_skipped_paths_in_their_order() -> None:
     """SKIP_PATHS come after RULES; a single pattern needs no list."""
     settings = read(RULES=[["/a/private/**", "normal"]], SKIP_PATHS="/a/**")
-    assert [(rule.source, rule.mode.value) for rule in settings.rules] == [
+    rules = compile_rules(settings.rules, settings.skip_paths)
+    assert [(rule.source, rule.mode.value) for rule in rules] == [
         ("/a/private/**", "normal"),
         ("/a/**", "skip"),
     ]
@@ -125,7 +128,8 @@ def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Flask("shop")
     app.config.from_prefixed_env()
     settings = Settings.from_config(app.config, DAY)
-    assert [rule.source for rule in settings.rules] == ["/assets/**", "method:OPTIONS", "/health"]
+    assert settings.rules == (("/assets/**", "skip"), ("method:OPTIONS", "readonly"))
+    assert settings.skip_paths == ("/health",)
     assert (settings.refresh_throttle, settings.skip_static, settings.conflict) == (60, False, "overwrite")
 
 

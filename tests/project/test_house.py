@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[2]
 ORDER = [
     *("__init__", "extension", "cli", "checks.app", "checks.findings", "checks.cookies", "handling"),
     *("flasklogin", "jsonable", "regeneration", "interface", "early", "streams", "finishing", "rendering"),
-    *("session", "skipping", "failures", "attributes", "settings", "serialized", "serverside"),
+    *("session", "skipping", "failures", "attributes", "serialized", "serverside"),
     *("records.saving", "records.loading", "records.rotation", "records.expiry", "wrapped", "dbsession"),
     *("records.locks", "use", "records.plan", "modes", "patterns", "staticfiles", "records.merging"),
-    *("testing", "cookies", "ids", "names", "flasksession", "values", "codec", "registry", "backend", "signals"),
-    *("logs", "recorder", "errors"),
+    *("testing", "cookies", "ids", "startup.names", "flasksession", "startup.values", "startup.clients", "codec"),
+    *("registry", "backend", "signals", "logs", "recorder", "settings", "errors"),
 ]
 
 
@@ -51,7 +51,7 @@ CORE = {
     if "backends" not in path.parts
 }
 #: The first lines of a folder, which import nothing.
-ROOMS = {"records.__init__", "checks.__init__"}
+ROOMS = {"records.__init__", "checks.__init__", "startup.__init__"}
 ADAPTERS = {
     ".".join(path.relative_to(ROOT / "backends").with_suffix("").parts): path
     for path in sorted((ROOT / "backends").rglob("*.py"))
@@ -62,12 +62,14 @@ def imported_modules(path: Path, package: str) -> set[str]:
     """Return the modules of lazysession that a file imports, without "lazysession."; ``package`` is the file's own."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            parts = package.split(".")[: len(package.split(".")) + 1 - node.level]
-            modules = {node.module} if node.module else {alias.name for alias in node.names}
-            names |= {".".join([*parts[1:], str(module)]) for module in modules}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lazysession"):
-            names.add(node.module.removeprefix("lazysession").lstrip("."))
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+        first, *parts = [*above, *(node.module or "").split(".")]
+        if first == "lazysession":
+            module = ".".join(filter(None, parts))
+            modules = {f"{module}.{alias.name}".lstrip(".") for alias in node.names}
+            names |= {name if name in CORE else module for name in modules}
     return names
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from flask import Flask
 
-from .codec import FORMATS
-from .errors import ConfigurationError
+from lazysession.codec import FORMATS
+from lazysession.errors import ConfigurationError
+from lazysession.settings import hint_for_number
 
 _Check = Callable[[Any], bool]
 _LONGEST_SHOWN = 60
@@ -27,12 +28,6 @@ def shown(value: object) -> str:
     """Return a value as messages show it: what may be long, or hold a password, is named by its type."""
     text = repr(value) if isinstance(value, (str, int, float, list, tuple, timedelta, type(None))) else ""
     return text if text and len(text) <= _LONGEST_SHOWN else f"an object of type {type(value).__name__}"
-
-
-def hint_for_number(value: object) -> str:
-    """Return how to write a number that is text; nothing for anything else."""
-    number = isinstance(value, str) and re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*", value)
-    return f" Write {number[1]} without quotes." if number else ""
 
 
 def refuse_wrong_flask_settings(app: Flask) -> None:
@@ -71,27 +66,6 @@ def refuse_wrong_key(config: Mapping[str, Any]) -> None:
             f"SECRET_KEY is an object of type {type(key).__name__}; allowed is text or bytes. In the environment, put "
             "digits alone into double quotes as well: FLASK_SECRET_KEY='\"...\"'."
         )
-
-
-def refuse_damaged_text(name: str, value: object) -> None:
-    """Refuse what an environment or a .env file leaves in a URL; it is not repeated, as it may hold a password.
-
-    :raises ConfigurationError: for empty text, a variable that was not filled in, and quotes or blanks around a URL.
-    """
-    if not isinstance(value, str):
-        return
-    stripped = value.strip()
-    if not stripped:
-        raise ConfigurationError(f"{name} cannot be used: it is empty. Set a client or a URL, or leave it out.")
-    if re.search(r"\$\{\w*\}", value):
-        raise ConfigurationError(f"{name} cannot be used: a variable in it, such as ${{HOST}}, was not filled in.")
-    what = "blanks" if stripped != value else "quotes" if stripped[0] in "\"'`" else None
-    if what is not None:
-        raise ConfigurationError(
-            f"{name} cannot be used: it has {what} around it. Remove them, from a .env file as well."
-        )
-    if name == "SESSION_SQLALCHEMY" and value.startswith("postgres://"):
-        raise ConfigurationError(f"{name} cannot be used: SQLAlchemy has no postgres://. Write postgresql+psycopg://.")
 
 
 def _check_all(config: Mapping[str, Any], checks: Mapping[str, tuple[_Check, str]]) -> None:

@@ -9,25 +9,10 @@ from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
-from . import flasksession, registry
-from .errors import ConfigurationError
+from lazysession import flasksession, registry
+from lazysession.errors import ConfigurationError
+from lazysession.settings import NAMES, PREFIX, items_of
 
-PREFIX = "LAZYSESSION_"
-NAMES = (
-    "REFRESH_THROTTLE",
-    "RULES",
-    "SKIP_STATIC",
-    "SKIP_PATHS",
-    "SKIPPED_WRITE",
-    "TRANSIENT_KEYS",
-    "CONFLICT",
-    "CONFLICT_EXEMPT_KEYS",
-    "ON_READ_ERROR",
-    "ABSOLUTE_LIFETIME",
-    "ROTATE_ON_LOGIN",
-    "ALLOW_PICKLE",
-    "TRACE",
-)
 #: Settings of Flask itself, which reads them in each request.
 _OF_FLASK = (
     "PERMANENT_SESSION_LIFETIME",
@@ -84,13 +69,6 @@ def refuse_misread_names(config: Mapping[str, Any], defaults: Mapping[str, Any],
             right = f"SESSION_{store.upper()}"
             wanted = f"SESSION_TYPE = {store!r}, and {right}" if session_type == "null" else right
             raise ConfigurationError(f"{name} is not read, and {right} is not set. Set {wanted} to a client or a URL.")
-
-
-def items_of(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Return the names and values of a config, without keys that are not text; an enum's member counts as its value."""
-    for name, value in config.items():
-        if isinstance(name, str):
-            yield str.__str__(name), value
 
 
 def unread(config: Mapping[str, Any], session_type: str | None) -> Iterator[str]:
