@@ -20,7 +20,8 @@ from .flasklogin import deferred_session, holds_login, ignore_freshness_without_
 from .handling import follow_error_handling
 from .interface import LazySessionInterface, SessionHandler
 from .jsonable import encode_sessions
-from .modes import RuleTable, compile_rules
+from .modes import RuleTable
+from .patterns import compile_rules, log_unmatched, warn_of_doubtful
 from .serialized import with_serializer
 from .serverside import ServerSide
 from .settings import Settings, items_of
@@ -62,13 +63,12 @@ class LazySession:
             )
         refuse_wrong_flask_settings(app)
         settings = Settings.from_config(app.config, app.permanent_session_lifetime.total_seconds())
-        rules = RuleTable(compile_rules(settings.rules, settings.skip_paths), skip_static=settings.skip_static)
-        rules.warn_of_skipping_everything()
-        rules.warn_of_doubtful_patterns()
+        rules = compile_rules(settings.rules, settings.skip_paths)
+        warn_of_doubtful(rules)
         interface = LazySessionInterface(
             app,
             _make_handler(app, settings),
-            rules,
+            RuleTable(rules, skip_static=settings.skip_static, before_first=partial(log_unmatched, rules)),
             transient_keys=settings.transient_keys,
             raises_on_skipped_write=settings.skipped_write == "raise",
             trace=settings.trace,

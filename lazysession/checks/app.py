@@ -12,6 +12,7 @@ from lazysession.backend import Problem, Purges
 from lazysession.errors import ConfigurationError
 from lazysession.interface import LazySessionInterface
 from lazysession.modes import NOT_SKIPPED, RuleTable
+from lazysession.patterns import shadowed, unmatched
 from lazysession.serverside import ServerSide
 from lazysession.settings import PREFIX, Settings
 from lazysession.startup.names import unread
@@ -211,11 +212,11 @@ def _problems_of_choices(settings: Settings) -> Iterator[Problem]:
 
 def find_useless_rules(app: Flask, rules: RuleTable) -> Iterator[Problem]:
     """Return the rules that match nothing in the app, and those that never decide."""
-    for sentence in rules.unmatched(app):
+    for sentence in unmatched(rules.rules, app):
         yield Problem(
             "warning", sentence, "Correct the name, or leave the rule out: requests get another mode.", "rule-unmatched"
         )
-    for rule, first in rules.shadowed():
+    for rule, first in shadowed(rules.rules):
         yield Problem(
             "note" if rule.mode is first.mode else "warning",
             f"The session rule {rule.source!r} never decides: {first.source!r} in front of it matches all that it "

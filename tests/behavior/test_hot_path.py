@@ -24,7 +24,7 @@ from lazysession.backends.redis import RedisBackend
 from lazysession.backends.redis.store import NOTED, _reads_plainly
 from lazysession.codec import Codec
 from lazysession.cookies import cookie_value, vary_by_cookie
-from lazysession.modes import Decision, Mode, Rule, RuleTable
+from lazysession.modes import Decision, Mode, Pattern, Rule, RuleTable
 from lazysession.session import DeferredSession
 from tests.support.stores import LIVE, FakeRedisStore, RedisStore
 
@@ -156,7 +156,7 @@ class TestRulesThatAreKnown:
             asked.append(pattern)
             return re.search(pattern, request.path) is not None
 
-        return Rule(pattern, mode, matches, asks=asks)
+        return Rule(pattern, mode, matches, Pattern("function" if asks else "regex", pattern))
 
     def test_a_place_is_looked_up_once(self) -> None:
         """The second request to a path asks no pattern, and every callable before the one that matched."""

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazysession import ConfigurationError, LazySession, SessionReadOnly, session_mode
-from lazysession.modes import RuleTable, compile_rule, glob_to_regex
+from lazysession.modes import RuleTable
+from lazysession.patterns import compile_rule, glob_to_regex
 from tests.support.stores import LIVE
 
 MakeApp = Callable[..., Flask]

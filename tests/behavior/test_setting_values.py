@@ -266,7 +266,7 @@ def test_each_setting_from_the_environment(
 @pytest.mark.filterwarnings("ignore:.*has a comma")
 def test_rules_from_the_environment(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists are JSON; a pattern with a comma can be written as a list of one."""
-    from lazysession.modes import compile_rules
+    from lazysession.patterns import compile_rules
     from lazysession.settings import Settings
 
     settings = Settings.from_config(from_environment(monkeypatch, **{name: value}).config, 86400.0)

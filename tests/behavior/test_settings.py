@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from lazysession import ConfigurationError
-from lazysession.modes import compile_rules
+from lazysession.patterns import compile_rules
 from lazysession.settings import Settings
 
 DAY = 86400.0

@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 #: What may import what: a file imports files that stand below it. A folder's files stand together.
 ORDER = [
-    *("__init__", "extension", "cli", "checks.app", "checks.findings", "checks.cookies", "handling"),
+    *("__init__", "extension", "cli", "checks.app", "checks.findings", "checks.cookies", "handling", "patterns"),
     *("flasklogin", "jsonable", "regeneration", "interface", "early", "streams", "finishing", "rendering"),
     *("session", "skipping", "failures", "attributes", "serialized", "serverside"),
     *("records.saving", "records.loading", "records.rotation", "records.expiry", "wrapped", "dbsession"),
-    *("records.locks", "use", "records.plan", "modes", "patterns", "staticfiles", "records.merging"),
+    *("records.locks", "use", "records.plan", "modes", "staticfiles", "records.merging"),
     *("testing", "cookies", "ids", "startup.names", "flasksession", "startup.values", "startup.clients", "codec"),
     *("registry", "backend", "signals", "logs", "recorder", "settings", "errors"),
 ]
