@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from flask.sessions import SessionInterface
 
 from .errors import ConfigurationError
-from .flasksession import StoreInterface, is_made_by_flask_session
-from .serverside import ServerSide
-from .startup.clients import refuse_unusable
 
 #: What else Flask uses of an interface than open_session, save_session and is_null_session: the wrapped one's.
-ANSWERED_BY_WRAPPED = (
+METHODS_OF_WRAPPED = (
     "get_cookie_name",
     "get_cookie_domain",
     "get_cookie_path",
@@ -28,14 +25,14 @@ ANSWERED_BY_WRAPPED = (
     "pickle_based",
 )
 #: What decides ids, cookies and session objects, and nothing about the store: the backend is kept.
-_NOT_OF_THE_STORE = frozenset(ANSWERED_BY_WRAPPED) - {"should_set_cookie"} | {
+NOT_OF_THE_STORE = frozenset(METHODS_OF_WRAPPED) - {"should_set_cookie"} | {
     *("use_signer", "permanent", "session_class", "has_same_site_capability", "_generate_sid", "_get_store_id"),
     *("ttl", "cleanup_n_requests", "_delete_expired_sessions"),
 }
-#: The same where LazySession made the interface, whose keys no adapter has looked at.
-_NOT_OF_OUR_STORE = _NOT_OF_THE_STORE | {"key_prefix", "sid_length"}
 #: What Flask-Session's interfaces have: their stores, and what was read of the settings.
-_KNOWN = _NOT_OF_OUR_STORE | {"client", "store", "cache", "sql_session_model", "pool"}
+_KNOWN = NOT_OF_THE_STORE | {
+    *("key_prefix", "sid_length", "serializer", "client", "store", "cache", "sql_session_model", "pool"),
+}
 
 
 class Handles(Protocol):
@@ -45,20 +42,17 @@ class Handles(Protocol):
 
 
 Handler = TypeVar("Handler", bound=Handles)
-#: Makes the handler of an interface, as when the app was set up.
-Again = Callable[[SessionInterface], Handler]
+#: Returns the handler that follows an attribute of the wrapped interface, which has just been set.
+Follow = Callable[[Handler, str], Handler]
 
 
-def with_attribute(handler: Handler, name: str, value: object, again: Again[Handler]) -> Handler | ServerSide:
+def with_attribute(handler: Handler, name: str, value: object, follow: Follow[Handler]) -> Handler:
     """Set an attribute of the wrapped interface, and return the session handler that follows it.
 
-    :param again: makes the handler of an interface, as when the app was set up.
     :raises ConfigurationError: when the value cannot be used, or comes too late. The old value is kept.
     """
     wrapped = handler.wrapped
     known, own, before = hasattr(wrapped, name) or name in _KNOWN, name in vars(wrapped), getattr(wrapped, name, None)
-    if name == "client":
-        refuse_unusable("session_interface.client", value, {})
     if _is_of_class(wrapped, name, value):
         vars(wrapped).pop(name, None)
     else:
@@ -66,7 +60,7 @@ def with_attribute(handler: Handler, name: str, value: object, again: Again[Hand
     if not known:  # the app's own: nothing here uses it
         return handler
     try:
-        return _follow(handler, name, again)
+        return follow(handler, name)
     except ValueError as error:
         if own:
             setattr(wrapped, name, before)
@@ -81,28 +75,18 @@ def _is_of_class(wrapped: SessionInterface, name: str, value: object) -> bool:
     return getattr(value, "__self__", None) is wrapped and getattr(value, "__func__", None) is of_class
 
 
-def without_attribute(handler: Handler, name: str, again: Again[Handler]) -> Handler | ServerSide:
+def without_attribute(handler: Handler, name: str, follow: Follow[Handler]) -> Handler:
     """Delete an attribute of the wrapped interface; where its class has one of the name, that is used from then on.
 
     :raises AttributeError: when the interface has no such attribute of its own.
     """
     delattr(handler.wrapped, name)
-    return _follow(handler, name, again) if hasattr(handler.wrapped, name) else handler
+    return follow(handler, name) if hasattr(handler.wrapped, name) else handler
 
 
-def _follow(handler: Handler, name: str, again: Again[Handler]) -> Handler | ServerSide:
-    wrapped: Any = handler.wrapped
-    if not isinstance(handler, ServerSide):
-        return again(wrapped)
-    made_here = isinstance(wrapped, StoreInterface)
-    if name in (_NOT_OF_OUR_STORE if made_here else _NOT_OF_THE_STORE):
-        return handler.over(handler.backend, handler.codec)
-    if made_here:
-        setting = f"SESSION_{str(wrapped.app.config.get('SESSION_TYPE')).upper()}"
-        raise ConfigurationError(
-            f"LazySession made the store from {setting}. Set {setting} before LazySession(app) instead."
-        )
-    return again(wrapped)
+def is_made_by_flask_session(serializer: object) -> bool:
+    """Return whether a serializer's class is one of Flask-Session's, whatever was set on the object."""
+    return type(serializer).__module__.partition(".")[0] == "flask_session" and hasattr(serializer, "__dict__")
 
 
 class SerializerWatch:

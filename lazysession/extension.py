@@ -12,17 +12,18 @@ from flask.cli import ScriptInfo
 from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
 from . import flasksession, registry
+from .attributes import is_made_by_flask_session
 from .backend import Adapter, Backend, DeclaresTables, Prepares, Purges, explanation
 from .cli import lazysession_commands
 from .dbsession import uses_db_session
 from .errors import ConfigurationError
 from .flasklogin import deferred_session, holds_login, ignore_freshness_without_login, offer_user_lazily
+from .following import follow, with_serializer
 from .handling import follow_error_handling
 from .interface import LazySessionInterface, SessionHandler
 from .jsonable import encode_sessions
 from .modes import RuleTable
 from .patterns import compile_rules, log_unmatched, warn_of_doubtful
-from .serialized import with_serializer
 from .serverside import ServerSide
 from .settings import Settings, items_of
 from .startup import names
@@ -72,7 +73,7 @@ class LazySession:
             transient_keys=settings.transient_keys,
             raises_on_skipped_write=settings.skipped_write == "raise",
             trace=settings.trace,
-            again=partial(_handler_again, settings=settings),
+            again=partial(follow, again=partial(_handler_again, settings=settings)),
             before_first_use=names.SettingsRead(app.config, flasksession.session_type_of(app.config)).refuse_changes,
         )
         app.session_interface = interface
@@ -283,7 +284,7 @@ def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, set
         logger.warning("LAZYSESSION_ALLOW_PICKLE is on: anyone who can write to the session store can run code here.")
     codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
     serializer: Any = getattr(interface, "serializer", None)  # Flask-Session has no annotations
-    if flasksession.is_made_by_flask_session(serializer):
+    if is_made_by_flask_session(serializer):
         codec = flasksession.codec_of(serializer, allow_pickle=settings.allow_pickle)
     handler = ServerSide(
         interface,
@@ -295,7 +296,12 @@ def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, set
         throttle=settings.refresh_throttle,
         absolute_lifetime=settings.absolute_lifetime,
     )
-    return with_serializer(handler, serializer) if flasksession.is_own(serializer) else handler
+    if not flasksession.is_own(serializer):
+        return handler
+    try:
+        return with_serializer(handler)
+    except ValueError as error:
+        raise ConfigurationError(f"The {type(interface).__name__} of this app cannot be used: {error}") from error
 
 
 def _has_own_clean_up(interface: SessionInterface) -> bool:

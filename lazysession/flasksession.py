@@ -95,11 +95,6 @@ def _is_msgspec(coder: object) -> bool:
     return type(coder).__module__.partition(".")[0] == "msgspec"
 
 
-def is_made_by_flask_session(serializer: object) -> bool:
-    """Return whether a serializer's class is one of Flask-Session's, whatever was set on the object."""
-    return type(serializer).__module__.partition(".")[0] == "flask_session" and hasattr(serializer, "__dict__")
-
-
 def format_of(serializer: object) -> str:
     """Return the format of one of Flask-Session's serializers: ``"msgpack"`` or ``"json"``."""
     return "json" if "json" in type(getattr(serializer, "encoder", None)).__module__ else "msgpack"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flask import Flask, Request, Response, has_app_context
 from flask.sessions import SessionInterface, SessionMixin
 
-from .attributes import ANSWERED_BY_WRAPPED, SerializerWatch, with_attribute, without_attribute
+from .attributes import METHODS_OF_WRAPPED, SerializerWatch, with_attribute, without_attribute
 from .cookies import forbid_storing, vary_by_cookie
 from .early import load_before_view, take_early
 from .errors import ConfigurationError, SessionReadOnly
@@ -27,7 +27,6 @@ from .finishing import Finishing
 from .logs import is_called_from, place_of
 from .modes import Decision, Mode, RuleTable
 from .recorder import origin, server_timing
-from .serialized import with_serializer
 from .serverside import ServerSide
 from .session import LOADED_UNDER, DeferredSession, assign, behind_proxy, has_own_ways
 from .signals import send, session_opened
@@ -42,7 +41,7 @@ _OUTSIDE = Decision(Mode.NORMAL, "outside of a request")
 _OWN = frozenset(
     {
         *("open_session", "save_session", "is_null_session", "regenerate"),
-        *("handler", "rules", "transient_keys", "raises_on_skipped_write", "trace", "serializer"),
+        *("handler", "rules", "transient_keys", "raises_on_skipped_write", "trace"),
         *("_app", "_finishing", "_opens_otherwise", "_session_class", "_has_own_ways", "_late_uses", "_skipping"),
         *("_again", "_watch", "before_first_use"),
     }
@@ -102,7 +101,7 @@ class LazySessionInterface(SessionInterface):
     :param transient_keys: keys answered as absent while the session is not opened.
     :param raises_on_skipped_write: a write in mode ``skip`` raises instead of being dropped.
     :param trace: record who opened each session; None while the app is in debug mode.
-    :param again: makes the session handler of the wrapped interface again, after the app has set something on it.
+    :param again: returns the session handler that follows an attribute of the wrapped interface, which the app has set.
     :param before_first_use: called at the first use of a session, and at each later one until it raises nothing.
     """
 
@@ -118,7 +117,7 @@ class LazySessionInterface(SessionInterface):
         transient_keys: frozenset[str] = frozenset(),
         raises_on_skipped_write: bool = False,
         trace: bool | None = None,
-        again: Callable[[Flask, SessionInterface], SessionHandler],
+        again: Callable[[Flask, SessionHandler, str], SessionHandler],
         before_first_use: Callable[[], None] | None = None,
     ) -> None:
         self.__dict__["wrapped"] = handler.wrapped
@@ -135,7 +134,7 @@ class LazySessionInterface(SessionInterface):
         self._has_own_ways = False
         self._late_uses = LateUses()
         self._skipping = Skipping(rules)
-        for name in ANSWERED_BY_WRAPPED:
+        for name in METHODS_OF_WRAPPED:
             self._answer(name)
 
     if not TYPE_CHECKING:
@@ -158,8 +157,7 @@ class LazySessionInterface(SessionInterface):
             elif name in _FIXED:
                 raise ConfigurationError(f"session_interface.{name} cannot be set: call LazySession(app) for each app.")
             else:
-                self._use_handler(with_attribute(self.handler, name, value, partial(self._again, self.app)))
-                self._answer(name)
+                self._set_on_wrapped(name, value)
 
         def __delattr__(self, name: str) -> None:
             if name in _OWN:
@@ -167,6 +165,10 @@ class LazySessionInterface(SessionInterface):
             else:
                 self._use_handler(without_attribute(self.handler, name, partial(self._again, self.app)))
                 self._answer(name)
+
+    def _set_on_wrapped(self, name: str, value: Any) -> None:
+        self._use_handler(with_attribute(self.handler, name, value, partial(self._again, self.app)))
+        self._answer(name)
 
     def _use_handler(self, handler: SessionHandler) -> None:
         """Use a session handler from now on."""
@@ -178,7 +180,7 @@ class LazySessionInterface(SessionInterface):
 
     def _answer(self, name: str) -> None:
         """Take over what Flask asks of the wrapped interface, as far as there is such a method."""
-        if name in ANSWERED_BY_WRAPPED and hasattr(self.wrapped, name):  # get_cookie_partitioned came with Flask 3.1
+        if name in METHODS_OF_WRAPPED and hasattr(self.wrapped, name):  # get_cookie_partitioned came with Flask 3.1
             self.__dict__[name] = getattr(self.wrapped, name)
 
     @property
@@ -203,14 +205,6 @@ class LazySessionInterface(SessionInterface):
         :raises ConfigurationError: at the assignment, when it cannot be used. The one before stays.
         """
         return self.wrapped.serializer  # type: ignore[attr-defined]
-
-    @serializer.setter
-    def serializer(self, serializer: Any) -> None:
-        if isinstance(self.handler, ServerSide):
-            self._use_handler(with_serializer(self.handler, serializer))
-        else:
-            self.wrapped.serializer = serializer  # type: ignore[attr-defined]  # as Flask's signed cookie has one
-            self._use_handler(self.handler)
 
     # Flask's doors
 
@@ -361,7 +355,7 @@ class LazySessionInterface(SessionInterface):
             return opened
         watch = self._watch  # spelled out, as each request that uses its session comes here
         if watch.attributes != watch.seen or watch.interface.get("serializer") is not watch.serializer:
-            self.serializer = self.wrapped.serializer  # type: ignore[attr-defined]
+            self._set_on_wrapped("serializer", self.serializer)
         handler = self.handler
         if not cleared:
             return handler.open(app, request, decision)

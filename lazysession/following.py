@@ -1,0 +1,70 @@
+"""Which session handler follows when an app sets an attribute of its session interface, such as the serializer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from flask.sessions import SessionInterface
+
+from . import registry
+from .attributes import NOT_OF_THE_STORE
+from .codec import Codec
+from .errors import ConfigurationError
+from .flasksession import StoreInterface, codec_of, is_own, load, read_safely
+from .interface import SessionHandler
+from .serverside import ServerSide
+from .startup.clients import refuse_unusable
+
+#: What decides nothing about the store where LazySession made the interface, whose keys no adapter has looked at.
+_NOT_OF_OUR_STORE = NOT_OF_THE_STORE | {"key_prefix", "sid_length"}
+
+
+def follow(
+    app: Flask, handler: SessionHandler, name: str, *, again: Callable[[Flask, SessionInterface], SessionHandler]
+) -> SessionHandler:
+    """Return the session handler that follows an attribute of the wrapped interface, which has just been set.
+
+    :param again: makes the handler of an interface, as when the app was set up.
+    :raises ValueError: when the value cannot be used, or comes too late.
+    """
+    wrapped = handler.wrapped
+    if name == "client":
+        refuse_unusable("the client", getattr(wrapped, name, None), {})
+    if not isinstance(handler, ServerSide):
+        return handler if name == "serializer" else again(app, wrapped)
+    if name == "serializer":
+        return with_serializer(handler)
+    made_here = isinstance(wrapped, StoreInterface)
+    if name in (_NOT_OF_OUR_STORE if made_here else NOT_OF_THE_STORE):
+        return handler.over(handler.backend, handler.codec)
+    if made_here:
+        setting = f"SESSION_{str(app.config.get('SESSION_TYPE')).upper()}"
+        raise ConfigurationError(
+            f"LazySession made the store from {setting}. Set {setting} before LazySession(app) instead."
+        )
+    return again(app, wrapped)
+
+
+def with_serializer(handler: ServerSide) -> ServerSide:
+    """Return a session handler that stores through the serializer that the wrapped interface has now.
+
+    It may be an object, a module or a class, as Flask-Session takes it: for encryption, compression, another format.
+
+    :raises ValueError: when it cannot be used, or the store would not use it.
+    """
+    interface: Any = handler.wrapped
+    backend: Any = getattr(handler.backend, "unserialized", handler.backend)  # without the serializer before this one
+    allow_pickle, generic = handler.codec.allow_pickle, registry.find(registry.GENERIC)
+    if generic is not None and isinstance(backend, generic):  # its methods use the serializer themselves
+        read_safely(interface, allow_pickle=allow_pickle)
+        return handler
+    if is_own(interface.serializer) or interface.serializer is None:
+        backend = load("lazysession.backends.serialized:SerializedBackend")(backend, interface)
+        codec = Codec("msgpack", allow_pickle=allow_pickle)
+    else:
+        codec = codec_of(interface.serializer, allow_pickle=allow_pickle)
+    if isinstance(interface, StoreInterface):
+        interface.use(backend, codec)
+    return handler.over(backend, codec)
