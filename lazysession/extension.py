@@ -20,6 +20,7 @@ from .errors import ConfigurationError
 from .flasklogin import deferred_session, holds_login, ignore_freshness_without_login, offer_user_lazily
 from .following import follow, with_serializer
 from .handling import follow_error_handling
+from .ids import signs_ids
 from .interface import LazySessionInterface, SessionHandler
 from .jsonable import encode_sessions
 from .modes import RuleTable
@@ -93,7 +94,7 @@ def _make_handler(app: Flask, settings: Settings) -> SessionHandler:
     if flasksession.is_server_side(present):
         _look_at_names(app, None)
         refuse_wrong_session_settings(app.config, "null")
-        if flasksession.signs_ids(present):
+        if signs_ids(present):
             _look_at_key(app)
         return _handler_over_present(app, present, settings)
     if session_type == "null":

@@ -100,16 +100,6 @@ def format_of(serializer: object) -> str:
     return "json" if "json" in type(getattr(serializer, "encoder", None)).__module__ else "msgpack"
 
 
-def makes_usual_ids(interface: SessionInterface) -> bool:
-    """Return whether an interface makes its session ids as Flask-Session does: URL-safe letters."""
-    return not _has_own(interface, ServerSideSessionInterface, ("_generate_sid",))
-
-
-def signs_ids(interface: object) -> bool:
-    """Return whether an interface signs its ids; Flask-Session marks its signer for removal."""
-    return bool(getattr(interface, "use_signer", False))
-
-
 def _has_own(interface: SessionInterface, base: Any, methods: tuple[str, ...]) -> bool:
     """Return whether the interface, or its class below ``base``, brings its own version of a method."""
     return any(

@@ -7,8 +7,7 @@ from secrets import token_urlsafe
 from typing import Any
 
 from flask.sessions import SessionInterface
-
-from .flasksession import makes_usual_ids
+from flask_session.base import ServerSideSessionInterface
 
 #: The longest session id that is looked up, unless the interface itself makes longer ones.
 LONGEST_ID = 128
@@ -30,7 +29,7 @@ class SessionIds:
 
     def __init__(self, interface: SessionInterface) -> None:
         self._asked: Any = interface  # Flask-Session has no annotations
-        self._shape = _URLSAFE if makes_usual_ids(interface) else _PRINTABLE
+        self._shape = _URLSAFE if _makes_usual_ids(interface) else _PRINTABLE
         self.length = len(self.new())
         self._longest = max(LONGEST_ID, self.length)
 
@@ -56,3 +55,14 @@ class SessionIds:
         decoded before anything is done to it, as for an id from before SESSION_ID_LENGTH was changed.
         """
         return len(sid) != self.length and self.key(sid) == sid
+
+
+def _makes_usual_ids(interface: SessionInterface) -> bool:
+    """Return whether an interface makes its session ids as Flask-Session does: URL-safe letters."""
+    usual = getattr(ServerSideSessionInterface, "_generate_sid", None)
+    return "_generate_sid" not in vars(interface) and getattr(type(interface), "_generate_sid", None) is usual
+
+
+def signs_ids(interface: object) -> bool:
+    """Return whether an interface signs its ids; Flask-Session marks its signer for removal."""
+    return bool(getattr(interface, "use_signer", False))

@@ -14,8 +14,7 @@ from .backend import Backend, explanation
 from .codec import Codec
 from .cookies import SessionCookies
 from .errors import SessionConflict, SessionReadOnly, SessionUnavailable
-from .flasksession import signs_ids
-from .ids import SessionIds
+from .ids import SessionIds, signs_ids
 from .logs import Once, names, this_place
 from .modes import Decision, Mode
 from .records.expiry import Lifetimes

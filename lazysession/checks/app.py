@@ -10,6 +10,7 @@ from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
 from lazysession.backend import Problem, Purges
 from lazysession.errors import ConfigurationError
+from lazysession.ids import signs_ids
 from lazysession.interface import LazySessionInterface
 from lazysession.modes import NOT_SKIPPED, RuleTable
 from lazysession.patterns import shadowed, unmatched
@@ -85,7 +86,7 @@ def _problems_of_names(app: Flask, interface: LazySessionInterface) -> Iterator[
 
 def _problems_of_keys(app: Flask, interface: LazySessionInterface) -> Iterator[Problem]:
     wrapped = interface.handler.wrapped
-    if getattr(wrapped, "use_signer", False):
+    if signs_ids(wrapped):
         signs = "SESSION_USE_SIGNER is on"
     elif isinstance(wrapped, SecureCookieSessionInterface):
         signs = "sessions are Flask's signed cookies"

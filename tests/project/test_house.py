@@ -17,18 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 #: What may import what: a file imports files that stand below it. A folder's files stand together.
 ORDER = [
-    *(
-        "__init__",
-        "extension",
-        "cli",
-        "checks.app",
-        "checks.findings",
-        "checks.cookies",
-        "following",
-        "handling",
-        "patterns",
-    ),
-    *("flasklogin", "jsonable", "regeneration", "interface", "early", "streams", "finishing", "rendering"),
+    *("__init__", "extension", "cli", "checks.app", "checks.findings", "checks.cookies", "following", "handling"),
+    *("patterns", "flasklogin", "jsonable", "regeneration", "interface", "early", "streams", "finishing", "rendering"),
     *("session", "skipping", "failures", "attributes", "serverside"),
     *("records.saving", "records.loading", "records.rotation", "records.expiry", "wrapped", "dbsession"),
     *("records.locks", "use", "records.plan", "modes", "staticfiles", "records.merging"),
