@@ -1,4 +1,4 @@
-"""Measure LazySession beside everything else that keeps sessions: ``python docs/bench/bench.py --quick``."""
+"""Compare LazySession with other session interfaces: ``python docs/bench/bench.py --quick``."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Bench:
         url = self._servers.url("redis")
         rounds, seconds = (3, 1) if self._quick else (8, 1)
         self._view("redis", EVERYONE if not self._quick else THREE, url, rounds, seconds)
-        if not self._quick:  # the ratios that have a goal, from more rounds than everyone gets
+        if not self._quick:  # the ratios that have a goal, from more rounds
             told = overhttp.measure_page_views(THREE, url, 40, seconds)
             self.results["http"]["redis"]["ratios"] = self._ratios(told, THREE)
         few = 3 if self._quick else 9
@@ -112,7 +112,7 @@ class Bench:
     def _view(
         self, place: str, contenders: Sequence[Contender], url: str, rounds: int, seconds: float, *, threads: int = 1
     ) -> None:
-        make_app(LAZY, settings_of(url))  # makes the table: two workers of Flask-Session's may fail, doing so at once
+        make_app(LAZY, settings_of(url))  # creates the table: two workers of Flask-Session can fail if both create it
         told = overhttp.measure_page_views(contenders, url, rounds, seconds, threads=threads)
         self._say(f"  {place}:")
         ratios = self._ratios(told, contenders)
@@ -144,7 +144,7 @@ class Bench:
 
 
 def server_versions() -> list[str]:
-    """Name the versions of the servers and of wrk, as far as they are installed."""
+    """Return the versions of wrk and of the servers that are installed."""
     programs = {
         "Redis": "redis-server",
         "PostgreSQL": str(POSTGRES / "postgres"),
@@ -162,7 +162,7 @@ def server_versions() -> list[str]:
 
 
 def machine() -> list[str]:
-    """Name the machine and the versions."""
+    """Return a description of the machine, and the versions."""
     cpu = platform.machine()
     described = Path("/proc/cpuinfo")
     if described.exists():
@@ -187,7 +187,7 @@ def show(console: Console, title: str, head: Sequence[str], rows: Sequence[Seque
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less of everything: under 2 minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and contenders: under 2 minutes")
     parser.add_argument("--write", action="store_true", help="write the table, the charts and the JSON into docs/")
     parser.add_argument("--part", action="append", choices=PARTS, help="measure only this part; may be repeated")
     return parser.parse_args(arguments)

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask
 from werkzeug.test import EnvironBuilder
 
-#: A session id that no store knows, of the right shape.
+#: A session id of the right form that no store has.
 BOGUS = "session=" + "b" * 43
 
 
@@ -23,7 +23,7 @@ class Caller:
         self.headers: list[tuple[str, str]] = []
 
     def once(self, cookie: str | None = None) -> bytes:
-        """Send it once, with another cookie where one is given, and answer the body."""
+        """Send it once, with another cookie if one is given, and return the body."""
         environ = dict(self._environ)
         if cookie is not None:
             environ["HTTP_COOKIE"] = cookie
@@ -41,7 +41,7 @@ class Caller:
             check()
 
     def check(self) -> None:
-        """Raise when the last answer was an error: what is measured then is something else."""
+        """Raise an error if the last response was one: then the bench measures something else."""
         if not self.status.startswith("200"):
             raise RuntimeError(f"{self._environ['PATH_INFO']} was answered with {self.status or 'nothing'}")
 
@@ -55,7 +55,7 @@ class Caller:
 
 
 def log_in(app: Flask) -> str:
-    """Begin a session and answer its cookie."""
+    """Begin a session and return its cookie."""
     caller = Caller(app, "/login")
     caller.send(1)
     return caller.new_cookie() or BOGUS

@@ -1,4 +1,4 @@
-"""Who competes: the same app, with sessions kept in one way or another."""
+"""The contenders: the same app, with one session interface or another."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ONE_DAY = 86400
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to keep sessions.
+    """A session interface to compare.
 
-    :param install: gives an app that is configured for its store its session interface.
+    :param install: sets the session interface of an app that is configured for its store.
     :param stateful: whether a session survives its request.
     :param server_side: whether there is a store.
     """
@@ -75,7 +75,7 @@ SHARED_NULL = Contender("shared-null", "One shared null session", _shared_null, 
 COOKIE = Contender("cookie", "Flask's signed cookie", _signed_cookie, server_side=False)
 FLASK_SESSION = Contender("flask-session", "Flask-Session", _flask_session)
 NO_REFRESH = Contender("no-refresh", "Flask-Session, no refresh", _without_refresh)
-STATIC_AWARE = Contender("static-aware", "Flask-Session, /static/ spared", _static_aware)
+STATIC_AWARE = Contender("static-aware", "Flask-Session, no /static/", _static_aware)
 NAIVE = Contender("naive", "Naive lazy wrapper", _naive_lazy)
 LAZY = Contender("lazy", "LazySession", _lazy)
 EVERYONE = (NULL, SHARED_NULL, COOKIE, FLASK_SESSION, NO_REFRESH, STATIC_AWARE, NAIVE, LAZY)
@@ -83,13 +83,13 @@ BY_NAME = {contender.name: contender for contender in EVERYONE}
 
 
 class User(UserMixin):  # type: ignore[misc]  # Flask-Login ships no types
-    """The one who logs in."""
+    """The user who logs in."""
 
     id = "1"
 
 
 def make_app(contender: Contender, settings: dict[str, Any], *, flask_login: bool = False) -> Flask:
-    """Make the app: what differs between contenders is who keeps the sessions."""
+    """Make the app: contenders differ only in their session interface."""
     app = Flask("bench", static_folder=str(places.HERE / "static"), static_url_path="/static")
     app.config.update(SECRET_KEY=secrets.token_hex(), PERMANENT_SESSION_LIFETIME=ONE_DAY)
     if contender.server_side:

@@ -1,4 +1,4 @@
-"""Charts for the documentation: horizontal bars, in the colours of the page around them, light or dark."""
+"""Charts for the documentation: horizontal bars, in the colors of the page, light or dark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ with places.demo_on_path():
 _WIDTH, _LABELS, _VALUES = 680, 214, 70
 _BAR, _PITCH, _HEAD, _TOP = 14, 24, 40, 8
 
-# Within a page the variables are the theme's; as an image of its own the drawing follows the reader's choice.
+# Within a page, the theme sets the variables; as a separate image, the drawing uses the reader's color scheme.
 _STYLE = """<style>
     .bn { --ink: #222; --soft: #666; --other: #999; --own: #2a78d6; --line: #ddd; }
     @media (prefers-color-scheme: dark) {
@@ -31,7 +31,7 @@ _STYLE = """<style>
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar; ours has the colour."""
+    """One bar; that of LazySession (``ours``) is in color."""
 
     label: str
     value: float
@@ -40,7 +40,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Panel:
-    """Bars on one scale that starts at nought, under a title that names the unit."""
+    """Bars on one scale that starts at zero, under a title that names the unit."""
 
     title: str
     bars: Sequence[Bar]

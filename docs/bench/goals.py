@@ -1,4 +1,4 @@
-"""The goals of the project, and whether a run has met them. A goal that this run did not measure is told as such."""
+"""The goals of the project, and whether a run has met them. A goal that a run did not measure is shown as such."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from growing import NATIVE_EXPIRY, SIZES
 
-#: What 1,000 rules may cost over one, to count as flat.
+#: The time with 1,000 rules over that with one counts as flat up to this.
 FLAT = 1.1
-#: In the place of a figure; a dash would begin a list in the documentation.
+#: Shown instead of a missing figure; a dash would begin a list in the documentation.
 NOTHING = "n/a"
 
 
 @dataclass(frozen=True)
 class Goal:
-    """One goal, as it is shown. ``met`` is None when the run did not measure it, or where there is none.
+    """One goal, as it is shown. ``met`` is None if the run did not measure it, or if there is no goal.
 
-    ``sure`` is False where the interval of the figure holds the bound: another run may say the opposite.
+    ``sure`` is False if the interval of the figure contains the bound: another run may have the opposite verdict.
     """
 
     figure: str
@@ -28,7 +28,7 @@ class Goal:
 
     @property
     def verdict(self) -> str:
-        """Say it."""
+        """Return the verdict as text."""
         if self.met is None:
             return "not measured" if self.measured == NOTHING else ""
         verdict = "met" if self.met else "missed"
@@ -109,7 +109,7 @@ def _counted(results: dict[str, Any]) -> list[Goal]:
             f"{least['refresh']['median'] * 1e6:.0f} us, {most['refresh']['median'] * 1e6:.0f} us "
             f"(a write: {least['write']['median'] * 1e6:.0f} us, {most['write']['median'] * 1e6:.0f} us)"
         )
-        # Flat: what a refresh adds has not grown by more than the least that a read costs.
+        # Flat: the time that a refresh adds has not grown by more than the time of the smallest read.
         grown = most["refresh"]["low"] - least["refresh"]["high"]
         goals.append(Goal(figure, goal, measured, grown <= least["read"]["median"]))
     for path, name in (("/untouched", "untouched request"), ("/read", "reading request")):

@@ -1,4 +1,4 @@
-"""What becomes slower as things grow: sessions, the store, threads."""
+"""Measure with growing numbers: of bytes in a session, sessions in a store, and threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lazysession.backend import Renew
 from lazysession.backends.common import utc_now
 
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
-#: Stores that expire sessions by themselves. memcached refuses items of a whole MiB, hence the round sizes.
+#: Stores that remove expired sessions themselves. The sizes are round because memcached refuses items of 1 MiB.
 NATIVE_EXPIRY = ("redis", "memcached", "mongodb")
 THREADS = (1, 4, 8, 32)
 ROUNDS = 6
@@ -34,7 +34,7 @@ def backend_of(app: Any) -> Any:
 
 
 def refresh_by_size(url: str, rounds: int) -> dict[int, dict[str, Spread]]:
-    """Answer, by payload size, the seconds that a refresh adds to a read, and those of writing the session again."""
+    """Return, by payload size, the seconds that a refresh adds to a read, and those of writing the session again."""
     app = make_app(LAZY, settings_of(url))
     backend = backend_of(app)
     due, never = Renew(ONE_DAY, 0), Renew(ONE_DAY, 3600)
@@ -60,7 +60,7 @@ def refresh_by_size(url: str, rounds: int) -> dict[int, dict[str, Spread]]:
 
 
 def fill_redis(url: str, already: int, count: int) -> None:
-    """Bring a Redis up to so many sessions, in batches."""
+    """Add sessions to Redis until it has ``count``, in batches."""
     client, payload = Redis.from_url(url), msgspec.msgpack.encode({"a": 1, "name": "A. Visitor"})
     for start in range(already, count, 10_000):
         batch = client.pipeline(transaction=False)
@@ -70,7 +70,7 @@ def fill_redis(url: str, already: int, count: int) -> None:
 
 
 def fill_sql(url: str, backend: Any, already: int, count: int, *, expired: bool = False) -> None:
-    """Bring a table up to so many sessions."""
+    """Add sessions to a table until it has ``count``."""
     payload = msgspec.msgpack.encode({"a": 1, "name": "A. Visitor"})
     expiry = utc_now() + timedelta(seconds=-60 if expired else ONE_DAY)
     kind = "expired" if expired else "filler"
@@ -86,7 +86,7 @@ def fill_sql(url: str, backend: Any, already: int, count: int, *, expired: bool 
 
 
 def read_by_sessions(redis_url: str, sqlite_url: str, counts: Iterable[int], rounds: int) -> dict[str, Any]:
-    """Return the seconds of a read, of one with a refresh, and of a purge of as many expired ones, by sessions."""
+    """Return, by number of sessions, the seconds of a read, a read with a refresh, and a purge of as many expired."""
     never, due = ({"LAZYSESSION_REFRESH_THROTTLE": seconds} for seconds in (3600, 0))
     found: dict[str, Any] = {"redis": {}, "sqlite": {}}
     already = 0

@@ -26,7 +26,7 @@ PATHS = {
     "same value": "/same",
     "bogus cookie, read": "/read",
 }
-#: What a visitor without an earlier session does.
+#: Requests of a visitor without an earlier session.
 VISITS = ("login", "logout")
 KINDS = (*PATHS, *VISITS)
 NEEDS_STATE = {"change", "same value", *VISITS}
@@ -34,7 +34,7 @@ NEEDS_STATE = {"change", "same value", *VISITS}
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: rounds of all contenders, requests in a block, and rounds for the ratios with a goal."""
+    """How much to measure: rounds of all contenders, requests in a block, and both for the ratios with a goal."""
 
     rounds: int
     block: int
@@ -103,7 +103,7 @@ def _measure_visits(apps: dict[str, Flask], effort: Effort) -> dict[str, dict[st
 def measure_untouched(url: str, effort: Effort) -> dict[str, Spread]:
     """Return the time of an untouched request in LazySession over that of both null sessions, and over itself.
 
-    The last, two apps that are the same, tells how much of a ratio is noise.
+    The last ratio, of two equal apps, shows how much is noise.
     """
     apps = {each.name: make_app(each, settings_of(url)) for each in (NULL, SHARED_NULL, LAZY)}
     apps["null again"] = make_app(NULL, {})
@@ -118,7 +118,7 @@ def measure_untouched(url: str, effort: Effort) -> dict[str, Spread]:
 
 
 def measure_against_floor(url: str, effort: Effort) -> dict[str, Spread]:
-    """Compare a read with the least it can be, and a change with Flask-Session's."""
+    """Compare a read with the least that a read can cost, and a change with Flask-Session's."""
     lazy, flask_session = make_app(LAZY, settings_of(url)), make_app(FLASK_SESSION, settings_of(url))
     cookie = log_in(lazy)
     floor = make_app(NULL, {})
@@ -153,7 +153,7 @@ def raw_read(url: str, cookie: str) -> Callable[[], str]:
 
 
 def measure_rules(url: str, effort: Effort, counts: Iterable[int] = (1, 10, 100, 1000)) -> dict[str, dict[str, Spread]]:
-    """Answer, by path and number of rules, the time over that with one rule."""
+    """Return, by path and number of rules, the time over that with one rule."""
     found = {}
     for path in ("/untouched", "/read"):
         blocks = {}

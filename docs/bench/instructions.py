@@ -1,7 +1,7 @@
-"""Instructions of a request, counted by callgrind: they repeat where times drown in noise.
+"""Count the instructions of a request with callgrind: the counts repeat even if times have too much noise.
 
-Run as a script it is the program under callgrind: it sends the same number of requests to each contender in turn, and
-has callgrind write down in between what it has counted. What the kernel does for a request is not among it.
+Run as a script, this file is the program under callgrind: it sends the same number of requests to each contender in
+turn, and makes callgrind dump its counts in between. Instructions in the kernel are not counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WARM_UP = 30
 
 
 def count_instructions(url: str, requests: int) -> dict[str, float] | None:
-    """Answer instructions per request by case; None where valgrind is not installed."""
+    """Return the instructions per request by case; None if valgrind is not installed."""
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         return None
@@ -69,7 +69,7 @@ def run_cases(url: str, requests: int) -> None:
     gc.disable()
     _dump()
     for caller in cases.values():
-        for times in (1, 2):  # what the second has more is the requests, without what a dump costs
+        for times in (1, 2):  # the difference between both is the requests alone, without the cost of a dump
             caller.send(times * requests)
             _dump()
     sys.stdout.write(json.dumps(list(cases)))

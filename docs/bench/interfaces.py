@@ -1,4 +1,4 @@
-"""Session interfaces that people write today: one without sessions, one that knows its paths, a naive lazy one."""
+"""Session interfaces to compare with: one without sessions, one that skips a path, and a naive lazy one."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from flask.sessions import NullSession, SessionInterface, SessionMixin
 
 
 class SharedNull(SessionInterface):
-    """The strictest limit: the same empty session for every request, which nobody can write to."""
+    """The strictest limit: the same empty session for every request, which cannot be written to."""
 
     def __init__(self) -> None:
         self._session = NullSession()
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin:
-        """Answer it."""
+        """Return it."""
         return self._session
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Never asked for: a null session is not saved."""
+        """Do nothing: Flask never calls this, as a null session is not saved."""
 
 
 class StaticAware(SessionInterface):
-    """No session below a path, and the wrapped interface elsewhere: the answer to pallets/flask#5491."""
+    """No session below a path, and the wrapped interface elsewhere, as pallets/flask#5491 suggests."""
 
     def __init__(self, wrapped: SessionInterface, prefix: str = "/static/") -> None:
         self._wrapped = wrapped
         self._prefix = prefix
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
-        """Open, unless the path says not to."""
+        """Open the session, unless the path is below the prefix."""
         return NullSession() if request.path.startswith(self._prefix) else self._wrapped.open_session(app, request)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
@@ -41,7 +41,7 @@ class StaticAware(SessionInterface):
 
 
 class NaiveLazy(SessionInterface):
-    """Open at the first access of any kind, as flask-session#254 proposes; an opened session is saved as ever."""
+    """Open at the first access of any kind, as flask-session#254 proposes; an opened session is always saved."""
 
     def __init__(self, wrapped: SessionInterface) -> None:
         self._wrapped = wrapped
@@ -97,5 +97,5 @@ class LazyProxy(SessionMixin, MutableMapping[str, Any]):
         return key in self._load()
 
     def clear(self) -> None:
-        """As a dict's."""
+        """Remove all items."""
         self._load().clear()

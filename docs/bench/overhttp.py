@@ -36,7 +36,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a contender over all rounds; ``rates`` has one figure a round."""
+    """The results of one contender over all rounds; ``rates`` has one figure for each round."""
 
     rates: list[float]
     rate: Spread
@@ -45,7 +45,7 @@ class Outcome:
 
 
 def missing() -> str | None:
-    """Say what the part over HTTP lacks on this machine."""
+    """Return what the part over HTTP lacks on this machine, or None."""
     return None if shutil.which("wrk") else "wrk is not installed (apt-get install wrk): the part over HTTP is left out"
 
 
@@ -81,9 +81,9 @@ def _outcome(loads: list[Load]) -> Outcome:
 
 @contextmanager
 def gunicorn(contender: Contender, store_url: str, threads: int) -> Generator[int]:
-    """Serve a contender until the block ends; answer the port.
+    """Serve a contender until the block ends; yield the port.
 
-    :raises RuntimeError: when it ended by itself meanwhile, with its last words.
+    :raises RuntimeError: when the server ended before; with the end of its log.
     """
     port = free_port()
     wanted = {"BENCH_CONTENDER": contender.name, "BENCH_STORE": store_url}
@@ -111,7 +111,7 @@ def gunicorn(contender: Contender, store_url: str, threads: int) -> Generator[in
 
 
 def cookie_from(port: int, contender: Contender) -> str:
-    """Log a visitor in and answer the cookie; without sessions, one that names none."""
+    """Log a visitor in and return the cookie; without sessions, a bogus one."""
     path = "/login" if contender.stateful else "/untouched"
     with urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:  # the first waits for the workers
         return str(response.headers.get("Set-Cookie", BOGUS)).partition(";")[0]
@@ -120,7 +120,7 @@ def cookie_from(port: int, contender: Contender) -> str:
 def wrk(port: int, cookies: Path, seconds: float) -> Load:
     """Load a server for some seconds.
 
-    :raises RuntimeError: when a request failed: what is measured then is not the page view.
+    :raises RuntimeError: when a request failed: then the bench does not measure the page view.
     """
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:.0f}s", "--timeout", "10s", "--latency"]
     command += ["-s", str(places.HERE / "pageview.lua"), f"http://127.0.0.1:{port}", "--", str(cookies)]

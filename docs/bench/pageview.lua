@@ -1,5 +1,5 @@
 -- One page view after another: the page, which reads its session, and 70 requests that do not use it.
--- Arguments: a file with one cookie for each line.
+-- Argument: a file with one cookie on each line.
 local cookies, paths, sent = {}, {"/read"}, 0
 
 function init(arguments)

@@ -1,4 +1,4 @@
-"""Where the bench finds what it shares: the servers, stores and proxy of the tests, and the demo's chart."""
+"""The paths of the code that the bench shares: servers, stores and proxy of the tests, and the demo's chart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ for _folder in (HERE, ROOT):  # nox sets PYTHONSAFEPATH, which leaves out even t
 
 @contextmanager
 def demo_on_path() -> Generator[None]:
-    """Let modules of the demo be imported, and no longer: an app named "shop" would be taken for the demo's module."""
+    """Make modules of the demo importable within the block: later, an app named "shop" must not find the demo's."""
     sys.path.append(str(DEMO))
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a run leaves behind: JSON, a table and charts in the documentation, and what the terminal shows."""
+"""Write the results of a run: JSON, tables and charts in the documentation, and tables in the terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def plain(value: Any) -> Any:
-    """Answer results as JSON holds them: texts as keys, dataclasses as objects."""
+    """Return results in the form that they have in JSON: strings as keys, dataclasses as objects."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, dict):
@@ -81,11 +81,11 @@ def sessions_table(stores: dict[str, Any]) -> Table:
     """Return the table of reads by the number of sessions in a store: microseconds."""
     rows = [
         [TITLES[store], f"{int(count):,}", f"{told['read']['median'] * 1e6:.0f}", f"{told['due']['median'] * 1e6:.0f}",
-         f"{told['purge seconds']:.1f} s" if "purge seconds" in told else "by itself"]
+         f"{told['purge seconds']:.1f} s" if "purge seconds" in told else "not needed"]
         for store, counts in stores.items()
         for count, told in counts.items()
     ]  # fmt: skip
-    return ["Store", "Sessions", "Read, us", "With a refresh, us", "Purge of as many"], rows
+    return ["Store", "Sessions", "Read, us", "With a refresh, us", "Purge of all"], rows
 
 
 def threads_table(threads: dict[str, Any]) -> Table:
@@ -102,7 +102,7 @@ def rules_table(rules: dict[str, Any]) -> Table:
     return ["Rules", *(f"{path}, time / with one rule" for path in rules)], rows
 
 
-#: The tables besides the goals, by the part of the results that each shows.
+#: The tables except that of the goals, by the part of the results that each shows.
 TABLES: dict[str, Callable[[Any], Table]] = {
     "kinds": kinds_table,
     "kinds, Flask-Login": kinds_table,
@@ -118,7 +118,7 @@ _WIDTHS = {"kinds": [16] + [11] * 9, "kinds, Flask-Login": [16] + [11] * 9, "htt
 
 
 def write(results: dict[str, Any], goals: Sequence[Goal]) -> list[Path]:
-    """Write everything into the documentation, and the goals into the README where that has the markers for it."""
+    """Write everything into the documentation, and the goals into the README if it has the markers for them."""
     FIGURES.mkdir(exist_ok=True)
     written = {
         FIGURES / "bench.json": json.dumps(results, indent=1) + "\n",
@@ -157,7 +157,7 @@ def charts(results: dict[str, Any]) -> dict[str, str]:
     if panels:
         drawn["bench-page-view"] = chart(
             "bench-page-view", "The page view over HTTP, sessions in Redis",
-            "Requests a second by who keeps the sessions; the figures are in the table.", panels)  # fmt: skip
+            "Requests a second by session interface; the figures are in the table.", panels)  # fmt: skip
     kinds = results.get("kinds", {})
     panels = [
         Panel(f"{title}, microseconds", _bars({name: told["median"] * 1e6 for name, told in kinds[kind].items()}))
@@ -170,7 +170,7 @@ def charts(results: dict[str, Any]) -> dict[str, str]:
     if panels:
         drawn["bench-request"] = chart(
             "bench-request", "One request in process, sessions in Redis",
-            "Microseconds by who keeps the sessions; the figures are in the table.", panels)  # fmt: skip
+            "Microseconds by session interface; the figures are in the table.", panels)  # fmt: skip
     sizes = results.get("refresh", {}).get("redis", {})
     if sizes:
         names = {size: f"{int(size):,} bytes" for size in sizes}

@@ -1,4 +1,4 @@
-"""Interleaving: every contender has a short block in every round, so that all of them meet the same machine."""
+"""Interleaving: every contender has a short block in every round, so that other load on the machine affects all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Block = Callable[[], float]
 
 
 def timed(work: Callable[[], object], times: int = 1) -> Block:
-    """Make a block that answers the seconds of one piece of work; it runs ``times`` of them."""
+    """Make a block that returns the seconds of one piece of work; ``work`` does ``times`` of them."""
 
     def block() -> float:
         started = time.perf_counter()
@@ -21,9 +21,10 @@ def timed(work: Callable[[], object], times: int = 1) -> Block:
 
 
 def interleave(blocks: Mapping[str, Block], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
-    """Run the blocks round by round and answer what each one said in each round.
+    """Run the blocks round by round, and return the results of each block.
 
-    Every other round goes backwards, and each begins one further on. The garbage collector waits between rounds.
+    Every other round has the reverse order, and every pair of rounds begins with the next block. The garbage collector
+    runs between rounds only.
     """
     names = list(blocks)
     told: dict[str, list[float]] = {name: [] for name in names}

@@ -1,4 +1,4 @@
-"""The app of one contender, as gunicorn imports it: which one, the environment says."""
+"""The app of one contender, as gunicorn imports it; the environment names the contender."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contenders import BY_NAME, make_app
 from storage import settings_of
 
 application = make_app(BY_NAME[os.environ["BENCH_CONTENDER"]], settings_of(os.environ["BENCH_STORE"]))
-# Contenders load different libraries, and each garbage collection looks at all that is loaded: a matter of imports,
-# which costs a page view some 4 % and would be taken for a cost of sessions.
+# Contenders import different libraries, and each garbage collection visits all their objects: this costs a page view
+# about 4 %, which is a cost of imports and not of sessions.
 gc.collect()
 gc.freeze()

@@ -1,4 +1,4 @@
-"""Medians and ratios with their spread: how sure a figure is, without assuming how noise is distributed."""
+"""Medians and ratios with their spread: how exact a figure is, without assuming how noise is distributed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Spread:
-    """A median, and the interval that holds the true one in 95 of 100 runs."""
+    """A median, and the interval that contains the true one in 95 of 100 runs."""
 
     median: float
     low: float
@@ -21,7 +21,7 @@ class Spread:
         return Spread(self.median * factor, self.low * factor, self.high * factor)
 
     def text(self, digits: int = 3) -> str:
-        """Write it: the median and, in brackets, the interval."""
+        """Return the median and, in brackets, the interval as text."""
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
 
 
@@ -29,7 +29,7 @@ def spread(values: Sequence[float]) -> Spread:
     """Return the median of values, and its interval by order statistics.
 
     The ranks n/2 -+ 0.98 * sqrt(n) bound the median with a confidence of 95 %, whatever the distribution. With fewer
-    than six values they are the least and the greatest.
+    than six values they are the smallest and the largest.
     """
     if not values:
         raise ValueError("nothing was measured")
@@ -39,10 +39,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratio(ones: Sequence[float], others: Sequence[float]) -> Spread:
-    """Return one over the other, round by round: what slows a whole round down cancels out."""
+    """Return one over the other, round by round: anything that slows down a whole round cancels out."""
     return spread([one / other for one, other in zip(ones, others, strict=True)])
 
 
 def difference(ones: Sequence[float], others: Sequence[float]) -> Spread:
-    """Return one less the other, round by round."""
+    """Return one minus the other, round by round."""
     return spread([one - other for one, other in zip(ones, others, strict=True)])

@@ -9,7 +9,7 @@ from pymemcache.client.base import PooledClient
 from pymongo import MongoClient
 from redis import Redis
 
-#: Stores that the page view is measured on, and how people call them.
+#: The stores that the page view is measured on, and their names in tables.
 TITLES = {
     "redis": "Redis",
     "postgresql": "PostgreSQL",

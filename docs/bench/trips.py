@@ -16,16 +16,16 @@ from tests.support.servers import NotInstalled, Servers
 from tests.support.stores import EVERY_STORE, Store
 
 ASSETS = 70
-#: What the page of a view does, and which of a store's verbs that needs.
+#: What the page of a view does, and which verbs of a store it needs.
 PAGES = {"untouched": (), "read": ("read",), "change": ("read", "write")}
-#: Only in memory, so that no two apps share it, or a mere stand-in.
+#: A replacement for a real server.
 LEFT_OUT = {"fakeredis"}
 
 Trips = dict[str, Any]
 
 
 def count_everywhere(servers: Servers, say: Callable[[str], None]) -> list[Trips]:
-    """Return a row for each store: what the least is, and what each contender needs, by what the page does."""
+    """Return a row for each store: the least number of round trips, and those of each contender, for each page."""
     rows = []
     for name, (kind, needs) in EVERY_STORE.items():
         if name in LEFT_OUT:
@@ -54,7 +54,7 @@ def _count(store: Store) -> Trips:
 
 
 def counts_everyone(store: Store) -> bool:
-    """Return whether a store is counted for others than LazySession: files are where LazySession opens them."""
+    """Return whether a store is counted for Flask-Session, too: files are counted only where LazySession opens them."""
     return store.session_type != "filesystem" and not isinstance(store.config().get("SESSION_CACHELIB"), str)
 
 
@@ -67,7 +67,7 @@ def count_view(store: Store, contender: Contender, page: str) -> list[str]:
     cookie = log_in(app)
     views = [Caller(app, f"/{page}", cookie)]
     views += [Caller(app, "/static/site.css" if number < 60 else "/untouched", cookie) for number in range(ASSETS)]
-    Caller(app, "/change", cookie).send(1)  # connections are open and statements prepared
+    Caller(app, "/change", cookie).send(1)  # opens connections and prepares statements before counting
     with store.counted() as trips:
         for view in views:
             view.send(1)

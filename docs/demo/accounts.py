@@ -1,4 +1,4 @@
-"""Who may sign in: one customer, kept in code, and Flask-Login set up for her."""
+"""The only customer who can sign in, defined in code, and the setup of Flask-Login."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask import Flask
 from flask_login import LoginManager, UserMixin
 from werkzeug.security import check_password_hash, generate_password_hash
 
-#: What the sign-in page shows as a hint: this is a demo.
+#: The sign-in page shows both as a hint: this is a demo.
 DEMO_NAME, DEMO_PASSWORD = "ada", "kettle"
 
 
@@ -27,7 +27,7 @@ _CUSTOMERS = {DEMO_NAME: Customer(DEMO_NAME, "Ada", DEMO_PASSWORD)}
 
 
 def authenticate(login: str, password: str) -> Customer | None:
-    """Return the customer, or None when name and password do not fit."""
+    """Return the customer, or None if name or password are wrong."""
     customer = _CUSTOMERS.get(login.strip().lower())
     return customer if customer is not None and customer.has_password(password) else None
 

@@ -1,4 +1,4 @@
-"""A browser as far as a server can tell: cookies, a cache that asks again, and six connections to one host."""
+"""A client that fetches pages as a browser does: cookies, a cache that revalidates, six connections to one host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urljoin
 
 import urllib3
 
-#: What browsers open to one host over HTTP/1.1.
+#: The number of connections that browsers open to one host over HTTP/1.1.
 CONNECTIONS = 6
 _FETCHED_RELATIONS = {"stylesheet", "preload", "icon", "manifest"}
 
@@ -27,7 +27,7 @@ class Subresources(HTMLParser):
         self.paths: dict[str, None] = {}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note one tag."""
+        """Collect the URL of one tag."""
         values = dict(attrs)
         path = None
         if tag in {"script", "img"}:
@@ -40,7 +40,7 @@ class Subresources(HTMLParser):
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of the server."""
+    """One response of the server."""
 
     path: str
     status: int
@@ -60,7 +60,7 @@ class Visit:
 
     @property
     def contents(self) -> dict[str, tuple[int, str]]:
-        """What was shown, by path, to compare with what another server showed. A 304 counts as what it confirms."""
+        """Status and content by path, to compare with another server. A 304 counts as the response that it confirms."""
         return {answer.path: (200 if answer.status == 304 else answer.status, answer.digest) for answer in self.answers}
 
 
@@ -100,7 +100,7 @@ class Browser:
 
     def _fetch(self, path: str, form: str | None = None) -> Answer:
         url = urljoin(self._origin, path)
-        asked = urllib.request.Request(url)  # never sent: the jar wants to know the address
+        asked = urllib.request.Request(url)  # never sent: the jar needs the URL
         self._jar.add_cookie_header(asked)
         headers = dict(asked.header_items())
         if form is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from catalogue import BY_SLUG, FREE_DELIVERY_PENCE, Tea, pounds
 from flask import session
 
-#: More tins than this of one tea, and somebody is opening a shop.
+#: The most tins of one tea in a cart.
 MOST_TINS = 12
 
 
@@ -20,46 +20,46 @@ class Line:
 
     @property
     def pence(self) -> int:
-        """What this line costs."""
+        """The price of this line."""
         return self.tea.pence * self.quantity
 
 
 @dataclass(frozen=True)
 class Cart:
-    """The cart as it stands: its lines and what they add up to."""
+    """The cart: its lines and their totals."""
 
     lines: tuple[Line, ...]
 
     @property
     def count(self) -> int:
-        """How many tins."""
+        """The number of tins."""
         return sum(line.quantity for line in self.lines)
 
     @property
     def pence(self) -> int:
-        """What they cost together."""
+        """The price of all lines."""
         return sum(line.pence for line in self.lines)
 
     @property
     def total(self) -> str:
-        """The same, as it is printed."""
+        """The price of all lines, as it is shown."""
         return pounds(self.pence)
 
     @property
     def until_free_delivery(self) -> str:
-        """What is still missing for free delivery; empty when nothing is."""
+        """The amount that is missing for free delivery; empty if delivery is free."""
         missing = FREE_DELIVERY_PENCE - self.pence
         return pounds(missing) if missing > 0 else ""
 
 
 def current() -> Cart:
-    """Read the cart of this visitor. This uses the session."""
+    """Return the cart of this visitor. This uses the session."""
     quantities: dict[str, int] = session.get("cart", {})
     return Cart(tuple(Line(BY_SLUG[slug], n) for slug, n in quantities.items() if slug in BY_SLUG))
 
 
 def put(tea: Tea, tins: int) -> None:
-    """Add tins of a tea. This changes a dict inside the session, without telling the session so."""
+    """Add tins of a tea. This changes a dict inside the session, without setting ``session.modified``."""
     quantities = session.setdefault("cart", {})
     quantities[tea.slug] = max(1, min(MOST_TINS, quantities.get(tea.slug, 0) + tins))
 

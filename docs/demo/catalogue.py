@@ -1,4 +1,4 @@
-"""The twelve teas on the shelf of The Lazy Kettle, and what else the shop knows by heart."""
+"""The twelve teas of The Lazy Kettle, and the other constant texts of the shop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tea:
-    """One tea: what a card, a product page and the JSON API say about it."""
+    """One tea: the data for a card, a product page and the JSON API."""
 
     slug: str
     name: str
@@ -20,12 +20,12 @@ class Tea:
 
     @property
     def price(self) -> str:
-        """The price as it is printed on a label."""
+        """The price as it is shown."""
         return pounds(self.pence)
 
 
 def pounds(pence: int) -> str:
-    """Write an amount of pence as pounds."""
+    """Return an amount of pence as text in pounds."""
     return f"£{pence / 100:.2f}"
 
 
@@ -81,5 +81,5 @@ SEASONS: tuple[tuple[str, str], ...] = (
     ("Autumn", "Oolongs taste best with the window shut."),
 )
 
-#: Parcels at or above this many pence travel for free.
+#: From this many pence on, delivery is free.
 FREE_DELIVERY_PENCE = 3000

@@ -1,4 +1,4 @@
-"""Bar charts as inline SVG: pairs of horizontal bars, coloured by the style sheet of the page around them."""
+"""Bar charts as inline SVG: pairs of horizontal bars, colored by the style sheet of the page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Pair:
 
 
 def paired_bars(pairs: list[Pair], names: tuple[str, str], description: str) -> str:
-    """Draw the pairs below each other, on one scale that starts at nought."""
+    """Draw the pairs below each other, on one scale that starts at zero."""
     step = tick_step(max((max(pair.before, pair.after) for pair in pairs), default=1) or 1)
     ticks = math.ceil(max(max(pair.before, pair.after) for pair in pairs) / step) or 1
     scale = (_WIDTH - _LABELS - _VALUES) / (ticks * step)
@@ -40,14 +40,14 @@ def paired_bars(pairs: list[Pair], names: tuple[str, str], description: str) -> 
 
 
 def tick_step(most: float) -> float:
-    """Choose a round distance between the lines of a scale, for about five of them."""
+    """Return a round distance between the lines of a scale, for about five lines."""
     rough = most / 5
     power: float = 10 ** math.floor(math.log10(rough))
     return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
 
 
 def number(value: float) -> str:
-    """Write a value: whole from ten on, with one decimal below unless that is nought."""
+    """Return a value as text: whole from ten on, below with one decimal unless that is zero."""
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
 
 
@@ -59,7 +59,7 @@ def _tick(x: float, value: float, height: float) -> str:
 def _bar(style: str, name: str, value: float, y: float, scale: float) -> str:
     width = value * scale
     title = f"<title>{escape(name)}: {number(value)}</title>"
-    shown = max(width, 2) if value else 0  # a little is not nothing
+    shown = max(width, 2) if value else 0  # small values stay visible
     bar = f'<rect class="{style}" x="{_LABELS}" y="{y:.1f}" width="{shown:.1f}" height="{_BAR}" rx="2"/>'
     text = f'<text class="value" x="{_LABELS + width + 7:.1f}" y="{y + _BAR - 1.5:.1f}">{number(value)}</text>'
     return f"<g>{title}{bar}{text}</g>"

@@ -1,4 +1,4 @@
-"""One contender: the shop in a process of its own, with a private pipe on which it tells what it counted."""
+"""One contender: the shop in a process of its own, which sends its counts through a private pipe."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _STOP_SECONDS = 5
 
 @dataclass(frozen=True)
 class Meter:
-    """What a contender's process has used so far. The counts are of SQL; Redis counts for itself."""
+    """What a contender's process has used so far. The counts are of SQL; Redis counts its commands itself."""
 
     counts: StoreCounts
     cpu_seconds: float
 
 
 class ContenderError(Exception):
-    """A contender's process did not start, or went away."""
+    """A contender's process did not start, or has ended."""
 
 
 class Contender:
-    """A running shop; leaving the ``with`` block stops it, and so does the end of this process, however it ends."""
+    """A running shop; it stops at the end of the ``with`` block, and when this process ends in any way."""
 
     def __init__(self, sessions: Sessions, store: Store) -> None:
         self.sessions = sessions
@@ -55,11 +55,11 @@ class Contender:
         self.stop()
 
     def meter(self) -> Meter:
-        """Ask the process what it has used. This is no request of the shop's."""
+        """Return what the process has used so far. This is not a request to the shop."""
         self._pipe.send("meter")
         meter = self._hear(_STOP_SECONDS)
         if not isinstance(meter, Meter):
-            raise ContenderError(f"{self.sessions.title} answered {meter!r}")
+            raise ContenderError(f"{self.sessions.title} sent {meter!r} instead of its counts")
         return meter
 
     def stop(self) -> None:
@@ -76,7 +76,7 @@ class Contender:
                 return self._pipe.recv()
         except (EOFError, OSError):
             pass
-        raise ContenderError(f"the {self.sessions.title} shop did not answer; its own message is above")
+        raise ContenderError(f"the {self.sessions.title} shop did not respond; its own message is above")
 
 
 def _serve(sessions: Sessions, store: Store, pipe: Connection) -> None:
@@ -91,4 +91,4 @@ def _serve(sessions: Sessions, store: Store, pipe: Connection) -> None:
             pipe.send(Meter(counter.counts(), time.process_time()))
     except (EOFError, OSError):
         pass
-    os._exit(0)  # threads of the server may still wait for a browser that has gone
+    os._exit(0)  # threads of the server may still wait for a browser that has disconnected

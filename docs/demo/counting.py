@@ -1,4 +1,4 @@
-"""Counting what reaches the store: SQL by SQLAlchemy's and SQLite's own events, Redis by its own ``INFO``."""
+"""Count what reaches the store: SQL by SQLAlchemy's and SQLite's own events, Redis by its own ``INFO``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy.pool import Pool
 
 @dataclass(frozen=True)
 class StoreCounts:
-    """What a store was asked to do."""
+    """What the shop sent to a store."""
 
     read: int = 0
     write: int = 0
@@ -28,7 +28,7 @@ class StoreCounts:
 
     @property
     def round_trips(self) -> int:
-        """Every time somebody waited for the store."""
+        """How often the shop waited for the store."""
         return self.read + self.write + self.refresh + self.delete + self.other
 
     def __add__(self, other: StoreCounts) -> StoreCounts:
@@ -39,7 +39,7 @@ class StoreCounts:
 
 
 class SqlCounter:
-    """Counts the statements that touch the session table, on every engine of this process, whoever made it."""
+    """Counts the statements on the session table, on every engine of this process."""
 
     def __init__(self, table: str = "sessions") -> None:
         self._table = re.compile(rf"\b{re.escape(table)}\b")
@@ -47,7 +47,7 @@ class SqlCounter:
         self._counts = StoreCounts()
 
     def install(self) -> SqlCounter:
-        """Start counting: what is asked, from SQLAlchemy; what is committed, from SQLite itself."""
+        """Start counting: statements by SQLAlchemy's events, commits by SQLite's own."""
         event.listen(Engine, "before_cursor_execute", self._on_statement)
         event.listen(Pool, "connect", self._on_connect)
         return self
@@ -82,7 +82,7 @@ def commits(statement: str, *, in_transaction: bool) -> bool:
 
 
 def classify(statement: str, parameters: Any) -> StoreCounts:
-    """Return what one SQL statement does to a session. What is only compared with (after WHERE) is not written."""
+    """Return the counts of one SQL statement. Values after WHERE are only compared, and do not count as written."""
     verb = statement.split(maxsplit=1)[0].upper()
     if verb == "SELECT":
         return StoreCounts(read=1)
@@ -99,7 +99,7 @@ def classify(statement: str, parameters: Any) -> StoreCounts:
 
 
 class RedisCounter:
-    """Counts with the server's own INFO. It sees every client, so the server should have no other while it counts."""
+    """Counts with the server's own INFO, which counts all clients: the server should have no others meanwhile."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
@@ -108,7 +108,7 @@ class RedisCounter:
         self._own_bytes = second["total_net_input_bytes"] - first["total_net_input_bytes"]
 
     def counts(self) -> StoreCounts:
-        """Return everything counted so far, less what reading the counters itself sent."""
+        """Return everything counted so far, without the commands that read the counters."""
         info = self._info()
         return classify_commands(info, info["total_net_input_bytes"] - self._readings * self._own_bytes)
 
@@ -119,12 +119,12 @@ class RedisCounter:
 
 
 def classify_commands(info: dict[str, Any], bytes_received: int) -> StoreCounts:
-    """Tell round trips from commands that ran inside a script, which INFO counts alike.
+    """Return the round trips, without the commands inside scripts, which INFO counts as well.
 
-    LazySession reads with GET, with which an EVALSHA may travel (PTTL and, when due, PEXPIRE inside), replaces with one
-    EVALSHA (GET and PSETEX inside) and deletes what it saw with one (GET and UNLINK inside). So each GET is one round
-    trip, sent or inside a script, save those that went before a PSETEX or UNLINK, which stand for the EVALSHA that ran
-    them. A script that the server did not know yet is a trip more.
+    LazySession reads with GET, maybe together with an EVALSHA (PTTL and, when due, PEXPIRE inside), replaces with one
+    EVALSHA (GET and PSETEX inside) and deletes what it read with one (GET and UNLINK inside). So each GET is one round
+    trip, alone or inside a script, except that the GET before a PSETEX or UNLINK belongs to their EVALSHA, and the
+    PSETEX or UNLINK counts for it. A script that the server did not know yet is one more round trip.
     """
 
     def calls(*names: str) -> int:

@@ -40,7 +40,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--store",
-        help="redis://HOST:PORT/DB (a server that nothing else uses meanwhile: it counts for all its clients), "
+        help="redis://HOST:PORT/DB (a server without other clients: it counts for all of them), "
         "or sqlite:///FILE (default: temporary files)",
     )
     parser.add_argument("--views", type=positive, default=40, help="page views of each contender (default: 40)")
@@ -96,7 +96,7 @@ def print_table(comparison: Comparison, views: int, console: Console) -> None:
 
 
 def main() -> int:
-    """Run the demo; answer 1 when the two shops did not answer alike, 2 when it could not run, 130 after Ctrl-C."""
+    """Run the demo; return 1 if responses of the two shops differ, 2 if it could not run, 130 after Ctrl-C."""
     arguments = parse_arguments()
     console = Console(highlight=False)
     try:

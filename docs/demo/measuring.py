@@ -1,4 +1,4 @@
-"""The comparison: both shops get the same page views, one after the other, and everything is counted for each view."""
+"""The comparison: both shops serve the same page views, one after the other; each view is counted by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stores import Sessions
 
 @dataclass
 class Tally:
-    """What some page views cost one contender."""
+    """The cost of some page views for one contender."""
 
     requests: int = 0
     cookies_set: int = 0
@@ -26,7 +26,7 @@ class Tally:
 
     @property
     def views(self) -> int:
-        """How many page views these were."""
+        """The number of page views."""
         return len(self.seconds)
 
     def add(self, visit: Visit, store: StoreCounts, cpu_seconds: float) -> None:
@@ -41,7 +41,7 @@ class Tally:
 
 @dataclass
 class Result:
-    """What the whole run cost one contender, and what each step of the journey did."""
+    """The cost of the whole run for one contender, and that of each step of the journey."""
 
     total: Tally = field(default_factory=Tally)
     by_step: dict[str, Tally] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Result:
 
 @dataclass
 class Comparison:
-    """Both results, and every answer in which the two shops differed."""
+    """Both results, and every response in which the two shops differed."""
 
     store: str
     results: dict[Sessions, Result] = field(default_factory=lambda: {sessions: Result() for sessions in Sessions})
@@ -62,17 +62,17 @@ class Comparison:
 
     @property
     def before(self) -> Result:
-        """What Flask-Session alone did."""
+        """The result of Flask-Session alone."""
         return self.results[Sessions.FLASK_SESSION]
 
     @property
     def after(self) -> Result:
-        """What LazySession did."""
+        """The result of LazySession."""
         return self.results[Sessions.LAZY]
 
 
 class Measurement:
-    """Takes both contenders through the same journeys, view by view, taking turns at going first."""
+    """Takes both contenders through the same journeys, view by view; each is first in every other view."""
 
     def __init__(self, contenders: list[Contender], redis: RedisCounter | None) -> None:
         self._contenders = contenders
@@ -108,10 +108,10 @@ class Measurement:
 
 
 def differences(step: Step, visits: dict[Sessions, Visit]) -> list[str]:
-    """Name every path that was answered differently, or with an error, in one step; and a page that is not whole."""
+    """Return every path whose two responses differ, or are errors, in one step; and pages that are not complete."""
     expected = REQUESTS_OF_A_VIEW + (step.fields is not None)
     found = [
-        f"{step.title}: {sessions.title} was asked {len(visit.answers)} times, not {expected}"
+        f"{step.title}: {sessions.title} got {len(visit.answers)} requests, not {expected}"
         for sessions, visit in visits.items()
         if len(visit.answers) != expected
     ]
@@ -119,5 +119,5 @@ def differences(step: Step, visits: dict[Sessions, Visit]) -> list[str]:
     for path in sorted(before.keys() | after.keys()):
         one, other = before.get(path, (0, "")), after.get(path, (0, ""))
         if one != other or one[0] >= 500:
-            found.append(f"{step.title}: {path} was answered {one[0]} and {other[0]}, not with the same content")
+            found.append(f"{step.title}: the responses of {path} are {one[0]} and {other[0]}, with other content")
     return found

@@ -13,32 +13,32 @@ pages = Blueprint("pages", __name__)
 
 
 def tea_or_404(slug: str) -> Tea:
-    """Find a tea by its slug."""
+    """Return the tea with this slug, or fail with a 404."""
     tea = BY_SLUG.get(slug)
     return tea if tea is not None else abort(404)
 
 
 @pages.get("/")
 def home() -> str:
-    """All twelve teas."""
+    """Show all twelve teas."""
     return render_template("home.html", teas=TEAS)
 
 
 @pages.get("/tea/<slug>")
 def product(slug: str) -> str:
-    """One tea."""
+    """Show one tea."""
     return render_template("product.html", tea=tea_or_404(slug), teas=TEAS)
 
 
 @pages.get("/cart")
 def show_cart() -> str:
-    """The cart."""
+    """Show the cart."""
     return render_template("cart.html", cart=cart.current(), teas=TEAS)
 
 
 @pages.get("/cart/preview")
 def preview_cart() -> str:
-    """The little cart that unfolds from the header: a fragment of HTML."""
+    """Return the small cart of the header: a fragment of HTML."""
     return render_template("cart_preview.html", cart=cart.current())
 
 
@@ -60,13 +60,13 @@ def remove_from_cart() -> Response:
 
 @pages.get("/login")
 def login() -> str:
-    """The sign-in form."""
+    """Show the sign-in form."""
     return render_template("login.html", hint=(DEMO_NAME, DEMO_PASSWORD), teas=TEAS)
 
 
 @pages.post("/login")
 def sign_in() -> Response:
-    """Check name and password, then go home."""
+    """Check name and password, then show the home page."""
     customer = authenticate(request.form.get("name", ""), request.form.get("password", ""))
     if customer is None:
         flash("That name and password do not go together.")
@@ -78,7 +78,7 @@ def sign_in() -> Response:
 
 @pages.post("/logout")
 def logout() -> Response:
-    """Sign out and forget everything."""
+    """Sign out and clear the session."""
     logout_user()
     session.clear()
     return redirect(url_for("pages.home"), 303)

@@ -1,4 +1,4 @@
-"""The report: one HTML file without anything from elsewhere, readable in light and dark."""
+"""The report: one HTML file without external resources, for light and dark mode."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def write_report(comparison: Comparison, views: int, path: Path) -> None:
 
 
 def chart_of_steps(comparison: Comparison) -> Chart:
-    """Draw what each step of the visitor's way through the shop costs."""
+    """Draw the cost of each step of the visitor's journey."""
     pairs = [
         Pair(step, before.store.round_trips / before.views, after.store.round_trips / after.views)
         for (step, before), after in zip(
@@ -64,14 +64,14 @@ def chart_of_steps(comparison: Comparison) -> Chart:
     ]
     return Chart(
         "Store round trips of one page view",
-        f"A visitor's way through the shop, in order; the mean of all visitors. Each step is {REQUESTS_OF_A_VIEW} "
-        "requests, and one more where a form is posted.",
+        f"The steps of a visitor, in order; the mean of all visitors. Each step is {REQUESTS_OF_A_VIEW} "
+        "requests, and one more if a form is posted.",
         paired_bars(pairs, _NAMES, "Store round trips of one page view, step by step"),
     )
 
 
 def chart_of_kinds(comparison: Comparison) -> Chart:
-    """Draw what the round trips are for, and which headers went out."""
+    """Draw the round trips by kind, and the headers that were sent."""
     before, after = comparison.before.total, comparison.after.total
     kinds = [Pair(kind, getattr(before.store, kind), getattr(after.store, kind))
              for kind in ("read", "write", "refresh", "delete")]  # fmt: skip
@@ -81,13 +81,13 @@ def chart_of_kinds(comparison: Comparison) -> Chart:
     ]
     return Chart(
         "Round trips by kind, and headers sent",
-        "The whole run. A Set-Cookie or Vary: Cookie on a file keeps shared caches from keeping it.",
+        "The whole run. Shared caches do not keep a file with Set-Cookie or Vary: Cookie.",
         paired_bars(kinds + headers, _NAMES, "Store round trips by kind, and headers sent, in the whole run"),
     )
 
 
 def versions() -> list[str]:
-    """Name what was measured, by version."""
+    """Return the versions of the measured software."""
     return [
         f"Python {platform.python_version()}",
         f"SQLite {sqlite3.sqlite_version}",

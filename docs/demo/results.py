@@ -1,4 +1,4 @@
-"""The comparison as rows of text: what the terminal and the report both show."""
+"""The comparison as rows of text, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Number = int | float
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. ``part`` lines are a part of the line above them."""
+    """One line of the table. A line with ``part`` counts a part of the line above it."""
 
     label: str
     before: str
@@ -23,7 +23,7 @@ class Row:
 
 
 def ratio(before: Number, after: Number) -> str:
-    """Say how many times less the second is."""
+    """Return how many times smaller the second number is, as text."""
     if before == after:
         return "same"
     if not after:
@@ -33,22 +33,22 @@ def ratio(before: Number, after: Number) -> str:
 
 
 def count(number: Number) -> str:
-    """Write a count."""
+    """Return a count as text."""
     return f"{number:,}"
 
 
 def size(number: Number) -> str:
-    """Write a number of bytes."""
+    """Return a number of bytes as text."""
     return f"{number:,} B" if number < 10_000 else f"{number / 1000:,.0f} kB"
 
 
 def seconds(number: Number) -> str:
-    """Write a time."""
+    """Return a time as text."""
     return f"{number:.1f} s" if number >= 1 else f"{number * 1000:.0f} ms"
 
 
 def rows(comparison: Comparison) -> list[Row]:
-    """Build the table."""
+    """Return the rows of the table."""
     before, after = comparison.before.total, comparison.after.total
     on_redis = comparison.store == "Redis"
 
@@ -57,14 +57,14 @@ def rows(comparison: Comparison) -> list[Row]:
         return Row(label, write(left), write(right), ratio(left, right), part)
 
     table = [
-        row("Requests answered", lambda tally: tally.requests, count),
+        row("Requests served", lambda tally: tally.requests, count),
         row("Store round trips", lambda tally: tally.store.round_trips, count),
         row("read", lambda tally: tally.store.read, count, part=True),
         row("write", lambda tally: tally.store.write, count, part=True),
         row("refresh of the expiry", lambda tally: tally.store.refresh, count, part=True),
         row("delete", lambda tally: tally.store.delete, count, part=True),
         row("other", lambda tally: tally.store.other, count, part=True),
-        row("Refreshes that rode on a read", lambda tally: tally.store.refreshes_within_reads, count),
+        row("Refreshes as part of a read", lambda tally: tally.store.refreshes_within_reads, count),
         row("Commits, each to disk", lambda tally: tally.store.commits, count),
         row("Bytes sent to the store" if on_redis else "Bytes written to the store",
             lambda tally: tally.store.bytes_written, size),
@@ -75,16 +75,16 @@ def rows(comparison: Comparison) -> list[Row]:
         row("Time, median page view", lambda tally: median(tally.seconds), seconds),
         row("CPU time of the server", lambda tally: tally.cpu_seconds, seconds),
     ]  # fmt: skip
-    told_by_some_stores = {"other", "Refreshes that rode on a read", "Commits, each to disk", "session data among them"}
-    return [line for line in table if line.label not in told_by_some_stores or line.before[0] + line.after[0] != "00"]
+    some_stores = {"other", "Refreshes as part of a read", "Commits, each to disk", "session data among them"}
+    return [line for line in table if line.label not in some_stores or line.before[0] + line.after[0] != "00"]
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Say what the figures mean and what they do not."""
+    """Return sentences about what the figures mean."""
     if comparison.store == "Redis":
         counted = (
-            "Round trips: the server's INFO commandstats, less what ran inside scripts. "
-            "Bytes: its total_net_input_bytes, so whole commands, reads too."
+            "Round trips: the server's INFO commandstats, without commands inside scripts. "
+            "Bytes: its total_net_input_bytes, which includes whole commands and reads."
         )
         refreshed = "Flask-Session refreshes the expiry by writing the session again, at every request with a cookie"
     else:
@@ -92,6 +92,6 @@ def notes(comparison: Comparison) -> list[str]:
         refreshed = "Flask-Session refreshes the expiry by an UPDATE of that column, at every request with a cookie"
     return [
         counted,
-        f"{refreshed}; LazySession at most once an hour with default settings, so a run of a minute sees none.",
-        "Times hold the client's own work and depend on the machine: read the ratio, not the figure.",
+        f"{refreshed}; LazySession at most once an hour with default settings, so a run of a minute has none.",
+        "Times include the client's own work and depend on the machine: compare the ratios.",
     ]

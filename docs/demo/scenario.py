@@ -1,4 +1,4 @@
-"""What a visitor of the shop does: ten page views, from the first look to signing out."""
+"""What a visitor of the shop does: ten page views, from the first page to signing out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Step:
     fields: dict[str, str] | None = field(default=None, hash=False)
 
     def take(self, browser: Browser) -> Visit:
-        """Do it."""
+        """View the page, or post the form, in a browser."""
         return browser.open(self.path) if self.fields is None else browser.submit(self.path, self.fields)
 
 
@@ -33,14 +33,14 @@ JOURNEY: tuple[Step, ...] = (
     Step("Looks at a tea", "/tea/rainy-tuesday"),
     Step("Puts it in the cart", "/cart/add", {"tea": "rainy-tuesday", "tins": "2"}),
     Step("Looks at another tea", "/tea/afternoon-off"),
-    Step("Puts that in as well", "/cart/add", {"tea": "afternoon-off", "tins": "1"}),
+    Step("Puts it in as well", "/cart/add", {"tea": "afternoon-off", "tins": "1"}),
     Step("Home page again", "/"),
     Step("Signs out, back home", "/logout", {}),
 )
 
 
 def journeys(views: int) -> Iterator[tuple[Step, ...]]:
-    """Divide that many page views among visitors; the last one may leave early."""
+    """Divide page views among visitors; the last visitor may do only the first steps."""
     while views > 0:
         yield JOURNEY[:views]
         views -= len(JOURNEY)

@@ -20,11 +20,11 @@ from waitress import create_server  # type: ignore[import-untyped]
 
 #: One thread for each connection of a browser, and two to spare.
 THREADS = 8
-logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a request that waits for a thread is no news
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # do not log each request that waits for a thread
 
 
 def create_app(store: Store, sessions: Sessions) -> Flask:
-    """Build the shop. The two contenders differ in nothing but ``sessions``."""
+    """Build the shop. The two contenders differ only in ``sessions``."""
     app = Flask(__name__)
     app.config.update(SECRET_KEY=secrets.token_hex(), SESSION_COOKIE_SAMESITE="Lax")
     install_sessions(app, store, sessions)
@@ -44,7 +44,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def serve(store: Store, sessions: Sessions, port: int) -> None:
-    """Serve the shop on this machine alone until Ctrl-C."""
+    """Serve the shop on this machine only, until Ctrl-C."""
     server = create_server(create_app(store, sessions), host="127.0.0.1", port=port, threads=THREADS)
     print(f"The Lazy Kettle: http://127.0.0.1:{server.effective_port}/  ({store.title}, {sessions.title})")
     print(f"Sign in as {DEMO_NAME!r} with {DEMO_PASSWORD!r}. Ctrl-C closes the shop.", flush=True)

@@ -1,4 +1,4 @@
-"""Which store the sessions live in, and who keeps them: everything that differs between the contenders."""
+"""The store of the sessions, and the session interface: everything that differs between the contenders."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lazysession import LazySession
 
 
 class Sessions(Enum):
-    """Who keeps the sessions."""
+    """Which library stores the sessions."""
 
     FLASK_SESSION = "flask-session"
     LAZY = "lazy"
 
     @property
     def title(self) -> str:
-        """The name that people know it by."""
+        """The name of the library."""
         return "Flask-Session" if self is Sessions.FLASK_SESSION else "LazySession"
 
 
@@ -46,7 +46,7 @@ class Store:
 
     @property
     def title(self) -> str:
-        """The name that people know it by. The URL stays unsaid: it may hold a password."""
+        """The name of the store, without the URL, which may contain a password."""
         return "Redis" if self.is_redis else "SQLite"
 
     def share_of(self, sessions: Sessions) -> Store:
@@ -77,7 +77,7 @@ def parse_store(text: str) -> Store:
 
 
 def install_sessions(app: Flask, store: Store, sessions: Sessions) -> None:
-    """Configure the store as Flask-Session wants it, then let one of the two keep the sessions in it."""
+    """Configure the store as Flask-Session requires, then install one of the two libraries."""
     app.config["SESSION_KEY_PREFIX"] = store.key_prefix
     if store.is_redis:
         app.config.update(SESSION_TYPE="redis", SESSION_REDIS=Redis.from_url(store.url))

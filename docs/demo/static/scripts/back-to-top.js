@@ -1,4 +1,4 @@
-// Offers the way back once the page has been scrolled.
+// Shows the link to the top after the page was scrolled.
 const arrow = document.querySelector("[data-to-top]");
 const look = () => (arrow.hidden = scrollY < 600);
 addEventListener("scroll", look, { passive: true });

@@ -1,4 +1,4 @@
-// Hearts: kept in this browser, no session needed.
+// Favorites, stored in this browser, without the session.
 const loved = new Set(JSON.parse(localStorage.getItem("favourites") ?? "[]"));
 
 function show(heart) {

@@ -1,4 +1,4 @@
-// Greets by the clock, and by name once somebody has signed in. This answer needs the session.
+// Greets by the time of day, and by name after signing in. This response needs the session.
 const me = await (await fetch("/api/me")).json();
 const line = document.querySelector("[data-greeting]");
 if (line) {

@@ -1,4 +1,4 @@
-// Tells whether the counter is open now.
+// Shows whether the counter is open now.
 const { days } = await (await fetch("/api/hours")).json();
 const now = new Date();
 const today = days[(now.getDay() + 6) % 7];

@@ -1,4 +1,4 @@
-// The minus and plus beside the number of tins.
+// The minus and plus next to the number of tins.
 for (const stepper of document.querySelectorAll("[data-stepper]")) {
   const input = stepper.querySelector("input");
   stepper.addEventListener("click", ({ target }) => {

@@ -1,4 +1,4 @@
-// Narrows the shelf down while one types, by name or kind.
+// Filters the shelf by name or kind while the visitor types.
 const box = document.querySelector("[data-search]");
 const cards = [...document.querySelectorAll("[data-cards] > li")];
 const nothing = document.querySelector("[data-nothing]");

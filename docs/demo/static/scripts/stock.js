@@ -1,4 +1,4 @@
-// Says beside a price when a tea is nearly gone.
+// Says next to a price when a tea is nearly gone.
 const stock = await (await fetch("/api/stock")).json();
 for (const label of document.querySelectorAll("[data-stock]")) {
   const left = stock[label.dataset.stock];
