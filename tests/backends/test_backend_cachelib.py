@@ -177,7 +177,7 @@ class TestMemory(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
 
 
 class TestRedisCache(Contract):
-    """A cache that does not tell what is left, on a real Redis; SESSION_TYPE = 'redis' does better."""
+    """A cache that cannot return the ttl, on a real Redis; use SESSION_TYPE = 'redis' instead."""
 
     @pytest.fixture
     def held(self, redis_url: str) -> Held:

@@ -125,7 +125,7 @@ class TestDynaliteByClient(DynamoDBContract, StoresTheLargest, TellsRemaining, K
 
 
 class TestMoto(DynamoDBContract, TellsRemaining, KeepsRemaining):
-    """moto, which loses conditional updates under threads; it proves no race."""
+    """moto, which loses conditional updates under threads; it proves nothing about races."""
 
     @pytest.fixture(params=["resource", "client"])
     def held(self, request: pytest.FixtureRequest, moto_url: str) -> Held:

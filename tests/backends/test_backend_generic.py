@@ -112,7 +112,7 @@ class TestEncryptedRedis(Contract):
 
 
 class TestEncryptedFakeRedis(Contract):
-    """The same on a fake."""
+    """The same on fakeredis."""
 
     @pytest.fixture
     def held(self) -> Held:
@@ -131,7 +131,7 @@ def hold_dict() -> Held:
 
 
 class TestHomeMade(Contract):
-    """An interface that somebody wrote for a store of their own."""
+    """An interface of the app's own, for another store."""
 
     @pytest.fixture
     def held(self) -> Held:

@@ -144,7 +144,7 @@ class TestUrl(Memcached, KeepsRemaining, ComparesAtomically):
 
 
 class TestClient(Memcached, KeepsRemaining, ComparesAtomically):
-    """pymemcache's Client, which is for one thread, and is used by many here."""
+    """pymemcache's Client, which is for one thread, used by many threads."""
 
     @pytest.fixture
     def held(self, server: Server) -> Held:
@@ -175,7 +175,7 @@ class TestCompressed(Memcached, KeepsRemaining, ComparesAtomically):
 
 
 class TestPylibmc(Memcached, ComparesAtomically):
-    """pylibmc's Client, which is for one thread; it cannot ask what is left."""
+    """pylibmc's Client, which is for one thread; it cannot return the ttl."""
 
     @pytest.fixture
     def held(self, server: Server) -> Held:

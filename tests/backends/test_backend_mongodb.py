@@ -136,7 +136,7 @@ def set_of_one_url(mongodb_url: str) -> Generator[str]:
 
 
 class TestMongomock(Contract, TellsRemaining, KeepsRemaining):
-    """mongomock, known by its methods only; it proves no race, and has no limit."""
+    """mongomock, recognized by its methods; it proves nothing about races, and has no limit."""
 
     @pytest.fixture
     def held(self) -> Held:
@@ -170,7 +170,7 @@ class TestReplicaSetOfThree(TestMongoDB):
 
 
 class TestWithoutUniqueIndex(TestMongoDB):
-    """A collection in which Flask-Session left a session twice, so that the index on id cannot be unique."""
+    """A collection in which Flask-Session stored a session twice, so the index on id cannot be unique."""
 
     @pytest.fixture
     def held(self, mongodb_url: str) -> Generator[Held]:

@@ -69,7 +69,7 @@ def sentinel_client(url: str) -> Any:
 
 
 class TestFakeRedis(Contract, TellsRemaining, KeepsRemaining):
-    """fakeredis, known by its methods only; it proves no race."""
+    """fakeredis, recognized by its methods; it proves nothing about races."""
 
     @pytest.fixture
     def held(self) -> Held:

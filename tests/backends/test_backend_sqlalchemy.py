@@ -65,7 +65,7 @@ class TestMariaDB(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, 
     def held(self, mariadb_url: str) -> Iterator[Held]:
         yield from hold_server(mariadb_url)
 
-    @pytest.mark.xfail(strict=True, reason="the collation of the column takes keys that differ in case for one")
+    @pytest.mark.xfail(strict=True, reason="for the collation of the column, keys that differ only in case are equal")
     def test_keys_do_not_touch_each_other(self, held: Held) -> None:
         super().test_keys_do_not_touch_each_other(held)
 

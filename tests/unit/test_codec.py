@@ -60,7 +60,7 @@ ROWS: list[tuple[str, Any, Any, Any]] = [
     ("an ``Enum``'s member", Colour.RED, "red", "same"),
     ("an integer beyond 64 bits", 2**64, TypeError, 2**64),
     ("``nan``, ``inf``", float("inf"), float("inf"), None),
-    ("anything else: a file, a class of yours", object(), TypeError, TypeError),
+    ("any other value: a file, an object of your own class", object(), TypeError, TypeError),
 ]  # fmt: skip
 
 
