@@ -44,7 +44,7 @@ def servers(request: pytest.FixtureRequest) -> Generator[Servers]:
 
 
 def server_fixture(name: str) -> Any:
-    """Make a fixture that answers a server's URL; without the server its tests are skipped, or fail when required."""
+    """Make a fixture of a server's URL; without the server its tests are skipped, or fail when required."""
     _servers.add(name)
 
     @pytest.fixture(scope="session", name=f"{name}_url")
@@ -82,12 +82,12 @@ def close_connections() -> Generator[None]:
     """Close every SQL connection that the test makes, however it ends."""
     opened: list[Any] = []
 
-    def note(connection: Any, _record: object) -> None:
+    def collect(connection: Any, _record: object) -> None:
         opened.append(connection)
 
-    event.listen(Pool, "connect", note)
+    event.listen(Pool, "connect", collect)
     yield
-    event.remove(Pool, "connect", note)
+    event.remove(Pool, "connect", collect)
     for connection in opened:
         with suppress(Exception):  # MySQL's raise where the server has closed it
             connection.close()

@@ -25,7 +25,7 @@ def shop(**settings: Any) -> Flask:
 
 
 def test_the_class_of_the_interface() -> None:
-    """isinstance tells Flask-Session's class, as Airflow asks before it ends a user's sessions (airflow#33347)."""
+    """isinstance finds Flask-Session's class, which Airflow needs to end a user's sessions (airflow#33347)."""
     interface = shop(**FakeRedisStore().config()).session_interface
     assert isinstance(interface, RedisSessionInterface)
     assert isinstance(interface, ServerSideSessionInterface)

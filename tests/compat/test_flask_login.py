@@ -99,7 +99,7 @@ def test_a_processor_of_the_apps_own_stays() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: shop(True), lambda: shop(False)])
-def test_nobody(make: Callable[[], Flask]) -> None:
+def test_without_a_login(make: Callable[[], Flask]) -> None:
     """A visitor without a login is shown as one."""
     assert make().test_client().get("/user").text == "nobody"
 

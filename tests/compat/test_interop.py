@@ -34,7 +34,7 @@ def sql_config(url: str) -> dict[str, Any]:
 
 @pytest.fixture(params=["redis", "sqlite", "postgresql", "mariadb"])
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], dict[str, Any]]:
-    """A function that answers the config of one more app on the same store."""
+    """A function that returns the config of one more app on the same store."""
     if request.param == "redis":
         url = request.getfixturevalue("redis_url")
         redis.Redis.from_url(url).flushall()

@@ -97,7 +97,7 @@ class TestConfigs:
 
     @both
     def test_a_setting_of_another_store_that_comes_later(self, extension: Any) -> None:
-        """What nobody would have read before either is no error."""
+        """What was not read before either is no error."""
         app = shop()
         extension(app)
         app.config.update(SESSION_FILE_DIR="/x", SESSION_SQLALCHEMY_TABLE="x")
@@ -163,7 +163,7 @@ class _Mocked:
         return _Mocked()
 
 
-async def _asks_nobody(request: Request) -> bool:
+async def _asks_no_store(request: Request) -> bool:
     return False
 
 
@@ -174,7 +174,7 @@ class TestRules:
         "rule",
         [
             _injected(_is_long),
-            _RunsUntilComplete(_asks_nobody),
+            _RunsUntilComplete(_asks_no_store),
             _Mocked(),
         ],
         ids=["injected", "runs", "mocked"],
@@ -370,9 +370,9 @@ class TestInterfaces:
         app.add_url_rule("/login", "login", lambda: str(login_user(user)))
         client = app.test_client()
         client.get("/")
-        planted = client.get_cookie("session")
+        fixated = client.get_cookie("session")
         client.get("/login")
         now = client.get_cookie("session")
-        assert planted is not None
+        assert fixated is not None
         assert now is not None
-        assert now.value != planted.value
+        assert now.value != fixated.value

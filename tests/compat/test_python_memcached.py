@@ -150,7 +150,7 @@ def test_what_is_too_large_is_lost(server: str) -> None:
 
 
 def test_another_client_finds_the_sessions(server: str) -> None:
-    """An app that goes over to pymemcache, with one server, logs nobody out."""
+    """An app that switches to pymemcache, with one server, logs no visitor out."""
     first = make(memcache.Client([server])).test_client()
     first.get("/write")
     cookie = first.get_cookie("session")

@@ -1,4 +1,4 @@
-"""A deferred session answers as Flask-Session's own session does, and leaves the same data in the store."""
+"""A deferred session behaves as Flask-Session's own session does, and stores the same data."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert spread.difference([3, 12], [1, 10]) == spread.Spread(2, 2, 2)
 
 
-def test_everyone_is_in_every_round_and_nobody_always_first() -> None:
+def test_each_is_in_every_round_and_none_always_first() -> None:
     """Rounds go forwards and backwards, and begin with another contender in turn."""
     names = ["a", "b", "c"]
     orders = [rounds.order(names, number) for number in range(6)]
@@ -64,7 +64,7 @@ def test_everyone_is_in_every_round_and_nobody_always_first() -> None:
     assert {each[0] for each in orders} == {each[-1] for each in orders} == set(names)
 
 
-def test_warm_up_is_not_told() -> None:
+def test_warm_up_is_not_counted() -> None:
     """The first rounds are run and thrown away."""
     ran: list[str] = []
 
@@ -75,10 +75,10 @@ def test_warm_up_is_not_told() -> None:
 
         return run
 
-    told = rounds.interleave({"a": block("a"), "b": block("b")}, 3, warm_up=2)
+    counted = rounds.interleave({"a": block("a"), "b": block("b")}, 3, warm_up=2)
     assert len(ran) == 10
-    assert {name: len(each) for name, each in told.items()} == {"a": 3, "b": 3}
-    assert min(told["a"] + told["b"]) == 5
+    assert {name: len(each) for name, each in counted.items()} == {"a": 3, "b": 3}
+    assert min(counted["a"] + counted["b"]) == 5
 
 
 @pytest.mark.parametrize("flask_login", [False, True], ids=["plain", "flask-login"])
@@ -108,7 +108,7 @@ def settings() -> dict[str, Any]:
 
 @pytest.mark.parametrize("contender", [contenders.NULL, contenders.SHARED_NULL], ids=lambda each: each.name)
 def test_null_sessions_serve_what_needs_no_state(contender: contenders.Contender) -> None:
-    """The limits of the comparison answer as the others do, and set no cookie."""
+    """The limits of the comparison return the same pages, and set no cookie."""
     app = contenders.make_app(contender, {})
     for kind in inprocess.kinds_of(contender):
         caller = calling.Caller(app, inprocess.PATHS[kind], calling.BOGUS)
@@ -118,7 +118,7 @@ def test_null_sessions_serve_what_needs_no_state(contender: contenders.Contender
 
 
 def test_an_error_is_not_measured() -> None:
-    """A block whose requests fail raises: how fast errors are is nobody's question."""
+    """A block whose requests fail raises: how fast errors are is not measured."""
     app = contenders.make_app(contenders.NULL, {})
     with pytest.raises(RuntimeError, match="answered with 404"):
         calling.Caller(app, "/nowhere").send(1)

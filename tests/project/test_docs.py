@@ -168,7 +168,7 @@ def run_sh(reader: Reader, block: Block) -> None:
     for step in re.split(r" && |\n", block.source.strip()):
         command, *arguments = shlex.split(step, comments=True)
         check = SHELL_COMMANDS.get(Path(command).name)
-        assert check is not None, f"{block}: {step!r} is checked by nobody"
+        assert check is not None, f"{block}: {step!r} is not checked"
         assert check(reader, arguments), f"{block}: {step}"
 
 
@@ -207,7 +207,7 @@ def run_text(reader: Reader, block: Block) -> None:
     """See that each line was logged by the blocks before it."""
     logged = {record.getMessage() for record in reader.log.records}
     for line in block.source.splitlines():
-        assert line in logged, f"{block}: nobody logged {line!r}, but {sorted(logged)}"
+        assert line in logged, f"{block}: {line!r} was not logged, but {sorted(logged)}"
 
 
 RUNNERS: dict[str, Callable[[Reader, Block], None]] = {
@@ -239,7 +239,7 @@ def reader(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tm
             return cls(**options)
 
     class RedisCluster:
-        """Answers as a cluster does, and is no subclass of redis.Redis either."""
+        """Behaves as a cluster does, and is no subclass of redis.Redis either."""
 
         def __init__(self, host: str, port: int) -> None:
             self._client = Redis()
@@ -320,7 +320,7 @@ def test_no_code_stands_outside_of_blocks(page: Path) -> None:
     for included in re.findall(r"^ *\.\. literalinclude:: *(.*)", text, re.M):  # only what other tests run
         path = (page.parent / included).resolve()
         assert path.is_file(), f"{name_of(page)}: {included} is not there"
-        assert path.is_relative_to(ROOT / "tests"), f"{name_of(page)}: {included} is tested by nobody"
+        assert path.is_relative_to(ROOT / "tests"), f"{name_of(page)}: {included} is not tested"
     if page.suffix == ".rst":
         assert not re.findall(r"^(?! *\.\. [\w:-]+::).*::$", text, re.M)
 

@@ -31,7 +31,7 @@ def test_of_slow_requests_the_median_counts(slow: list[int], expected: int) -> N
 
 
 def test_of_all_else_each_counts() -> None:
-    """An answer that is another visitor's is a finding in whichever run it was."""
+    """A response that is another visitor's is a finding, in any run."""
     runs = [Counter[str](), Counter({"another's": 1, "slow": 7}), Counter({"lost": 2})]
     assert in_all(runs) == {"another's": 1, "lost": 2}
 

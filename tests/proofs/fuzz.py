@@ -114,7 +114,7 @@ def cookie(data: bytes) -> None:
     found = plain.read(app, request)
     demand(found is None or (found == sent and _ID.match(found) is not None), "an id is what was sent")
     trusted = signed.read(app, request)
-    # The only sound signatures are those of the corpus: nobody guesses another.
+    # The only sound signatures are those of the corpus: another cannot be guessed.
     demand(trusted is None or (_ID.match(trusted) is not None and str(sent).startswith(f"{trusted}.")), "signed")
     plain.sent(app, request)
 
@@ -134,35 +134,40 @@ class OneRecord:
 
     def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> None:
         """Take a lifetime that every store takes."""
-        demand(lifetime is not None and 0 < lifetime < 60 and math.isfinite(lifetime), "a note is short")
+        demand(lifetime is not None and 0 < lifetime < 60 and math.isfinite(lifetime), "a forwarding record is short")
 
     def delete(self, key: str, expected: bytes | None = None) -> None:
         """Take anything."""
 
 
-def note(data: bytes) -> None:
-    """Whatever is stored as a note: following it raises nothing, ends, and asks for ids alone."""
+def forwarding(data: bytes) -> None:
+    """Whatever is stored as a forwarding record: following it raises nothing, ends, and reads ids alone."""
     for each in codecs:
         store: Any = OneRecord(data)
         forwarding = Forwarding(store, each, ids, lambda: NOW)
         items = each.decode(data)
         found = None if items is None else forwarding_in(items)
-        demand(found == forwarding.forwarding_of(data), "one reading of a note")
+        demand(found == forwarding.forwarding_of(data), "one reading of a forwarding record")
         if found is None:
             continue
-        demand(isinstance(found, ForwardingRecord) and isinstance(found.sid, str), "the shape of a note")
+        demand(isinstance(found, ForwardingRecord) and isinstance(found.sid, str), "the shape of a forwarding record")
         forwarding.keep_short("session:" + "k" * 43, store.read("session:" + "k" * 43, None), found)
         forwarding.follow(found)
-        demand(store.asked <= ROTATIONS + 5, "a chain of notes ends")
+        demand(store.asked <= ROTATIONS + 5, "a chain of forwarding records ends")
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"codec": codec, "id_check": id_check, "cookie": cookie, "note": note}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "codec": codec,
+    "id_check": id_check,
+    "cookie": cookie,
+    "forwarding": forwarding,
+}
 
 
 def supply(target: str, seed: int) -> Iterator[bytes]:
-    """Answer inputs that come closer than chance does: the cookies and payloads of the tests."""
-    if target in ("codec", "note"):
-        families = ("note", "mutated") if target == "note" else ()
+    """Return inputs that come closer than random bytes do: the cookies and payloads of the tests."""
+    if target in ("codec", "forwarding"):
+        families = ("forwarding", "mutated") if target == "forwarding" else ()
         return (payload for family, payload in Payloads(seed, LIVE, NOW) if not families or family in families)
     headers = (header.encode("latin-1") for _, header in Cookies(seed, LIVE, signed=seed % 2 == 0))
     return (header.removeprefix(b"session=") for header in headers) if target == "id_check" else headers

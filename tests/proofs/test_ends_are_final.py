@@ -111,7 +111,7 @@ def sent(response: Response | TestResponse) -> list[str]:
 
 
 def interleaved(site: Site, slow: str, end: str, sid: str) -> tuple[TestResponse, TestResponse]:
-    """Let the end come in the middle of the slow request."""
+    """End the session in the middle of the slow request."""
     ends: list[TestResponse] = []
     site.between = lambda: ends.append(site.get(f"/quick/{end}", sid))
     late = site.get(f"/slow/{slow}", sid)
@@ -136,7 +136,7 @@ Met = tuple[str, TestResponse, TestResponse]
 
 
 def meetings(site: Site, slow: str, end: str, pairs: int) -> Iterator[tuple[Met, bool]]:
-    """Make the pairs, three of five interleaved on purpose; tell of each whether it was."""
+    """Make the pairs, three of five interleaved on purpose; return of each whether it was."""
     for number in range(pairs):
         sid, on_purpose = site.begin(), number % 5 < 3
         yield (sid, *(interleaved if on_purpose else raced)(site, slow, end, sid)), on_purpose
@@ -158,7 +158,7 @@ def alive(site: Site, old: str, new: str) -> int:
 
 
 def after_the_note(site: Site) -> None:
-    """Let the time pass in which an old id still leads to the new session."""
+    """Pass the time in which an old id still leads to the new session."""
     handler: Any = site.app.session_interface.handler  # type: ignore[attr-defined]
     now: Callable[[], float] = handler.clock
 
@@ -168,7 +168,7 @@ def after_the_note(site: Site) -> None:
     handler.clock = later
 
 
-def tell(name: str, slow: str, end: str, pairs: int, **counts: int) -> None:
+def show(name: str, slow: str, end: str, pairs: int, **counts: int) -> None:
     """Print the counts, which are all to be none."""
     named = ", ".join(f"{count} {what}" for what, count in counts.items())
     print(f"{name}: {pairs} pairs of slow {slow} and quick {end}: {named}")  # noqa: T201
@@ -182,7 +182,7 @@ def test_a_logout_is_final(store: Store, make_app: MakeApp, name: str, pairs: in
     for met, on_purpose in meetings(site, slow, "logout", pairs):
         counts["revived"] += revived(site, met)
         counts["cookies"] += on_purpose and "Set-Cookie" in met[1].headers
-    tell(name, slow, "logout", pairs, **counts)
+    show(name, slow, "logout", pairs, **counts)
 
 
 @pytest.mark.parametrize("slow", SLOW)
@@ -200,17 +200,17 @@ def test_a_rotated_id_is_dead(store: Store, make_app: MakeApp, name: str, pairs:
     after_the_note(site)
     counts["alive"] += sum(site.look(old) != {} for old, _ in ids)
     counts["lost"] += sum(site.look(new) != expected for _, new in ids)
-    tell(name, slow, "rotation", pairs, **counts)
+    show(name, slow, "rotation", pairs, **counts)
 
 
 @pytest.mark.parametrize(("slow", "end"), [("logout", "logout"), ("logout", "rotation"), ("rotation", "logout")])
 def test_one_of_two_is_a_logout(
     store: Store, make_app: MakeApp, name: str, pairs: int, slow: str, end: str
 ) -> None:  # fmt: skip
-    """Whichever of a logout and a login comes first, nobody may use the session any more, under whichever id."""
+    """In either order of a logout and a login, no client can use the session any more, under either id."""
     site, some = Site(make_app()), pairs // 3
     ended = sum(revived(site, met) for met, _ in meetings(site, slow, end, some))
-    tell(name, slow, end, some, revived=ended)
+    show(name, slow, end, some, revived=ended)
 
 
 def test_two_rotations(store: Store, make_app: MakeApp, name: str, pairs: int) -> None:
@@ -221,20 +221,20 @@ def test_two_rotations(store: Store, make_app: MakeApp, name: str, pairs: int) -
         counts["lost"] += len(set(ids) - {old}) != 2
         counts["mixed"] += [site.look(sid).get("_user_id") for sid in ids] != ["slow", "quick"]
         counts["alive"] += alive(site, old, ids[-1])
-    tell(name, "rotation", "rotation", some, **counts)
+    show(name, "rotation", "rotation", some, **counts)
 
 
 @pytest.mark.parametrize("when", ["within", "after"])
 def test_a_planted_id(store: Store, make_app: MakeApp, when: str) -> None:
-    """Whoever planted the id that a visitor then logs in with learns nothing, sets nothing and gets no new id."""
+    """An attacker who fixated the id that a visitor logs in with learns nothing, sets nothing and gets no new id."""
     site = Site(make_app())
-    planted = site.begin()
-    (new,) = sent(site.get("/quick/rotation", planted))
+    fixated = site.begin()
+    (new,) = sent(site.get("/quick/rotation", fixated))
     site.get("/set/_user_id/7", new)
     if when == "after":
         after_the_note(site)
     answers = [
-        site.get(path, planted) for path in ("/look", "/tell", "/set/_user_id/9", "/slow/writing", "/slow/rotation")
+        site.get(path, fixated) for path in ("/look", "/tell", "/set/_user_id/9", "/slow/writing", "/slow/rotation")
     ]
     for answer in answers:
         assert new not in answer.text + str(answer.headers)

@@ -1,4 +1,4 @@
-"""Hostile cookies and hostile stored payloads, by the hundred thousand: nobody is let in, and nothing falls over."""
+"""Hostile cookies and hostile stored payloads, by the hundred thousand: none logs in, and nothing crashes."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def no_code_was_run() -> Generator[None]:
 
 
 def secrets_in(target: Target, header: str) -> list[str]:
-    """Return what of a header must not be logged: every value that is long enough to be told from other words."""
+    """Return what of a header must not be logged: every value that is too long to be in the log by accident."""
     return [value[:32] for value in target.values(header) if len(value) >= 8]
 
 
 class Sweep:
-    """Sends request after request, keeps the known sessions known, and tells what was counted.
+    """Sends request after request, keeps the known sessions known, and returns what was counted.
 
     :param store: the store of the target.
     """
@@ -113,7 +113,7 @@ class Sweep:
             case, header = sound if at % 50 == 0 else sent
             self.ask(case, header, self.known, secrets_in(self.target, header))
             if at == number // 5:
-                self.note_memory()
+                self.record_memory()
             if at % 1000 == 999 or any(key.removeprefix("session:") in self.known for _, key in self.target.calls):
                 self.restore()
 
@@ -131,11 +131,11 @@ class Sweep:
             known = self.known if is_session(payload) else self.known - {LIVE}
             self.ask(case, header, known, [LURE, LIVE, *beginning_of(payload)])
             if at == number // 5:
-                self.note_memory()
+                self.record_memory()
             if at % 100 == 99:
                 self.restore()
 
-    def note_memory(self) -> None:
+    def record_memory(self) -> None:
         """Note how much memory is in use when everything that can go is gone."""
         self.restore()
         gc.collect()
@@ -152,7 +152,7 @@ class Sweep:
     def settle(self, **more: object) -> int:
         """Print what was counted, see that what must stay at nothing did, and answer how much memory was taken."""
         target, counts = self.target, self.target.counts
-        self.note_memory()
+        self.record_memory()
         growth = self.blocks[-1] - self.blocks[0]
         executed, leaks, records = len(EXECUTED), len(target.ears.leaks), target.ears.records
         more.update(seed=SEED, executed=executed, leaks=leaks, records=records, growth=growth)
@@ -249,7 +249,7 @@ class Quiet(WSGIRequestHandler):
 
 
 def answer_to(port: int, request: bytes) -> str:
-    """Send a request as it is; answer the status, or nothing where there was no answer."""
+    """Send a request as it is; return the status, or None where there was no answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection, suppress(ConnectionError):
         connection.sendall(request)
         with suppress(OSError):  # refused and closed already
@@ -272,7 +272,7 @@ def test_the_shape_of_an_id(value: str) -> None:
 
 
 def test_the_traps_are_live() -> None:
-    """The pickles among the payloads do run code in whoever loads them; without this their silence proves nothing."""
+    """The pickles among the payloads do run code when they are loaded; without this the other tests prove nothing."""
     pickles = [payload for case, payload in islice(Payloads(SEED, KNOWN, 0), 2000) if case == "pickled"]
     for payload in pickles:
         pickle.loads(payload)

@@ -44,7 +44,7 @@ class Gate:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def open(self) -> None:
-        """Let all answers pass that were kept back."""
+        """Send the answers that were kept back."""
         self.shut = False
         self._opened.set()
         self._opened = threading.Event()

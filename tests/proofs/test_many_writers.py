@@ -64,7 +64,7 @@ def stored(app: Flask, cookie: str) -> set[str]:
 
 
 def in_processes(shared: tuple[str, str], writers: list[Child], requests: int, *, lazy: bool) -> Counter[str]:
-    """Let every thread of every process write at once; count what was asked, done, lost and failed."""
+    """Make every thread of every process write at once; count what was asked, done, lost and failed."""
     store, address = shared
     dealt = shares([str(number) for number in range(requests)], PROCESSES * THREADS)
     with app_on(store, address, LazySession if lazy else Session) as app:
@@ -76,10 +76,12 @@ def in_processes(shared: tuple[str, str], writers: list[Child], requests: int, *
         for child in writers:
             child.tell("go")
         answers = [child.hear() for child in writers]
-        return told(f"{'LazySession' if lazy else 'Flask-Session'} on {store}", requests, answers, stored(app, cookie))
+        return summed_up(
+            f"{'LazySession' if lazy else 'Flask-Session'} on {store}", requests, answers, stored(app, cookie)
+        )
 
 
-def told(name: str, requests: int, answers: list[dict[str, Any]], kept: set[str]) -> Counter[str]:
+def summed_up(name: str, requests: int, answers: list[dict[str, Any]], kept: set[str]) -> Counter[str]:
     """Count, and print the counts."""
     done = {key for answer in answers for key in answer["done"]}
     errors = sum((Counter(answer["errors"]) for answer in answers), Counter[str]())
@@ -116,6 +118,6 @@ def test_in_memory(extension: Callable[[Flask], object], requests: int) -> None:
     with app_on("memory", "", extension) as app:
         cookie = begin(app)
         answer = write(app, cookie, shares([str(number) for number in range(requests)], PROCESSES * THREADS))
-        counts = told(f"{extension.__name__} in memory", requests, [answer], stored(app, cookie))
+        counts = summed_up(f"{extension.__name__} in memory", requests, [answer], stored(app, cookie))
     if extension is LazySession:
         assert counts["lost"] == counts["failed"] == 0

@@ -50,7 +50,7 @@ def plan(seed: int) -> list[Pair]:
 
 
 class Visitor:
-    """One browser with several tabs, which share its cookie, and what it has been told."""
+    """One browser with several tabs, which share its cookie, and what its responses said."""
 
     def __init__(self, number: int, port: int) -> None:
         self._number = number
@@ -124,7 +124,7 @@ class Visitor:
         return "en" if self._language == "de" else "de"
 
     def _note(self, action: str, item: str, answer: Answer) -> None:
-        """Note what the visitor was told by the response to one request of a pair."""
+        """Record what the response to one request of a pair said."""
         self.counts.update(["requests", f"status {answer.status}"])
         if answer.status == 409:
             self.counts.update(["refused", f"refused {action}" if action in NEXT else "refused views"])

@@ -107,7 +107,7 @@ def test_what_the_client_gets(outage: Outage, kind: str, fault: str, caplog: pyt
         pytest.skip("this store reads and refreshes with one command")
     browser = outage.visitor(OLD) if has_cookie else outage.app().test_client()
     if due:
-        outage.let_a_refresh_be_due()
+        outage.make_refresh_due()
     before = outage.proxy.connections, len(outage.proxy.trips)
     with outage.verbs() as verbs, outage.fault(fault, at=outage.refresh_words if alone else None, path=path):
         response = outage.get(browser, path)
@@ -220,7 +220,7 @@ def test_the_faults_are_faults(outage: Outage) -> None:
     for kind, (path, has_cookie, due) in REQUESTS.items():
         browser = outage.visitor(OLD) if has_cookie else outage.app().test_client()
         if due:
-            outage.let_a_refresh_be_due()
+            outage.make_refresh_due()
         with outage.fault("pass", path=path):
             response = outage.get(browser, path)
         assert response.status_code == 200, kind

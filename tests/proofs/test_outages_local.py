@@ -43,7 +43,7 @@ def settings_of(store: str, folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def fault(name: str, folder: Path) -> Generator[None]:
-    """Let a store fail for as long as the block lasts."""
+    """Make a store fail until the block ends."""
     if name == "no directory":  # but a file, as this process may be one that permissions do not hold back
         (folder / "sessions").rename(folder / "kept")
         (folder / "sessions").write_text("")

@@ -94,7 +94,7 @@ class AppPlayer:
         return request.run(lambda session: step.run(View(session, rotate)))
 
     def finish(self, request: OpenRequest) -> Answer:
-        """Let Flask make the response, and listen to the signals meanwhile."""
+        """Make Flask build the response, and listen to the signals meanwhile."""
         with self.listening() as (contested, dropped):
             response = request.finish()
         cookies = response.headers.getlist("Set-Cookie")
@@ -103,7 +103,7 @@ class AppPlayer:
 
     @contextmanager
     def listening(self) -> Iterator[tuple[list[str], list[Any]]]:
-        """Collect what the signals tell."""
+        """Collect what the signals say."""
         contested: list[str] = []
         dropped: list[Any] = []
 
@@ -247,7 +247,7 @@ def test_pairs(play: Play) -> None:
 
 
 def make_exempt_case(pick: Pick, shuffle: Shuffle) -> Case:
-    """Return a program that only adds and takes messages, beside one that only writes, and an order of their steps."""
+    """Return a program that only adds and takes messages, one that only writes, and an order of their steps."""
 
     def make_flash() -> Flash:
         return Flash(pick(EXEMPT), pick((True, False)))
@@ -260,7 +260,7 @@ def make_exempt_case(pick: Pick, shuffle: Shuffle) -> Case:
 
 
 def test_exempt_keys(play: Play) -> None:
-    """Programs that change only exempt keys, or only write, are never refused beside each other."""
+    """Programs that change only exempt keys, or only write, are never refused because of each other."""
     counts: Counter[str] = Counter()
     play_many(lambda case: play(case, counts), make_exempt_case)
     assert counts["requests"]

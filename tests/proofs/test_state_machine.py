@@ -52,7 +52,7 @@ def sessions(make_sessions: MakeSessions) -> Generator[Sessions]:
 
 
 def test_sessions(make_sessions: MakeSessions) -> None:
-    """Whatever clients do, and however the store fails: what was acknowledged stays, what has ended stays ended."""
+    """Whatever clients do, and however the store fails: what was confirmed stays, what has ended stays ended."""
     examples, shrinks = int(os.environ.get("STATE_MACHINE_EXAMPLES", "0")), "STATE_MACHINE_SHRINKS" in os.environ
     run_state_machine_as_test(
         make_sessions,  # type: ignore[arg-type]  # any function that makes one will do
@@ -86,7 +86,7 @@ def ann_and_phone(sessions: Sessions) -> tuple[OpenRequest, OpenRequest]:
 @pytest.mark.parametrize("invented", ["x" * 43, "../x"])
 @pytest.mark.parametrize("steps", [["put"], ["clear", "put"], ["rotate", "put"], ["put", "rotate"], ["clear"]])
 def test_an_invented_id(sessions: Sessions, invented: str, steps: list[str]) -> None:
-    """Whoever sends an id that nobody was given, and writes, gets another one; and so does the next one with it."""
+    """A client that sends an invented id, and writes, gets another one; and so does the next client with it."""
     for client in ("mallory", "bob"):
         sessions.take_cookie(client, invented)
         do(sessions, client, *((step, "a") for step in steps))
@@ -96,7 +96,7 @@ def test_an_invented_id(sessions: Sessions, invented: str, steps: list[str]) -> 
 
 @pytest.mark.parametrize("slow", [True, False])
 @pytest.mark.parametrize("step", ["read", "put", "rotate", "clear"])
-def test_a_renewal_beside(sessions: Sessions, step: str, slow: bool) -> None:
+def test_a_renewal_of_a_changed_session(sessions: Sessions, step: str, slow: bool) -> None:
     """A slow request renews no cookie of a session that has ended or has another id now; a quick one does not look."""
     sessions.pass_time(minutes=2)
     renewing = sessions.begin("ann", [("read", "")])
@@ -108,14 +108,14 @@ def test_a_renewal_beside(sessions: Sessions, step: str, slow: bool) -> None:
 
 @pytest.mark.parametrize("late", [["clear"], ["read", "clear"], ["read", "clear", "put", "rotate"]])
 @pytest.mark.parametrize("brings", [["rotate", "put"], ["remove_others", "remove", "rotate", "put"]])
-@pytest.mark.parametrize("opened", ["before", "after"])
-def test_a_late_clear(sessions: Sessions, late: list[str], brings: list[str], opened: str) -> None:
-    """A late request that clears ends the rotated session, read or unread, and shown something or nothing."""
+@pytest.mark.parametrize("loaded", ["before", "after"])
+def test_a_late_clear(sessions: Sessions, late: list[str], brings: list[str], loaded: str) -> None:
+    """A late request that clears ends the rotated session, whether it has read it or not."""
     before, phone = ann_and_phone(sessions)
     after = sessions.begin("ann", [])
     sessions.use(phone, [(step, "a") for step in brings])
     sessions.finish(phone)
-    clearing = before if opened == "before" else after
+    clearing = before if loaded == "before" else after
     sessions.use(clearing, [(step, "b") for step in late])
     sessions.finish(clearing)
     assert [set(record.data) - {"_permanent"} for record in sessions.model.records.values()] == (
@@ -125,8 +125,8 @@ def test_a_late_clear(sessions: Sessions, late: list[str], brings: list[str], op
 
 @pytest.mark.parametrize("steps", [["clear", "rotate", "put"], ["read", "clear", "rotate", "put"]])
 @pytest.mark.parametrize("late", ["read", "put", "rotate", "clear", "empty"])
-def test_beside_a_login_that_clears(sessions: Sessions, steps: list[str], late: str) -> None:
-    """Those who come with the old id then are shown nothing, and change nothing."""
+def test_late_after_a_login_that_clears(sessions: Sessions, steps: list[str], late: str) -> None:
+    """Requests with the old id then see nothing, and change nothing."""
     before, _ = ann_and_phone(sessions)
     do(sessions, "ann", *((step, "a") for step in steps))
     for request in (before, sessions.begin("anns phone", [])):
@@ -138,34 +138,34 @@ def test_beside_a_login_that_clears(sessions: Sessions, steps: list[str], late: 
 
 @pytest.mark.parametrize("key", ["a", "b"])
 @pytest.mark.parametrize("step", ["put", "remove", "change_inside"])
-@pytest.mark.parametrize("opened", ["before", "after"])
-def test_a_late_rotation(sessions: Sessions, key: str, step: str, opened: str) -> None:
-    """It begins a session of its own with what it brings; where it only takes away, that goes from the rotated one."""
+@pytest.mark.parametrize("loaded", ["before", "after"])
+def test_a_late_rotation(sessions: Sessions, key: str, step: str, loaded: str) -> None:
+    """It begins a session of its own with what it adds; where it only removes, that is removed from the rotated one."""
     before, phone = ann_and_phone(sessions)
     after = sessions.begin("ann", [])
     sessions.use(phone, [("rotate", ""), ("put", "a")])
     sessions.finish(phone)
-    late = before if opened == "before" else after
+    late = before if loaded == "before" else after
     sessions.use(late, [("rotate", ""), (step, key)])
     sessions.finish(late)
     own = step != "remove"
-    assert sessions.counts["beside a rotation"] == own
+    assert sessions.counts["own session"] == own
     assert len(sessions.model.records) == 1 + own
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_a_session_stored_over_a_note(sessions: Sessions, beside: bool) -> None:
-    """It counts for nothing, and is gone after it was met."""
+@pytest.mark.parametrize("with_data", [True, False])
+def test_a_session_stored_over_a_forwarding_record(sessions: Sessions, with_data: bool) -> None:
+    """It is treated as no session, and is removed when it is read."""
     do(sessions, "ann", ("rotate", ""), ("put", "a"))
-    sessions.store_over_a_note("anns phone", beside)
+    sessions.store_over_forwarding("anns phone", with_data)
     assert len(sessions.store.payloads(sessions.app)) == 2
     do(sessions, "anns phone", ("read", ""))
     assert len(sessions.store.payloads(sessions.app)) == 1
-    assert sessions.counts["spoilt notes"] == 1
+    assert sessions.counts["spoilt forwarding records"] == 1
 
 
 @pytest.mark.parametrize("step", ["read", "put", "remove", "rotate", "clear"])
-def test_a_view_goes_on_without_a_store(sessions: Sessions, step: str) -> None:
+def test_a_view_continues_without_a_store(sessions: Sessions, step: str) -> None:
     """Every use raises again, and the response is the 503: no swallowed error is a success."""
     request = sessions.begin("ann", [])
     sessions.fail_to_read(request, done=False, caught=True)
@@ -175,7 +175,7 @@ def test_a_view_goes_on_without_a_store(sessions: Sessions, step: str) -> None:
     assert sessions.counts["without a store"] == 1
 
 
-def test_a_logout_by_key_beside_a_write(sessions: Sessions) -> None:
+def test_a_logout_by_key_during_a_write(sessions: Sessions) -> None:
     """Emptied key by key, a session keeps what another request has added to it meanwhile."""
     do(sessions, "ann", ("remove", "b"))
     emptying = sessions.begin("ann", [("remove_others", "b")])
@@ -185,12 +185,12 @@ def test_a_logout_by_key_beside_a_write(sessions: Sessions) -> None:
     assert record.data.keys() == {"_permanent", "b"}
 
 
-def test_a_clear_beside_a_session_stored_over_a_note(sessions: Sessions) -> None:
+def test_a_clear_next_to_a_session_stored_over_a_forwarding_record(sessions: Sessions) -> None:
     """What ended there leaves no forwarding record: the old one led nowhere."""
     before, phone = ann_and_phone(sessions)
     sessions.use(phone, [("rotate", "a")])
     sessions.finish(phone, slow=False)
-    sessions.store_over_a_note("ann", False)
+    sessions.store_over_forwarding("ann", False)
     sessions.use(before, [("clear", "a"), ("put", "a")])
     sessions.finish(before)
     assert len(sessions.model.records) == 2

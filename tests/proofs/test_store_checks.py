@@ -1,4 +1,4 @@
-"""What the adapters find wrong with real stores, each thing spoilt by itself; a sound set-up has no findings."""
+"""What the adapters find wrong with real stores, each broken by itself; a sound setup has no findings."""
 
 from __future__ import annotations
 
@@ -182,8 +182,8 @@ def test_a_table_that_is_gone(sql_url: str) -> None:
         assert found(backend) == ["error sql-table"]
 
 
-def test_rows_that_nobody_removes(sql_url: str, size: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many expired rows that nobody can be purging are found; rows that live do not count."""
+def test_rows_that_are_not_purged(sql_url: str, size: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many expired rows that no purge can be running are found; rows that live do not count."""
     monkeypatch.setattr(sql_findings, "UNPURGED", 3)
     table = plain_table("unpurged")
     with present(sql_url, table) as engine, sql_backend(sql_url, "unpurged") as backend:
@@ -211,7 +211,7 @@ def test_drivers_of_postgresql(postgresql_url: str, driver: str) -> None:
 
 
 def test_the_driver_of_mariadb(mariadb_url: str) -> None:
-    """PyMySQL waits for an answer for ever, unless it is told otherwise."""
+    """PyMySQL waits for an answer indefinitely by default."""
     url = mariadb_url.partition("?")[0]
     with present(url, plain_table("drivers")):
         for option, expected in (("charset=utf8mb4", ["warning sql-timeout"]), ("read_timeout=30", [])):
@@ -267,23 +267,23 @@ def test_sqlite_in_memory() -> None:
 
 @pytest.mark.parametrize("waits", [{}, {"timeoutMS": 60_000}, {"socketTimeoutMS": 60_000}], ids=str)
 def test_mongodb(mongodb_url: str, waits: dict[str, Any]) -> None:
-    """Missing indexes are errors; a client that waits for ever is a warning, by whichever of its options."""
-    patience = [] if waits else ["warning mongodb-timeout"]
+    """Missing indexes are errors; a client that waits indefinitely is a warning, by any of its options."""
+    timeout = [] if waits else ["warning mongodb-timeout"]
     with MongoClient[dict[str, Any]](mongodb_url, **waits) as client:
         sessions = client["checks"]["sessions"]
         sessions.drop()
         sessions.insert_one({"id": "a"})
         missing = ["error mongodb-id-index", "error mongodb-ttl-index"]
-        assert found(MongoDBBackend(client, sessions)) == [*patience, *missing]
+        assert found(MongoDBBackend(client, sessions)) == [*timeout, *missing]
         sessions.create_index("id")
         assert found(MongoDBBackend(client, sessions)) == [
-            *patience,
+            *timeout,
             "warning mongodb-id-unique",
             "error mongodb-ttl-index",
         ]
         sessions.drop()
         backend = MongoDBBackend.from_setting(client, db="checks")
-        assert found(backend) == patience
+        assert found(backend) == timeout
         assert all("30 s" in problem.what for problem in backend.check())  # type: ignore[union-attr]
 
 
@@ -301,7 +301,7 @@ def dynamodb(url: str, **options: Any) -> DynamoDBBackend:
 
 
 def test_dynamodb(moto_url: str) -> None:
-    """A client that nobody told waits a minute, twice and more; one of the two timeouts is not enough."""
+    """A client with its defaults waits a minute, twice and more; one of the two timeouts is not enough."""
     late = ["warning dynamodb-timeout"]
     assert found(dynamodb(moto_url)) == late
     assert found(dynamodb(moto_url, read_timeout=2)) == late
@@ -355,7 +355,7 @@ def test_clients_of_memcached_that_wait_for_ever(memcached_url: str, make_client
 
 @pytest.mark.parametrize("make_client", IMPATIENT.values(), ids=IMPATIENT)
 def test_clients_of_memcached_that_do_not(memcached_url: str, make_client: Callable[..., Any]) -> None:
-    """A client that was told, or waits for some seconds by itself, is sound."""
+    """A client with timeouts, or one that waits for some seconds by default, is sound."""
     assert memcached(memcached_url, make_client) == []
 
 

@@ -1,4 +1,4 @@
-"""The contract suite speaks of any bytes; a store of dicts keeps sessions only. So each payload goes into one."""
+"""The contract suite stores any bytes; a store of dicts keeps sessions only. So each payload is put into a session."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def unbox(payload: bytes) -> bytes:
 
 
 class Boxed:
-    """A backend of sessions, as one of any bytes."""
+    """A backend of any bytes, over one of sessions."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend: Any = backend
@@ -43,7 +43,7 @@ class Boxed:
 
 
 class BoxedPurging(Boxed):
-    """The same, of a backend that purges."""
+    """The same, over a backend that purges."""
 
     def purge(self, progress: Any = None) -> int:
         return int(self.backend.purge(progress))

@@ -1,4 +1,4 @@
-"""Stores that fail when they are told to, and requests that overlap with another one."""
+"""Stores that fail on request, and requests that overlap with another one."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends
 
 
 class FaultProxy:
-    """Carries connections to a server of this machine, on one thread of its own, and fails as it is told.
+    """Carries connections to a server of this machine, on one thread of its own, and fails as its mode says.
 
     A client's bytes up to the next answer are one round trip; ``trips`` keeps the beginning of each, ``connections``
     counts those that were accepted.
@@ -161,7 +161,7 @@ class FaultProxy:
         link = _Link(near, far)
         self._links.add(link)
         for each, carry in ((near, self._ask), (far, self._answer)):
-            each.settimeout(5)  # one that takes nothing must not hold up the others for ever
+            each.settimeout(5)  # one that takes nothing must not block the others indefinitely
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._selector.register(each, selectors.EVENT_READ, partial(carry, link))
 

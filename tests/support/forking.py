@@ -47,7 +47,7 @@ OVERRIDDEN["overridden python-memcached"] = "memcached"
 
 
 def fork_in_c(work: Callable[[], None]) -> Callable[[], bool]:
-    """Run in a process that C forked; call the result to wait for its end, and to learn whether it went well.
+    """Run in a process that C forked; call the result to wait for its end, and to get whether it succeeded.
 
     ``PyDLL`` keeps the interpreter's lock through the call, as uWSGI does.
     """

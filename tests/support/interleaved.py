@@ -1,4 +1,4 @@
-"""Requests that are open side by side without threads, and a backend that fails when it is told to."""
+"""Requests that overlap without threads, and a backend that fails on request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Fault(NamedTuple):
 
 
 class Faults:
-    """Stands before a backend: counts the writes that took effect, and fails a call where that is wanted."""
+    """Wraps the verbs of a backend: counts the writes that took effect, and fails a call where that is wanted."""
 
     def __init__(self, backend: Any) -> None:
         self.wanted: Fault | None = None
@@ -35,7 +35,7 @@ class Faults:
             setattr(backend, verb, self._standing_before(verb, getattr(backend, verb)))
 
     def expect(self, fault: Fault | None) -> None:
-        """Count from here, and fail as wanted."""
+        """Start counting, and fail as wanted."""
         self.wanted, self.hit, self.effects = fault, False, 0
 
     def _standing_before(self, verb: str, ask: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,7 +83,7 @@ class OpenRequest:
             raise
 
     def finish(self) -> Response:
-        """Let Flask make the response, as it does for any view."""
+        """Make Flask build the response, as it does for any view."""
 
         def dispatch() -> Response:
             g.failed = self.failed
@@ -97,7 +97,7 @@ class OpenRequest:
         return response
 
     def abandon(self) -> None:
-        """Let go of the contexts."""
+        """Leave the contexts."""
         if not self.ended:
             self.ended = True
             self._context.run(self._flask.pop, None)

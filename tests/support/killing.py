@@ -174,7 +174,7 @@ def add_pages(app: Flask) -> None:
 
 
 def sid_of(number: int, what: str) -> str:
-    """Return the id that the session of a run has, so that whoever looks afterwards knows it."""
+    """Return the id that the session of a run has, so that the test can look at it afterwards."""
     return f"{what}-{number}-".ljust(43, "x")
 
 
@@ -209,7 +209,7 @@ def run(app: Flask, job: dict[str, Any], path: str, number: int, last: int) -> N
 
 
 def copied(run: Callable[[], None]) -> bool:
-    """Run something in a copy of this process; tell whether it was killed."""
+    """Run something in a copy of this process, and return whether it was killed."""
     pid = os.fork()
     if pid == 0:
         try:

@@ -37,14 +37,14 @@ class Ledger:
         self.stored = stored
 
     def rotated(self, sid: str) -> None:
-        """Note what the holders of an id may know for good, now that its session gets another one."""
+        """Record what the holders of an id may know, now that its session gets another one."""
         self.old_ids.setdefault(sid, values_in(self.stored.get(sid, {})))
 
     def seen(self, cookie: str | None, data: Data) -> None:
         """Check what the holder of a cookie sees at the beginning of a request."""
         numbers = values_in(data)
         assert not numbers & self.buried, "data that had ended"
-        assert cookie in self.sent or not numbers, "the session of an id that nobody was given"
+        assert cookie in self.sent or not numbers, "the session of an id that was never sent"
         assert numbers <= self.old_ids.get(cookie or "", numbers), "data from after the rotation"
 
 

@@ -1,7 +1,7 @@
 """A machine of many clients and overlapping requests, for Hypothesis to mix or for a test to drive by hand.
 
 No threads: each open request lives in a context of its own, and its steps are taken one by one, in any order. The
-model predicts every answer. Beside it the ledger looks at the store alone, so that model and code cannot err together.
+model predicts every result. The ledger looks at the store alone, so that model and code cannot err together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from lazysession import session_conflict, session_write_dropped
 from lazysession.errors import SessionUnavailable
 from tests.support.interleaved import Fault, Faults, OpenRequest, parse_cookie
-from tests.support.records import LIFETIME, MARK, Data, ForwardingRecord, SavePlan, Work
+from tests.support.records import LIFETIME, PERMANENT, Data, ForwardingRecord, SavePlan, Work
 from tests.support.steps import KEYS, RARER, STEPS, Views
 from tests.support.stores import Store
 
@@ -32,9 +32,9 @@ PREFIX = "session:"
 FAULT = st.sampled_from([None] * 4 + [Fault(number, done) for number in (1, 2) for done in (False, True)])
 
 
-def is_note(data: Data) -> bool:
+def is_forwarding(data: Data) -> bool:
     """Return whether a record is what a rotation left under the old id."""
-    return isinstance(data.get(MARK), dict)
+    return isinstance(data.get(PERMANENT), dict)
 
 
 class Sessions(Views, RuleBasedStateMachine):
@@ -51,8 +51,8 @@ class Sessions(Views, RuleBasedStateMachine):
         self.reachable: set[str] = set()
         self.dropped, self.contested = 0, list[tuple[str, ...]]()
         app.session_interface.handler.clock = lambda: self.model.clock  # type: ignore[attr-defined]
-        session_write_dropped.connect(self._note_dropped, app)
-        session_conflict.connect(self._note_contested, app)
+        session_write_dropped.connect(self._count_dropped, app)
+        session_conflict.connect(self._count_contested, app)
         counts["examples"] += 1
         faults.expect(None)
         for key in store.payloads(app):
@@ -62,27 +62,27 @@ class Sessions(Views, RuleBasedStateMachine):
         if sys.exc_info()[0] is None:
             for request in list(self.open):
                 self.finish(request)
-        session_write_dropped.disconnect(self._note_dropped, self.app)
-        session_conflict.disconnect(self._note_contested, self.app)
+        session_write_dropped.disconnect(self._count_dropped, self.app)
+        session_conflict.disconnect(self._count_contested, self.app)
         for request in self.open:
             request.abandon()
         self.counts["kept numbers"] += self.ledger.kept
 
-    def _note_dropped(self, _app: Flask) -> None:
+    def _count_dropped(self, _app: Flask) -> None:
         self.dropped += 1
 
-    def _note_contested(self, _app: Flask, keys: tuple[str, ...]) -> None:
+    def _count_contested(self, _app: Flask, keys: tuple[str, ...]) -> None:
         self.contested.append(keys)
 
     def stored(self) -> dict[str, Data]:
-        """Return the sessions in the store, without notes, and without what has expired and waits to be swept."""
+        """Return the sessions in the store, without forwarding records and what has expired but is not purged."""
         payloads = self.store.payloads(self.app).items()
         found = {key.removeprefix(PREFIX): msgspec.msgpack.decode(payload) for key, payload in payloads}
-        self.reachable |= {data[MARK].get("moved_to", "") for data in found.values() if is_note(data)}
-        return {sid: data for sid, data in found.items() if not is_note(data) and sid not in self.model.expired}
+        self.reachable |= {data[PERMANENT].get("moved_to", "") for data in found.values() if is_forwarding(data)}
+        return {sid: data for sid, data in found.items() if not is_forwarding(data) and sid not in self.model.expired}
 
     def settle(self, patch: Data, *, ends: bool) -> None:
-        """Let the ledger see those sessions that somebody knows of: a write whose answer was lost leaves others."""
+        """Show the ledger those sessions whose id was sent: a write whose answer was lost leaves others."""
         self.reachable |= set(self.ledger.sent)
         self.ledger.settle(
             {sid: data for sid, data in self.stored().items() if sid in self.reachable}, patch, ends=ends
@@ -112,7 +112,7 @@ class Sessions(Views, RuleBasedStateMachine):
 
     @rule(client=st.sampled_from(CLIENTS), source=st.sampled_from(["x" * 43, "../x", *CLIENTS, *range(5)]))
     def take_cookie(self, client: str, source: str | int) -> None:
-        """A client takes another one's id (a second browser, a thief), an old one, or one that nobody gave it."""
+        """A client takes another one's id (a second browser, an attacker), an old one, or an invented one."""
         if isinstance(source, int):
             self.jars[client] = self.ledger.sent[-1 - source % len(self.ledger.sent)]
         else:
@@ -130,7 +130,7 @@ class Sessions(Views, RuleBasedStateMachine):
                 getattr(self, step)(request, key)
 
     def use_without_a_store(self, request: OpenRequest, step: str) -> None:
-        """Every use raises again; the view catches that and goes on."""
+        """Every use raises again; the view catches that and continues."""
         uses: dict[str, Callable[[Any], Any]] = {
             "put": lambda session: session.__setitem__("b", 0),
             "remove": lambda session: session.pop("b", None),
@@ -143,9 +143,9 @@ class Sessions(Views, RuleBasedStateMachine):
 
     @rule(request=requests, done=st.booleans(), caught=st.booleans())
     def fail_to_read(self, request: OpenRequest, done: bool, caught: bool = False) -> None:
-        """The store fails when the session is to be opened; a view that catches that goes on without one."""
+        """The store fails when the session is loaded; a view that catches that continues without one."""
         work = request.work
-        if request.failed is not None or work.opened or work.lost or work.id_sent is None:
+        if request.failed is not None or work.loaded or work.lost or work.id_sent is None:
             return
         self.faults.expect(Fault(1, done, read=True))
         with pytest.raises(SessionUnavailable):
@@ -165,7 +165,7 @@ class Sessions(Views, RuleBasedStateMachine):
         self.open.remove(request)
         self.model.clock += slow
         work = request.work
-        sid = request.session.sid if work.opened else ""
+        sid = request.session.sid if work.loaded else ""
         plan = self.model.plan(work, sid)
         self.dropped, self.contested = 0, []
         self.faults.expect(fault)
@@ -176,7 +176,7 @@ class Sessions(Views, RuleBasedStateMachine):
         assert hit or effects in (len(plan.writes), len(plan.writes) - plan.may_skip)
         for write in plan.writes[:effects]:
             write()
-        if plan.writes and work.moved and work.sid and effects == len(plan.writes) and not plan.refused:
+        if plan.writes and work.rotated and work.sid and effects == len(plan.writes) and not plan.refused:
             self.ledger.rotated(work.sid)
         self.count(work, plan, hit)
         self.settle(work.mine if work.ended else work.patch(), ends=work.ended)
@@ -190,8 +190,8 @@ class Sessions(Views, RuleBasedStateMachine):
         self.counts["merges"] += plan.merged
         self.counts["contested"] += bool(plan.contested)
         self.counts["dropped"] += plan.dropped
-        self.counts["rotations"] += work.moved and work.base is not None and bool(plan.writes)
-        self.counts["beside a rotation"] += plan.own
+        self.counts["rotations"] += work.rotated and work.base is not None and bool(plan.writes)
+        self.counts["own session"] += plan.own
         self.counts["late"] += work.late
         self.counts["without a store"] += work.lost
         self.counts["logouts"] += plan.cookie == ""
@@ -199,9 +199,9 @@ class Sessions(Views, RuleBasedStateMachine):
         self.counts["refused"] += plan.refused
 
     def check_response(self, request: OpenRequest, response: Response, plan: SavePlan, hit: bool) -> None:
-        """Compare what the client gets with what it is owed."""
+        """Compare what the client gets with the plan."""
         cookies = response.headers.getlist("Set-Cookie")
-        assert ("Cookie" in response.vary) is (request.work.opened or request.work.lost)
+        assert ("Cookie" in response.vary) is (request.work.loaded or request.work.lost)
         if plan.refused and not hit:
             assert (response.status_code, cookies) == (409, [])
             return
@@ -222,31 +222,31 @@ class Sessions(Views, RuleBasedStateMachine):
             self.ledger.sent.append(plan.cookie)
         self.jars[request.client] = plan.cookie or None
 
-    # What happens beside
+    # What happens meanwhile
 
     @rule(minutes=st.sampled_from([1, 1, 2, 2, 3, 17]))
     def pass_time(self, minutes: int) -> None:
-        """Time passes for everyone."""
+        """Time passes, for the store and for the app."""
         self.store.pass_time(self.app, minutes * 60)
         self.model.pass_time(minutes * 60)
         self.settle({}, ends=True)
 
-    @rule(client=st.sampled_from(CLIENTS), beside=st.booleans())
-    def store_over_a_note(self, client: str, beside: bool) -> None:
-        """A Flask-Session that shares the store takes a note for a session, and stores what a view wrote to it."""
+    @rule(client=st.sampled_from(CLIENTS), with_data=st.booleans())
+    def store_over_forwarding(self, client: str, with_data: bool) -> None:
+        """A Flask-Session on the same store takes a forwarding record for a session, and stores a view's changes."""
         sid = self.jars[client]
-        if sid is None or sid not in self.model.notes:
+        if sid is None or sid not in self.model.forwarding:
             return
-        spoilt = {MARK: {"before": {}}, **({"a": next(self.numbers)} if beside else {})}
+        spoilt = {PERMANENT: {"before": {}}, **({"a": next(self.numbers)} if with_data else {})}
         self.store.remove(self.app, PREFIX + sid)
         self.store.put(self.app, PREFIX + sid, msgspec.msgpack.encode(spoilt), LIFETIME)
-        self.model.notes[sid] = ForwardingRecord("", 0.0, {}, self.model.now + LIFETIME)
-        self.counts["spoilt notes"] += 1
+        self.model.forwarding[sid] = ForwardingRecord("", 0.0, {}, self.model.now + LIFETIME)
+        self.counts["spoilt forwarding records"] += 1
 
     @invariant()
     def the_store_is_as_the_model_says(self) -> None:
-        """Nothing more, nothing less, nothing else."""
+        """The store holds exactly the sessions of the model."""
         stored = self.stored()
         assert stored == {sid: record.data for sid, record in self.model.records.items()}
         for sid, record in self.model.records.items():
-            record.data = stored[sid]  # in its order, which nobody promises
+            record.data = stored[sid]  # in its order, which is not promised

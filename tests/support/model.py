@@ -1,4 +1,4 @@
-"""A model of sessions in plain Python: what requests see, what they owe at their end, and who may know it.
+"""A model of sessions in plain Python: what requests see, what is saved at their end, and who may see it.
 
 It says in its own words what :mod:`lazysession.use` and :mod:`lazysession.records` do: a request's change is a
 patch (the top-level keys that it set or removed), and a patch is put on whatever is stored when the request ends,
@@ -12,7 +12,7 @@ import copy
 from tests.support.records import (
     FORWARDING_LIFETIME,
     LIFETIME,
-    MARK,
+    PERMANENT,
     THROTTLE,
     Data,
     ForwardingRecord,
@@ -36,124 +36,124 @@ class Model:
     def __init__(self) -> None:
         self.now = self.clock = 0.0
         self.records: dict[str, Record] = {}
-        self.notes: dict[str, ForwardingRecord] = {}
-        self.expired: set[str] = set()  # some stores keep them until somebody sweeps
+        self.forwarding: dict[str, ForwardingRecord] = {}
+        self.expired: set[str] = set()  # some stores keep them until they are purged
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass; what is over ends."""
+        """Pass time; what is over ends."""
         self.now, self.clock = self.now + seconds, self.clock + seconds
         over = {sid for sid, record in self.records.items() if record.ends <= self.now}
         self.expired |= over
         for sid in over:
             del self.records[sid]
-        self.notes = {sid: note for sid, note in self.notes.items() if note.ends > self.now}
+        self.forwarding = {sid: record for sid, record in self.forwarding.items() if record.ends > self.now}
 
     def follow(self, sid: str | None) -> str | None:
-        """Return the id of the session that a note under this id leads to; None when there is none."""
+        """Return the id of the session that a forwarding record leads to; None when there is none."""
         for _ in range(ROTATIONS + 1):
             if sid in self.records:
                 return sid
-            note = self.notes.get(sid or "")
-            if note is None or note.until <= self.clock:
+            record = self.forwarding.get(sid or "")
+            if record is None or record.until <= self.clock:
                 return None
-            sid = note.sid
+            sid = record.sid
         return None
 
     def open(self, work: Work) -> None:
         """Read the session that the cookie names, or begin an empty one."""
-        work.opened, work.since, cookie = True, self.clock, work.cookie or ""
-        found, note = self.follow(cookie), self.notes.get(cookie)
-        if note is not None and note.until > self.clock:
+        work.loaded, work.since, cookie = True, self.clock, work.cookie or ""
+        found, record = self.follow(cookie), self.forwarding.get(cookie)
+        if record is not None and record.until > self.clock:
             now = self.records[found].data if found else {}
-            held = {key: value for key, value in note.before.items() if at(now, key) == at(note.before, key)}
-            work.late, data = True, held if found or not note.sid else None
+            held = {key: value for key, value in record.before.items() if at(now, key) == at(record.before, key)}
+            work.late, data = True, held if found or not record.sid else None
         else:
             data = self.records[found].data if found else None
         if data is None:
-            work.late, work.mine = False, {MARK: True}
+            work.late, work.mine = False, {PERMANENT: True}
         else:
             work.sid, work.base, work.mine = work.cookie, copy.deepcopy(data), copy.deepcopy(data)
         if work.base is not None and not work.late:
             work.refreshed = self.refresh(work)
-        if note is not None:
-            self.keep_short(cookie, refreshed=self.refresh_note(cookie))
+        if record is not None:
+            self.keep_short(cookie, refreshed=self.refresh_forwarding(cookie))
         if work.permanent is not None:
             work.set_permanent(work.permanent)
 
     def refresh(self, work: Work) -> bool:
         """Move the expiry of the session that a request reads, if that is due."""
         record = self.records.get(work.cookie or "")
-        self.refresh_note(work.cookie)
+        self.refresh_forwarding(work.cookie)
         if record is None or record.ends - self.now > LIFETIME - THROTTLE:
             return False
         record.ends = self.now + LIFETIME
         return True
 
-    def refresh_note(self, sid: str | None) -> bool:
-        """Give a note the life that reading gives it, unless it has that already."""
-        note = self.notes.get(sid or "")
-        if note is None or note.ends - self.now > LIFETIME - THROTTLE:
+    def refresh_forwarding(self, sid: str | None) -> bool:
+        """Give a forwarding record the lifetime that a read gives it, unless it has that already."""
+        record = self.forwarding.get(sid or "")
+        if record is None or record.ends - self.now > LIFETIME - THROTTLE:
             return False
-        note.ends = self.now + LIFETIME
+        record.ends = self.now + LIFETIME
         return True
 
     def keep_short(self, sid: str, *, refreshed: bool) -> None:
-        """Take that back, and forget a note whose time is over."""
-        note = self.notes[sid]
-        if note.until <= self.clock:
-            del self.notes[sid]
+        """Undo that, and remove a forwarding record whose time is over."""
+        record = self.forwarding[sid]
+        if record.until <= self.clock:
+            del self.forwarding[sid]
         elif refreshed:
-            note.ends = self.now + note.until - self.clock
+            record.ends = self.now + record.until - self.clock
 
     def clear(self, work: Work) -> None:
         """Empty the session; first thing in a request, without reading it."""
-        if not work.opened:
-            work.opened, work.cleared = True, bool(work.cookie)
+        if not work.loaded:
+            work.loaded, work.cleared = True, bool(work.cookie)
             work.sid = work.id_sent
-            work.moved = True
-            work.mine = {MARK: True if work.permanent is None else work.permanent}
-        work.mine = {MARK: work.mine.get(MARK, False)}
-        work.ended = work.touched = True
-        work.moved = work.moved or work.sid is not None  # what follows is a new session
+            work.rotated = True
+            work.mine = {PERMANENT: True if work.permanent is None else work.permanent}
+        work.mine = {PERMANENT: work.mine.get(PERMANENT, False)}
+        work.ended = True
+        work.rotated = work.rotated or work.sid is not None  # what follows is a new session
 
     def plan(self, work: Work, sid: str) -> SavePlan:
-        """Return what a request owes.
+        """Return what has to be done at the end of a request.
 
         :param sid: the id that its session has now.
         """
         empty, unchanged = not has_content(work.mine), same(work.base, work.mine)
-        if not work.opened or (work.late and not work.ended and empty and unchanged):
+        if not work.loaded or (work.late and not work.ended and empty and unchanged):
             return SavePlan()
         if work.sid is None and not work.cleared:
-            return SavePlan() if empty else self._told(work.mine, sid, [self._put(sid, work.mine)])
-        if work.cleared or (work.ended and (empty or work.moved)):
-            return self._owed_for_end(work, sid, empty)
-        if work.moved and not empty:
-            return self._owed_for_rotation(work, sid)
+            return SavePlan() if empty else self._with_cookie(work.mine, sid, [self._put(sid, work.mine)])
+        if work.cleared or (work.ended and (empty or work.rotated)):
+            return self._plan_end(work, sid, empty)
+        if work.rotated and not empty:
+            return self._plan_rotation(work, sid)
         if unchanged:
             stands = work.sid in self.records or self.clock - work.since < QUICK  # a quick one does not look
-            renewed = work.refreshed and work.mine.get(MARK) and stands
-            return self._told(work.mine, sid, []) if renewed else SavePlan()
+            renewed = work.refreshed and work.mine.get(PERMANENT) and stands
+            return self._with_cookie(work.mine, sid, []) if renewed else SavePlan()
         return (
-            self._owed_for_late_change(work, work.patch())
-            if work.sid in self.notes
-            else self._owed_for_change(work, empty)
+            self._plan_late_change(work, work.patch())
+            if work.sid in self.forwarding
+            else self._plan_change(work, empty)
         )
 
-    def _owed_for_end(self, work: Work, sid: str, empty: bool) -> SavePlan:
-        """End the session under whichever id it is now, or, unread, under the one that was sent."""
+    def _plan_end(self, work: Work, sid: str, empty: bool) -> SavePlan:
+        """End the session under the id that it has now, or, where it was not loaded, under the one that was sent."""
         old, led_to = work.sid or "", self.follow(work.sid)
-        known = old in self.records or old in self.notes
+        known = old in self.records or old in self.forwarding
         ids = [old] if work.sid is not None and (known or work.cleared) else []
         ends = [self._remove(ended) for ended in dict.fromkeys([*ids, led_to]) if ended is not None]
         if empty:
             return SavePlan(ends, "")
-        live = old in self.notes and self.notes[old].until > self.clock
-        until = self.notes[old].until if live else None  # which no note prolongs
-        last = [self._note(old, "", {}, until)] if led_to is not None or live else []
-        return self._told(work.mine, sid, [self._put(sid, work.mine), *ends, *last])
+        live = old in self.forwarding and self.forwarding[old].until > self.clock
+        until = self.forwarding[old].until if live else None  # which no forwarding record prolongs
+        last = [self._forward(old, "", {}, until)] if led_to is not None or live else []
+        return self._with_cookie(work.mine, sid, [self._put(sid, work.mine), *ends, *last])
 
-    def _owed_for_change(self, work: Work, empty: bool) -> SavePlan:
+    def _plan_change(self, work: Work, empty: bool) -> SavePlan:
         sid = work.sid or ""
         record = self.records.get(sid)
         if record is None:
@@ -163,22 +163,22 @@ class Model:
         merged, contested = merged_with(work, record.data)
         if not has_content(merged):
             return SavePlan([self._remove(sid)], "", contested=contested, merged=True)
-        plan = SavePlan([self._put(sid, merged)]) if empty else self._told(merged, sid, [self._put(sid, merged)])
+        plan = SavePlan([self._put(sid, merged)]) if empty else self._with_cookie(merged, sid, [self._put(sid, merged)])
         plan.contested, plan.merged = contested, not same(record.data, work.base)
         plan.may_skip = merged == record.data
         return plan
 
-    def _owed_for_late_change(self, work: Work, patch: Data) -> SavePlan:
-        """What the rotation or a request after it changed stands: the rest reaches the session whole, or not at all."""
+    def _plan_late_change(self, work: Work, patch: Data) -> SavePlan:
+        """What the rotation or a request after it changed stands; the rest is stored as a whole, or not at all."""
         led_to = self.follow(work.sid)
         if led_to is None:
             return SavePlan(dropped=True)
         record = self.records[led_to]
-        others = work.others(record.data, self._hidden(work))
-        changed_too = others | ({MARK} if at(record.data, MARK) != at(work.base or {}, MARK) else set())
+        others = work.changed_meanwhile(record.data, self._hidden(work))
+        changed_too = others | ({PERMANENT} if at(record.data, PERMANENT) != at(work.base or {}, PERMANENT) else set())
         contested = tuple(key for key in patch if key in changed_too and at(record.data, key) != at(work.mine, key))
         mine = work.effective(others)
-        if mine - others and (set(contested) - {MARK} or any(map(work.depends_on, others))):
+        if mine - others and (set(contested) - {PERMANENT} or any(map(work.depends_on, others))):
             return SavePlan(refused=True)
         data = dict(record.data)
         for key, value in patch.items():
@@ -189,12 +189,12 @@ class Model:
 
     def _hidden(self, work: Work) -> set[str]:
         """Return the keys that the old record held and a late request was not shown."""
-        return self.notes[work.sid or ""].before.keys() - (work.base or {}).keys()
+        return self.forwarding[work.sid or ""].before.keys() - (work.base or {}).keys()
 
-    def _owed_for_rotation(self, work: Work, sid: str) -> SavePlan:
+    def _plan_rotation(self, work: Work, sid: str) -> SavePlan:
         create, old, led_to = self._put(sid, work.mine), work.sid or "", self.follow(work.sid)
-        if old in self.notes and (led_to is not None or not self.notes[old].sid):
-            return self._owed_for_late_rotation(work, sid)
+        if old in self.forwarding and (led_to is not None or not self.forwarding[old].sid):
+            return self._plan_late_rotation(work, sid)
         if led_to is None:
             return SavePlan([create, self._remove(sid)], dropped=True)
         record = self.records[led_to]
@@ -204,26 +204,26 @@ class Model:
         if not has_content(merged):
             return SavePlan([create, self._remove(old), self._remove(sid)], "", contested=contested)
         again = [] if same(merged, work.mine) else [self._put(sid, merged)]
-        plan = self._told(merged, sid, [create, *again, self._note(old, sid, record.data)])
+        plan = self._with_cookie(merged, sid, [create, *again, self._forward(old, sid, record.data)])
         plan.contested, plan.merged = contested, not same(record.data, work.base)
         return plan
 
-    def _owed_for_late_rotation(self, work: Work, sid: str) -> SavePlan:
-        """What it brings begins a session of its own, and nothing else; what it took away goes from the rotated one."""
+    def _plan_late_rotation(self, work: Work, sid: str) -> SavePlan:
+        """What it adds begins a session of its own; what it removed is removed from the rotated one."""
         own, create = work.differences(), self._put(sid, work.mine)
         led_to = self.follow(work.sid)
         if led_to is not None:
-            others = work.others(self.records[led_to].data, self._hidden(work))
+            others = work.changed_meanwhile(self.records[led_to].data, self._hidden(work))
             mine = work.effective(others)
             if mine and any(map(work.depends_on, others - mine)):
                 return SavePlan([create, self._remove(sid)], refused=True)
-        held = {key: value for key, value in work.mine.items() if key in own or key == MARK}
+        held = {key: value for key, value in work.mine.items() if key in own or key == PERMANENT}
         if not has_content(held):
-            plan = self._owed_for_late_change(work, work.patch())
+            plan = self._plan_late_change(work, work.patch())
             plan.writes = [create, *([] if plan.may_skip else plan.writes), self._remove(sid)]
             plan.may_skip = False
             return plan
-        plan = self._told(held, sid, [create, *([] if same(held, work.mine) else [self._put(sid, held)])])
+        plan = self._with_cookie(held, sid, [create, *([] if same(held, work.mine) else [self._put(sid, held)])])
         plan.own = True
         plan.writes += self._remove_from_rotated(work, led_to)
         return plan
@@ -239,26 +239,26 @@ class Model:
             return []
         return [self._put(led_to, data, record.ends) if has_content(data) else self._remove(led_to)]
 
-    def _told(self, data: Data, sid: str, writes: list[Step]) -> SavePlan:
-        return SavePlan(writes, sid, bool(data.get(MARK)))
+    def _with_cookie(self, data: Data, sid: str, writes: list[Step]) -> SavePlan:
+        return SavePlan(writes, sid, bool(data.get(PERMANENT)))
 
     def _put(self, sid: str, data: Data, ends: float | None = None) -> Step:
         record = Record(copy.deepcopy(data), self.now + LIFETIME if ends is None else ends)
         return lambda: self.records.update({sid: record})
 
-    def _note(self, sid: str, new: str, before: Data, until: float | None = None) -> Step:
+    def _forward(self, sid: str, new: str, before: Data, until: float | None = None) -> Step:
         until = self.clock + FORWARDING_LIFETIME if until is None else until
-        note = ForwardingRecord(new, until, copy.deepcopy(before), self.now + FORWARDING_LIFETIME)
+        record = ForwardingRecord(new, until, copy.deepcopy(before), self.now + FORWARDING_LIFETIME)
 
         def leave() -> None:
             self.records.pop(sid, None)
-            self.notes[sid] = note
+            self.forwarding[sid] = record
 
         return leave
 
     def _remove(self, sid: str) -> Step:
         def remove() -> None:
             self.records.pop(sid, None)
-            self.notes.pop(sid, None)
+            self.forwarding.pop(sid, None)
 
         return remove

@@ -112,7 +112,7 @@ def add_shop(app: Flask) -> None:
 
 
 class Meetings:
-    """Makes the two requests that name the same pair overlap: neither goes on before both have loaded their session."""
+    """Makes the two requests of a pair overlap: neither continues before both have loaded their session."""
 
     def __init__(self) -> None:
         self._barriers: defaultdict[str, threading.Barrier] = defaultdict(lambda: threading.Barrier(2))
@@ -128,7 +128,7 @@ class Meetings:
 
 
 def main() -> None:
-    """Serve the shop on one store after the other, each until told to stop; then report the errors of its requests."""
+    """Serve the shop on one store after the other, each until it is stopped; then report the errors of its requests."""
     logging.disable(logging.WARNING)  # the counts say what happened
     while job := hear():
         settings: dict[str, Any] = job["settings"]

@@ -36,7 +36,7 @@ class Server(NamedTuple):
     :param fixture: the server's name in :mod:`servers`.
     :param url: the URL with short timeouts, the shortest that the client takes; ``{port}`` is the proxy's.
     :param refresh_words: what a refresh of its own sends; None where reading and refreshing are one command.
-    :param monitored: the client asks the server how it is without being told to.
+    :param monitored: the client asks the server for its state by itself, with no request.
     """
 
     session_type: str
@@ -149,13 +149,13 @@ class Outage:
         assert self.look(browser) == data
         return browser
 
-    def let_a_refresh_be_due(self) -> None:
+    def make_refresh_due(self) -> None:
         """Double the lifetime, so that half of it is over for every session."""
         self.app().permanent_session_lifetime = 2 * ONE_DAY
 
     @contextmanager
     def fault(self, fault: str, *, path: str, at: bytes | None = None) -> Generator[None]:
-        """Let the fault begin now; with ``/then/`` in the path, when the view says so; or at words that are sent."""
+        """Begin the fault now; with ``/then/`` in the path, when the view says so; or at words that are sent."""
         self._fault = fault
         if at is not None:
             self.proxy.fail_at(at, fault)
@@ -199,7 +199,7 @@ class Outage:
 
     @contextmanager
     def verbs(self, setting: str = "unavailable", app: Flask | None = None) -> Generator[list[str]]:
-        """Note what the core asks of the backend."""
+        """Record what the core asks of the backend."""
         backend = backend_of(app or self.app(setting))
         names: list[str] = []
         with pytest.MonkeyPatch.context() as patch:
@@ -232,7 +232,7 @@ def payload(data: dict[str, Any]) -> bytes:
     return msgspec.msgpack.encode({"_permanent": True, **data})
 
 
-def _nobody(_user_id: str) -> None:
+def _no_user(_user_id: str) -> None:
     return None
 
 
@@ -244,7 +244,7 @@ def count_the_items(response: Response) -> Response:
 
 def add_flask_login(app: Flask) -> None:
     """Give an app Flask-Login, which looks at the session after every request."""
-    LoginManager(app).user_loader(_nobody)
+    LoginManager(app).user_loader(_no_user)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def visits(store: str, address: str) -> None:
 
 
 class Client:
-    """A client that is used by one at a time."""
+    """A client that one greenlet uses at a time."""
 
     def disconnect_all(self) -> None:
         """Do nothing."""

@@ -105,7 +105,7 @@ def _on_sql(url: str) -> Settings:
 
 
 def _on_sqlite(folder: str) -> Settings:
-    # Whoever waits for SQLite's one lock gets it by chance; with many writers, the second that is the default is short.
+    # Which connection gets SQLite's one lock is random; with many writers, the second that is the default is short.
     return _on_sql(f"sqlite:///{folder}/sessions.db?timeout=60")
 
 
@@ -210,8 +210,8 @@ def count_errors(app: Flask) -> Counter[str]:
     """Count the exceptions that requests end with, by their names."""
     errors: Counter[str] = Counter()
 
-    def note(_sender: Flask, exception: BaseException, **_: Any) -> None:
+    def count(_sender: Flask, exception: BaseException, **_: Any) -> None:
         errors[type(exception).__name__] += 1
 
-    got_request_exception.connect(note, app, weak=False)
+    got_request_exception.connect(count, app, weak=False)
     return errors

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-MARK = "_permanent"
+PERMANENT = "_permanent"
 KEYS = ("a", "b", "c")  # hold small numbers, so that decisions matter
 LIST = "l"  # holds a list, to change inside
 EXEMPT = ("_flashes", "page_history")
@@ -29,8 +29,8 @@ Shuffle = Callable[[list[int]], Sequence[int]]
 
 
 def plain(data: Any) -> Data:
-    """Return the items of a session without the permanent mark."""
-    return {key: value for key, value in data.items() if key != MARK}
+    """Return the items of a session without ``_permanent``."""
+    return {key: value for key, value in data.items() if key != PERMANENT}
 
 
 @dataclass
@@ -50,17 +50,17 @@ class Log:
     rotated: bool = False
 
     def reads(self, key: str) -> None:
-        """Note a read of one key."""
+        """Record a read of one key."""
         if key not in self.changed and not self.cleared:
             self.read.add(key)
 
     def reads_all(self) -> None:
-        """Note a read of all keys: the first one has read the most."""
+        """Record a read of all keys: the first one has read the most."""
         if self.all_but is None and not self.cleared:
             self.all_but = frozenset(self.changed)
 
     def reads_empty(self) -> None:
-        """Note a question whether the session is empty."""
+        """Record a question whether the session is empty."""
         if not self.cleared:
             self.empty_but.append(frozenset(self.changed))
 
@@ -88,15 +88,15 @@ def _del(session: Any, key: str) -> bool:
 
 
 def _marked(session: Any) -> Data:
-    return {MARK: session[MARK]} if MARK in session else {}
+    return {PERMANENT: session[PERMANENT]} if PERMANENT in session else {}
 
 
 def _keys(keys: Any) -> tuple[str, ...]:
-    return tuple(sorted(key for key in keys if key != MARK))
+    return tuple(sorted(key for key in keys if key != PERMANENT))
 
 
 def _items(items: Any) -> tuple[Any, ...]:
-    return tuple(sorted((key, repr(value)) for key, value in items if key != MARK))
+    return tuple(sorted((key, repr(value)) for key, value in items if key != PERMANENT))
 
 
 def _values(session: Any) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def _values(session: Any) -> tuple[str, ...]:
 
 
 def _length(session: Any) -> tuple[int]:
-    return (len(session) - (MARK in session),)
+    return (len(session) - (PERMANENT in session),)
 
 
 def _equal(session: Any) -> tuple[bool, ...]:
@@ -359,7 +359,7 @@ Program = tuple[Step, ...]
 
 
 def digest(seen: Any) -> int:
-    """Return a number that tells what was read; numbers and None stand for themselves, so that small values occur."""
+    """Return a number for what was read; numbers and None stand for themselves, so that small values occur."""
     return seen if type(seen) is int else zlib.crc32(repr(seen).encode())
 
 

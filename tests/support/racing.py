@@ -186,7 +186,7 @@ PROGRAMS = {
 
 
 def main() -> None:
-    """Serve one program after the other, each until told to stop; then report the errors of its requests."""
+    """Serve one program after the other, each until it is stopped; then report the errors of its requests."""
     logging.disable(logging.WARNING)  # the counts say what happened
     while job := hear():
         program, extension = PROGRAMS[job["program"]], LazySession if job["lazy"] else Session

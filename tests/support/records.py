@@ -1,4 +1,4 @@
-"""What the model of sessions is made of: records, notes, requests, and what a request owes."""
+"""What the model of sessions is made of: records, forwarding records, requests, and save plans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LIFETIME, THROTTLE, FORWARDING_LIFETIME = 990.0, 90.0, 10.0
-MARK = "_permanent"
+PERMANENT = "_permanent"
 MISSING = object()
 
 Data = dict[str, Any]
@@ -23,7 +23,7 @@ def same(one: object, other: object) -> bool:
 
 def has_content(data: Mapping[str, Any]) -> bool:
     """Return whether a session is worth a record."""
-    return bool(data.keys() - {MARK})
+    return bool(data.keys() - {PERMANENT})
 
 
 def at(data: Mapping[str, Any], key: str) -> Any:
@@ -51,24 +51,23 @@ class ForwardingRecord:
 
 @dataclass
 class Work:
-    """One request: what it read, what it has made of that, and what it asked for beside.
+    """One request: what it read, what it has made of that, and what else it asked for.
 
     :param lost: the session could not be loaded.
     """
 
     cookie: str | None
-    opened: bool = False
+    loaded: bool = False
     sid: str | None = None
     base: Data | None = None
     mine: Data = field(default_factory=dict)
     permanent: bool | None = None
     refreshed: bool = False
-    moved: bool = False
+    rotated: bool = False
     cleared: bool = False
     ended: bool = False
     late: bool = False
     lost: bool = False
-    touched: bool = False
     since: float = 0.0
     read: set[str] = field(default_factory=set)
     written: set[str] = field(default_factory=set)
@@ -80,28 +79,27 @@ class Work:
         return self.cookie if self.cookie and re.fullmatch(r"[\w-]{1,128}", self.cookie) else None
 
     def set_permanent(self, value: bool) -> None:
-        """Remember the wish until the session is opened; an equal value is no change."""
-        if not self.opened:
+        """Remember the value until the session is loaded; an equal value is no change."""
+        if not self.loaded:
             self.permanent = value
-        elif self.mine.get(MARK) is not value:
-            self.mine[MARK], self.touched = value, True
+        elif self.mine.get(PERMANENT) is not value:
+            self.mine[PERMANENT] = value
 
     def reads(self, *keys: str) -> None:
-        """Note keys that the request reads, unless it has written them itself."""
+        """Record keys that the request reads, unless it has written them itself."""
         self.read |= set(keys) - self.written
 
     def writes(self, *keys: str) -> None:
-        """Note keys that the request assigns or removes."""
+        """Record keys that the request assigns or removes."""
         self.written |= set(keys)
 
     def pops(self, *keys: str) -> None:
-        """Note keys that the request reads and removes."""
+        """Record keys that the request reads and removes."""
         self.reads(*keys)
         self.writes(*keys)
-        self.touched = True
 
     def reads_all(self) -> None:
-        """Note that the request reads every key."""
+        """Record that the request reads every key."""
         self.all_but = set(self.written) if self.all_but is None else self.all_but
 
     def depends_on(self, key: str) -> bool:
@@ -120,18 +118,18 @@ class Work:
             key: self.mine.get(key, MISSING) for key in {**self.differences(), **dict.fromkeys(sorted(self.written))}
         }
 
-    def others(self, now: Data, hidden: Iterable[str] = ()) -> set[str]:
+    def changed_meanwhile(self, now: Data, hidden: Iterable[str] = ()) -> set[str]:
         """Return the keys that another request wrote: they are stored otherwise, or were not shown."""
         base = self.base or {}
-        return {key for key in {**base, **now} if at(base, key) != at(now, key)}.union(hidden) - {MARK}
+        return {key for key in {**base, **now} if at(base, key) != at(now, key)}.union(hidden) - {PERMANENT}
 
     def effective(self, others: Iterable[str]) -> set[str]:
         """Return the keys whose values this request changed, or put in the place of another request's."""
-        return (self.differences().keys() | (self.written & set(others))) - {MARK}
+        return (self.differences().keys() | (self.written & set(others))) - {PERMANENT}
 
     def is_refused(self, now: Data) -> bool:
-        """Return whether the request must not be saved beside what is stored now."""
-        others = self.others(now)
+        """Return whether the request must not be merged with what is stored now."""
+        others = self.changed_meanwhile(now)
         mine = self.effective(others)
         known = {key for key in others if self.depends_on(key)}
         if not mine or not known:
@@ -143,9 +141,9 @@ class Work:
 
 @dataclass
 class SavePlan:
-    """What a request owes: the writes in their order, and what its client is told.
+    """What has to be done at the end of a request: the writes in their order, and the cookie.
 
-    :param cookie: the id that is sent; "" to delete the cookie; None for no word about it.
+    :param cookie: the id that is sent; "" to delete the cookie; None to send none.
     :param own: a late request begins a session of its own.
     :param may_skip: the last of the writes changes nothing.
     :param refused: it is a 409, and nothing is stored.
@@ -163,7 +161,7 @@ class SavePlan:
 
 
 def merged_with(work: Work, theirs: Data) -> tuple[Data, tuple[str, ...]]:
-    """Put a request's patch on what is stored; answer that, and the keys that both had changed."""
+    """Return what is stored with a request's patch, and the keys that both had changed."""
     data, contested = dict(theirs), []
     if same(theirs, work.base):
         return work.mine, ()

@@ -9,7 +9,7 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.programs import EXEMPT, MARK, Case, Data, Log, Step, View, plain
+from tests.support.programs import EXEMPT, PERMANENT, Case, Data, Log, Step, View, plain
 from tests.support.serial import Answer, differing
 
 OLD = "the old id"
@@ -18,7 +18,7 @@ RULES = frozenset(
         "changes by name",  # an assignment of an equal value is a change
         "rule 2",
         "rule 3",
-        "del reads",  # del tells whether the key was there
+        "del reads",  # del raises where the key is absent
         "bool reads what is left",  # bool after removals of one's own depends on all other keys
         "late: all or nothing",  # a late change is not cut in pieces
     }
@@ -51,7 +51,7 @@ class Model:
 
     def stored(self) -> dict[str, Data]:
         """Return all that is stored."""
-        forwarding = {"forwarding": {MARK: {"to": self.forward}}} if self.forward is not None else {}
+        forwarding = {"forwarding": {PERMANENT: {"to": self.forward}}} if self.forward is not None else {}
         return copy.deepcopy({**self.records, **forwarding})
 
     def begin(self) -> Request:
@@ -85,7 +85,7 @@ class Model:
         log, mine, base = request.view.log, plain(request.view.session), request.base
         changed = differing(base or {}, mine)
         if "changes by name" in self.rules:
-            changed |= log.changed - {*EXEMPT, MARK}
+            changed |= log.changed - {*EXEMPT, PERMANENT}
         if log.cleared:
             return self.end(base, mine)
         exempt = {key: mine.get(key) for key in EXEMPT if mine.get(key) != (base or {}).get(key)}

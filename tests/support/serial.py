@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from itertools import permutations, product
 from typing import Any, NamedTuple, Protocol
 
-from tests.support.programs import EXEMPT, MARK, Case, Data, Permanent, Program, Run, Step, plain, run_alone
+from tests.support.programs import EXEMPT, PERMANENT, Case, Data, Permanent, Program, Run, Step, plain, run_alone
 
 
 class Answer(NamedTuple):
-    """What the client of a request gets, and what the app is told.
+    """What the client of a request gets, and the signals that the app gets.
 
     :param contested: the keys of the signal ``session_conflict``.
     :param dropped: the signal ``session_write_dropped`` was sent.
@@ -61,7 +61,7 @@ def differing(one: Data, other: Data) -> set[str]:
 
 def is_forwarding(data: Data) -> bool:
     """Return whether a record is what a rotation leaves under the old id."""
-    return isinstance(data.get(MARK), dict)
+    return isinstance(data.get(PERMANENT), dict)
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Played:
     @property
     def changed(self) -> set[str]:
         """The keys that it changed, without those that are exempt."""
-        return self.run.log.changed - {*EXEMPT, MARK}
+        return self.run.log.changed - {*EXEMPT, PERMANENT}
 
     @property
     def overlapped(self) -> set[str]:
@@ -281,7 +281,7 @@ class Trial:
             self.demand(after[name] == own, f"a late request's own session holds {after[name]}, expected {own}")
 
     def is_wholly_contested(self, one: Played, answer: Answer) -> bool:
-        """Return whether the rotated session changed all that a late request changed: that stands, and it is told."""
+        """Return whether the rotated session changed all that a late request changed: a signal says so."""
         if not one.late or one.run.log.cleared or not one.changed <= one.overlapped:
             return False
         return bool(answer.contested) or not (differing(one.run.result, one.before or {}) & one.changed)

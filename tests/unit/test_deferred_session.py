@@ -106,7 +106,7 @@ def test_a_use(memory_app: MakeApp, use: Callable[[], Any]) -> None:
 
 
 def in_view(app: Flask, view: Callable[[], Any]) -> Any:
-    """Run a function in a view and answer what it returned."""
+    """Run a function in a view and return what it returned."""
     answers = []
 
     def wrapper() -> str:

@@ -79,7 +79,7 @@ def test_a_counter_stands() -> None:
     ("before", "mine", "theirs"), [("sent", "verified", "new"), (False, True, None), (1, True, 2), (1, "1", 2)]
 )
 def test_a_single_state_does_not_stand(before: Any, mine: Any, theirs: Any) -> None:
-    """Rule 3: a code that became "verified" is no counter: it is refused beside the account of a new code."""
+    """Rule 3: a code that became "verified" is no counter: it is refused where the account of a new code was stored."""
     used = keys(["otp"], ["otp"])
     base, now = {"user": "mallory", "otp": before}, {"user": "bob", "otp": theirs}
     assert merge(base, {**base, "otp": mine}, now, used) == Refused(("otp",))
@@ -122,7 +122,7 @@ def test_nothing_changed_is_never_refused() -> None:
 
 
 def test_what_nothing_depends_on_is_no_reason() -> None:
-    """Exempt keys, permanence and the time of creation refuse nothing, whoever changed them."""
+    """Exempt keys, permanence and the time of creation refuse nothing, whichever request changed them."""
     mine = {"_permanent": True, "a": 1}
     theirs = {"_permanent": False, "_lazysession_created": 5.0, "_flashes": ["hello"]}
     used = keys(["_permanent", "_flashes"], ["a"])
@@ -190,7 +190,7 @@ def test_a_late_rotation_begins_nothing_on_what_is_not_so() -> None:
 
 
 def test_raise() -> None:
-    """Every change beside a change is refused, but those of keys that nothing depends on."""
+    """Every change is refused where another was stored, but those of keys that nothing depends on."""
     strict = Merging(SAME, "raise", frozenset({"_flashes"}))
     change = Change({"a": 1}, {"a": 2}, keys())
     assert strict.merge(change, {"a": 1, "b": 1}) == Refused(("b",), strictly=True)

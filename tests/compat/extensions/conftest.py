@@ -10,7 +10,7 @@ from tests.support.stores import RedisStore
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let warnings be errors only where they are about this package: the extensions have many of their own."""
+    """Make warnings errors only where they are about this package: the extensions have many of their own."""
     for line in ("ignore", "error:::lazysession"):
         config.addinivalue_line("filterwarnings", line)
 

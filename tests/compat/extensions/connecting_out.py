@@ -170,11 +170,11 @@ def use_flask_socketio(visitor: Visitor) -> None:
         _connect_for_real(visitor, transport)
     visitor.get("/cart")
     client = sockets.test_client(visitor.app, flask_test_client=visitor.browser)  # no real one is answered from now on
-    visitor.note(client.emit("add", "oolong", callback=True), client.emit("add", "sencha", callback=True))
+    visitor.record(client.emit("add", "oolong", callback=True), client.emit("add", "sencha", callback=True))
     visitor.get("/cart")
-    visitor.note(client.emit("look", callback=True))
+    visitor.record(client.emit("look", callback=True))
     client.disconnect()
-    visitor.note(sockets.test_client(visitor.app, flask_test_client=visitor.app.test_client()).is_connected())
+    visitor.record(sockets.test_client(visitor.app, flask_test_client=visitor.app.test_client()).is_connected())
     visitor.sees("/noted", "tea")
 
 
@@ -184,7 +184,7 @@ def _connect_for_real(visitor: Visitor, transport: str) -> None:
     with serving(visitor.app) as port, socketio.SimpleClient() as client:
         headers = {"Cookie": f"session={visitor.session_id()}"}
         client.connect(f"http://127.0.0.1:{port}", headers=headers, transports=[transport])
-        visitor.note(transport, client.call("add", transport), client.call("look"))
+        visitor.record(transport, client.call("add", transport), client.call("look"))
 
 
 EXTENSIONS = (

@@ -1,4 +1,4 @@
-"""What a page costs with an extension: round trips to the store, and what caches and browsers are told."""
+"""What a page costs with an extension: round trips to the store, and headers for caches and browsers."""
 
 from __future__ import annotations
 

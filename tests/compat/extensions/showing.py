@@ -49,9 +49,9 @@ def use_flask_debugtoolbar(visitor: Visitor) -> None:
     visitor.get("/note/oolong")
     visitor.get("/sign-in/ada")
     shown = visitor.browser.get("/rendered").text  # times and versions are in it
-    visitor.note("flDebug" in shown, "oolong" in shown, "ada" in shown)
+    visitor.record("flDebug" in shown, "oolong" in shown, "ada" in shown)
     stopped = visitor.browser.get("/go")
-    visitor.note(stopped.status, "flDebug" in stopped.text, "sencha" in stopped.text)
+    visitor.record(stopped.status, "flDebug" in stopped.text, "sencha" in stopped.text)
     visitor.browser.get("/_debug_toolbar/static/css/toolbar.css").close()
     visitor.sees("/noted", "oolong")
 
@@ -176,7 +176,7 @@ def use_flask_talisman(visitor: Visitor) -> None:
     visitor.get("/note/tea")
     cookie = visitor.browser.get_cookie("session")
     assert cookie is not None
-    visitor.note(cookie.secure, cookie.http_only, cookie.same_site)
+    visitor.record(cookie.secure, cookie.http_only, cookie.same_site)
     visitor.get("/sign-in/ada")
     visitor.get("/static/site.css")
     visitor.sees("/noted", "tea")
@@ -235,7 +235,7 @@ def use_flask_cors(visitor: Visitor) -> None:
     visitor.get("/note/tea")
     for response in (visitor.get("/noted", headers=there), visitor.options("/noted", headers=there)):
         names = ("Access-Control-Allow-Origin", "Access-Control-Allow-Credentials")
-        visitor.note([response.headers.get(name) for name in names])
+        visitor.record([response.headers.get(name) for name in names])
     page = visitor.get("/noted", headers=there)
     assert page.vary.as_set() == {"origin", "cookie"}
 
@@ -286,7 +286,7 @@ def use_sentry(visitor: Visitor) -> None:
     reports = visitor.app.extensions["sentry"]
     assert len(reports) == 2
     for report in reports:
-        visitor.note(report["exception"]["values"][0]["type"], report.get("user"), report["transaction"])
+        visitor.record(report["exception"]["values"][0]["type"], report.get("user"), report["transaction"])
     visitor.sees("/noted", "tea")
 
 

@@ -1,4 +1,4 @@
-"""What is common to the extensions: the small app that each is added to, and a visitor who notes all that they see."""
+"""What is common to the extensions: the small app that each is added to, and a visitor that records what it sees."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Step(NamedTuple):
 
 
 class Visitor:
-    """A browser that notes what it is shown, to compare what two apps show, and what each request costs.
+    """A browser that records what it is shown, to compare what two apps show, and what each request costs.
 
     :param base_url: where it finds the app.
     """
@@ -167,12 +167,12 @@ class Visitor:
             response.close()
         rotated = before is not None and self.session_id() not in (before, None)
         self.costs.append(Step(steady(f"{method} {path}"), cost_of(response, len(trips)), rotated))
-        self.note(method, path, response.status, response.headers.get("Location"), text)
+        self.record(method, path, response.status, response.headers.get("Location"), text)
         assert response.status_code == status, f"{method} {path}: {response.status}\n{text[:2000]}"
         return response
 
-    def note(self, *seen: object) -> None:
-        """Note what was shown, without what is random or a time."""
+    def record(self, *seen: object) -> None:
+        """Record what was shown, without what is random or a time."""
         self.seen.append(steady(seen))
 
     def csrf_token(self, path: str, name: str = "csrf_token") -> str:

@@ -114,8 +114,8 @@ class Trap:
 class Payloads:
     """An endless supply of stored payloads, the same for the same seed.
 
-    :param known: ids that the store knows, for notes that lead there.
-    :param now: seconds since the epoch, for notes that are still good.
+    :param known: ids that the store knows, for forwarding records that lead there.
+    :param now: seconds since the epoch, for forwarding records that are still good.
     """
 
     def __init__(self, seed: int, known: Sequence[str], now: float) -> None:
@@ -130,7 +130,7 @@ class Payloads:
             self._keys,
             self._odd,
             self._number,
-            self._note,
+            self._forwarding,
         ]
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
@@ -146,7 +146,9 @@ class Payloads:
         return self._encode(self.random.choice(_SESSIONS))
 
     def _mutated(self) -> bytes:
-        payload = bytearray(self.random.choice([self._sound, self._sound, self._note, self._odd, self._pickled])())
+        payload = bytearray(
+            self.random.choice([self._sound, self._sound, self._forwarding, self._odd, self._pickled])()
+        )
         for _ in range(self.random.choice([1, 1, 2, 5])):
             at = self.random.randrange(len(payload) + 1)
             end = at + int(2 ** self.random.uniform(0, 6))
@@ -229,7 +231,7 @@ class Payloads:
         inside = self.random.choice(["%s", "[%s]", '{"a":%s}']) % number
         return f'{{"{key}": {inside}, "name": "{LURE}"}}'.encode()
 
-    def _note(self) -> bytes:
+    def _forwarding(self) -> bytes:
         """What a rotation leaves behind under the old id, to ids that are known, unknown and no ids at all."""
         sids: list[Any] = [*self._known, "b" * 43, "../x", "", "a" * 129, LURE, "\0", *_ODD]
         ends: list[Any] = [self._now + 1e6, self._now - 1, 1e300, 2**64 - 1, *_ODD]
@@ -255,7 +257,7 @@ def beginning_of(payload: bytes) -> list[str]:
 def is_session(payload: bytes) -> bool:
     """Return whether bytes are a session in either format, by other means than the library's."""
     limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(limit + 200)  # msgspec counts the frames of whoever asks: those of the tests are too many
+    sys.setrecursionlimit(limit + 200)  # msgspec counts the frames of its caller: those of the tests are too many
     try:
         for decode in (msgspec.msgpack.decode, msgspec.json.decode):
             with suppress(ValueError, RecursionError):

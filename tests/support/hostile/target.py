@@ -1,4 +1,4 @@
-"""An app under attack, which tells after each request what became of it."""
+"""An app under attack, which says after each request what became of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .cookies import KEY, OLD_KEY, SALT
 from .payloads import LURE
 
 PREFIX = "session:"
-_SHAPE = re.compile(rb"[A-Za-z0-9_-]{1,128}\Z")  # said anew here: the library's own check is under test
+_SHAPE = re.compile(rb"[A-Za-z0-9_-]{1,128}\Z")  # written again here: the library's own check is under test
 _MADE = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _SENT_BACK = re.compile(r'session="?([^;"]*)')
 _VERBS = ("read", "create", "replace", "delete")
@@ -51,7 +51,7 @@ class Ears(logging.Handler):
 
 
 class Target:
-    """A lazy app on a store, whose backend's calls are noted.
+    """A lazy app on a store, whose backend's calls are recorded.
 
     :param store: the store of the app.
     :param login: the app has Flask-Login.
@@ -77,7 +77,7 @@ class Target:
         self.calls: list[tuple[str, str]] = []
         self.backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
         for verb in _VERBS:
-            setattr(self.backend, verb, self._noted(verb, getattr(self.backend, verb)))
+            setattr(self.backend, verb, self._recorded(verb, getattr(self.backend, verb)))
         self.counts: Counter[str] = Counter()
         self.problems: Counter[str] = Counter()
         self.opened = ""
@@ -99,12 +99,12 @@ class Target:
 
         return view
 
-    def _noted(self, verb: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(key: str, *arguments: Any, **options: Any) -> Any:
+    def _recorded(self, verb: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def recorded(key: str, *arguments: Any, **options: Any) -> Any:
             self.calls.append((verb, key))
             return call(key, *arguments, **options)
 
-        return noted
+        return recorded
 
     def values(self, header: str) -> list[str]:
         """Return every value of the session cookie in a header."""
@@ -172,7 +172,7 @@ class Target:
         self.problems[f"{what}: {case}"] += 1
 
     def report(self, **more: object) -> str:
-        """Return the counts, for whoever runs the tests."""
+        """Return the counts, for the output of the tests."""
         counts = {name: self.counts[name] for name in ZERO} | dict(sorted(self.counts.items()))
         return ", ".join(f"{name}: {value}" for name, value in {**more, **counts}.items())
 

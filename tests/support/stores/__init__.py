@@ -1,4 +1,4 @@
-"""The stores that the tests run on, each with a way to count its round trips and to let time pass."""
+"""The stores that the tests run on, each with a way to count its round trips and to pass time."""
 
 from __future__ import annotations
 

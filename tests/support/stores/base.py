@@ -31,7 +31,7 @@ class Store:
 
     @property
     def peek(self) -> Trips:
-        """A read that wishes no refresh: as any other, but where a store says otherwise."""
+        """A read without a refresh: as any other, but where a store says otherwise."""
         return self.read
 
     @property
@@ -77,8 +77,8 @@ def backend_of(app: Flask) -> Any:
     return getattr(backend, "unserialized", backend)
 
 
-def noted_since(notes: list[str]) -> Generator[list[str]]:
-    """Count by a list that something else fills: answer what it was given meanwhile."""
+def added_since(notes: list[str]) -> Generator[list[str]]:
+    """Count by a list that something else fills: return what was added to it meanwhile."""
     names: list[str] = []
     already = len(notes)
     yield names

@@ -15,11 +15,11 @@ from flask import Flask
 
 from lazysession.backends.objects import pack, unpack
 
-from .base import Store, backend_of, noted_since
+from .base import Store, added_since, backend_of
 
 
 class CountingMemory(SimpleCache):
-    """Notes what is asked of it."""
+    """Records what is asked of it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class MemoryStore(Store):
 
     @contextmanager
     def counted(self) -> Generator[list[str]]:
-        yield from noted_since(self.cache.names)
+        yield from added_since(self.cache.names)
 
     def pass_time(self, app: Flask, seconds: float) -> None:
         for key, (expiry, value) in list(self.cache._cache.items()):
@@ -79,7 +79,7 @@ _watches: list[FilesStore] = []
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     for store in _watches:
-        store.note(event, arguments)
+        store.record(event, arguments)
 
 
 sys.addaudithook(_audit)  # for good: there is no way to remove one
@@ -102,8 +102,8 @@ class FilesStore(Store):
         self._opens = {os.O_RDONLY: "read", os.O_RDWR: "update", os.O_WRONLY: "write"}
         _watches.append(self)
 
-    def note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Note what is done to a session's file; a change is done when its new file is put in the old one's place."""
+    def record(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Record what is done to a session's file; a change is done when its new file is put in the old one's place."""
         path = arguments[1] if event == "os.rename" else arguments[0] if arguments else None
         if not isinstance(path, str) or Path(path).parent != self.folder or path.endswith(".__wz_cache"):
             return
@@ -117,7 +117,7 @@ class FilesStore(Store):
 
     @contextmanager
     def counted(self) -> Generator[list[str]]:
-        yield from noted_since(self._names)
+        yield from added_since(self._names)
 
     def _files(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if not path.name.endswith(".__wz_cache")]
@@ -129,7 +129,7 @@ class FilesStore(Store):
             path.write_bytes(struct.pack("I", expiry - int(seconds)) + content[4:])
 
     def payloads(self, app: Flask) -> dict[str, bytes]:
-        """By the names of the files: they do not tell the keys."""
+        """By the names of the files, from which the keys cannot be read."""
         load = backend_of(app).cache.serializer.loads
         return {path.name: pack(load(path.read_bytes()[4:])) for path in self._files()}
 

@@ -13,11 +13,11 @@ from flask import Flask
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
-from .base import Store, backend_of, noted_since
+from .base import Store, added_since, backend_of
 
 
 class Commands(CommandListener):
-    """Notes the name of every command that a client of MongoDB sends."""
+    """Records the name of every command that a client of MongoDB sends."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -51,7 +51,7 @@ class MongoDBStore(Store):
 
     @contextmanager
     def counted(self) -> Generator[list[str]]:
-        yield from noted_since(self._commands.names)
+        yield from added_since(self._commands.names)
 
     def pass_time(self, app: Flask, seconds: float) -> None:
         backend = backend_of(app)
@@ -105,7 +105,7 @@ class DynamoDBStore(Store):
 
     @contextmanager
     def counted(self) -> Generator[list[str]]:
-        yield from noted_since(self._names)
+        yield from added_since(self._names)
 
     def pass_time(self, app: Flask, seconds: float) -> None:
         backend = backend_of(app)

@@ -14,7 +14,7 @@ from .wire import Wire
 
 
 class MemcachedStore(Store):
-    """A real memcached through pymemcache, counted on the wire; time passes at the server and for the app's notes."""
+    """A real memcached through pymemcache, counted on the wire; time passes there and for the app's local expiries."""
 
     label = "memcached"
     read, refresh, write, create, delete = ("gets",), ("gats",), ("cas",), ("add",), ("gets", "cas")

@@ -13,7 +13,7 @@ from flask import Flask
 
 from lazysession.backends.redis import store as redis_adapter
 
-from .base import Store, backend_of, noted_since
+from .base import Store, added_since, backend_of
 from .wire import Wire
 
 _COMMAND = re.compile(rb"\*\d+\r\n\$\d+\r\n([A-Z]+)\r\n")
@@ -102,4 +102,4 @@ class FakeRedisStore(RedisStore):
 
     @contextmanager
     def counted(self) -> Generator[list[str]]:
-        yield from noted_since(self.client.names)
+        yield from added_since(self.client.names)

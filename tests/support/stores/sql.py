@@ -82,7 +82,7 @@ class FlaskSqlStore(SqlStore):
 
 
 class SqlServerStore(SqlStore):
-    """A database server, its table emptied; what SQLAlchemy does not tell of (COMMIT, say) is counted on the wire."""
+    """A database server, its table emptied; what SQLAlchemy has no event for (COMMIT, say) is counted on the wire."""
 
     def __init__(self, url: str) -> None:
         address = make_url(url)

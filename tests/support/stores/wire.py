@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class Wire:
-    """Carries bytes between clients and a server of this machine, and notes what begins each round trip.
+    """Carries bytes between clients and a server of this machine, and records what begins each round trip.
 
     Whatever a client sends before an answer comes belongs to one trip.
 
