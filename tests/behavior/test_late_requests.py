@@ -118,10 +118,10 @@ def log_in(house: House) -> None:
 @pytest.mark.parametrize("opened", ["before", "after"])
 def test_what_the_rotation_changed_stands(house: House, opened: str, caplog: pytest.LogCaptureFixture) -> None:
     """A request with the old id can neither read nor write what a login set, changed or removed; that is told."""
-    told: list[Any] = []
+    received: list[Any] = []
 
     def note(_app: Flask, keys: Any) -> None:
-        told.append(sorted(keys))
+        received.append(sorted(keys))
 
     def late() -> None:
         load()
@@ -136,7 +136,7 @@ def test_what_the_rotation_changed_stands(house: House, opened: str, caplog: pyt
     assert (response.status_code, response.headers.get("Set-Cookie")) == (200, None)
     assert house.seen_by(house.other) == {"cart": ["book"]}
     assert house.seen_by(house.user) == {"cart": ["book"], "user": 1, "token": "new"}
-    assert told == [["theme", "token", "user"]]
+    assert received == [["theme", "token", "user"]]
     assert "('theme', 'token', 'user')" in caplog.text
 
 

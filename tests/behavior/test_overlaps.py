@@ -153,33 +153,33 @@ def test_a_contested_key_is_told_once(store: Store, make_app: MakeApp) -> None:
     """However many attempts the merge takes."""
     app = make_app()
     visitor = Visitor(app, k=0)
-    told: list[Any] = []
+    received: list[Any] = []
 
-    def note(_app: Flask, keys: Any) -> None:
-        told.append(keys)
+    def record(_app: Flask, keys: Any) -> None:
+        received.append(keys)
 
     def change() -> None:
         visitor.raise_before_replaces("k", 3)
         session["k"] = "mine"
 
-    with session_conflict.connected_to(note, app):
+    with session_conflict.connected_to(record, app):
         visitor.overlap(change, lambda: None)
     assert visitor.data() == {"k": "mine"}
-    assert told == [("k",)]
+    assert received == [("k",)]
 
 
 def test_our_own_mark_is_no_conflict(store: Store, make_app: MakeApp) -> None:
     """Two requests that both begin to count the absolute lifetime changed nothing of the app's at once."""
     visitor = Visitor(make_app(), a=1)
     visitor.app.session_interface.handler.lifetimes.absolute = 10**6  # type: ignore[attr-defined]
-    told: list[Any] = []
+    received: list[Any] = []
 
-    def note(_app: Flask, keys: Any) -> None:
-        told.append(keys)
+    def record(_app: Flask, keys: Any) -> None:
+        received.append(keys)
 
-    with session_conflict.connected_to(note, visitor.app):
+    with session_conflict.connected_to(record, visitor.app):
         visitor.overlap(put(x=1), put(y=1))
-    assert told == []
+    assert received == []
     assert visitor.data() == {"a": 1, "x": 1, "y": 1}
 
 

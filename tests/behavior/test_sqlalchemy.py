@@ -386,14 +386,14 @@ def test_clean_up_has_a_connection_of_its_own(shop: Shop) -> None:
     SqlStore.pass_time(None, shop.app, 32 * 86400)  # type: ignore[arg-type]
     statements: list[str] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def record(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         statements.append(statement)
 
-    event.listen(Engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", record)
     try:
         result = shop.app.test_cli_runner().invoke(args=["session_cleanup"])
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        event.remove(Engine, "before_cursor_execute", record)
     assert result.exit_code == 0
     assert [statement.split()[0] for statement in statements] == ["SELECT", "DELETE"]
     assert client.get("/").text == "None"
@@ -440,14 +440,14 @@ def test_purging_goes_in_batches_by_the_index(tmp_path: Path, monkeypatch: pytes
     backend.clock = lambda: now() + timedelta(seconds=61)
     statements: list[tuple[str, Any]] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         statements.append((statement, parameters))
 
-    event.listen(backend._engine, "before_cursor_execute", note)
-    told: list[tuple[int, int]] = []
-    assert backend.purge(lambda done, total: told.append((done, total))) == 25
-    assert told == [(10, 25), (20, 25), (25, 25)]
-    event.remove(backend._engine, "before_cursor_execute", note)
+    event.listen(backend._engine, "before_cursor_execute", record)
+    received: list[tuple[int, int]] = []
+    assert backend.purge(lambda done, total: received.append((done, total))) == 25
+    assert received == [(10, 25), (20, 25), (25, 25)]
+    event.remove(backend._engine, "before_cursor_execute", record)
     plans = []
     with backend._engine.connect() as connection:
         for statement, parameters in statements:

@@ -178,14 +178,14 @@ class TestRefresh:
         """The signal names the mode and the rule that hold for the page."""
         app = memory_app()
         add_streams(app)
-        client, told = logged_in(app), []
+        client, received = logged_in(app), []
 
         def note(_app: Any, mode: Any, rule: str, **_more: Any) -> None:
-            told.append((str(mode), rule))
+            received.append((str(mode), rule))
 
         with session_opened.connected_to(note, sender=app):
             client.get("/generated").get_data()
-        assert told == [("normal", "default")]
+        assert received == [("normal", "default")]
 
     def test_a_write_in_mid_stream_is_lost(
         self, store: Any, make_app: MakeApp, caplog: pytest.LogCaptureFixture
@@ -254,11 +254,11 @@ class TestUsesWithoutVary:
         for path in ("/token", "/token", "/other/token"):
             with client.get(path) as response:
                 response.get_data()
-        told = late_uses(caplog)
-        assert [("export" in each, "other" in each) for each in told] == [(True, False), (False, True)]
-        assert "Use the session in the view" in told[0]
+        received = late_uses(caplog)
+        assert [("export" in each, "other" in each) for each in received] == [(True, False), (False, True)]
+        assert "Use the session in the view" in received[0]
         assert "token" not in caplog.text
-        assert len(told[0]) < 200
+        assert len(received[0]) < 200
 
     def test_a_thread_that_outlives_the_response(self, memory_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
         """It may feed a page that was sent already."""

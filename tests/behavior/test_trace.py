@@ -160,8 +160,8 @@ class TestViews:
         def view() -> str:
             return str(current_user.is_authenticated)
 
-        told = timing(app)
-        assert re.fullmatch(rf"{HERE}:view:{line_of(view, 'current_user')} via flask_login\.\w+:\w+", told)
+        received = timing(app)
+        assert re.fullmatch(rf"{HERE}:view:{line_of(view, 'current_user')} via flask_login\.\w+:\w+", received)
 
     def test_flashed_messages(self, app: Flask) -> None:
         """A function of Flask is named as well, as it tells what the line does."""
@@ -267,7 +267,7 @@ class TestViews:
         app.add_url_rule("/", view_func=lambda: extension.who())
         heard: list[str] = []
 
-        def note(sender: Flask, origin: str, **_: Any) -> None:
+        def record(sender: Flask, origin: str, **_: Any) -> None:
             heard.append(origin)
 
         def without(sender: Flask, session: Any, mode: str, rule: str) -> None:
@@ -277,11 +277,11 @@ class TestViews:
             timing(app)
         assert heard == ["normal default"]
         heard.clear()
-        with session_opened.connected_to(note, sender=app):
-            told = timing(app)
+        with session_opened.connected_to(record, sender=app):
+            received = timing(app)
             app.session_interface.trace = False  # type: ignore[attr-defined]
             app.test_client().get("/")
-        assert heard == [told, ""]
+        assert heard == [received, ""]
 
 
 class TestExtensions:
@@ -321,10 +321,10 @@ class TestExtensions:
         def own_lines() -> Generator[str]:
             yield extension.who()
 
-        def note(sender: Flask, origin: str, **_: Any) -> None:
+        def record(sender: Flask, origin: str, **_: Any) -> None:
             heard.append(origin)
 
-        with session_opened.connected_to(note, sender=app):
+        with session_opened.connected_to(record, sender=app):
             for path in ("/", "/own"):
                 assert app.test_client().get(path).text == "None"
         number = line_of(extension.lines, "who()")
@@ -355,8 +355,8 @@ class TestTemplates:
 
     def test_a_line(self, app: Flask, extension: Any) -> None:
         """Name and line, and the function that it called."""
-        told = self.look(app, extension, page="one\ntwo\n{{ who() }}")
-        assert told == "template page.html:3 via flask_fancy:_look"
+        received = self.look(app, extension, page="one\ntwo\n{{ who() }}")
+        assert received == "template page.html:3 via flask_fancy:_look"
 
     def test_the_session_itself(self, app: Flask, extension: Any) -> None:
         """Nothing of Jinja is named."""
@@ -364,38 +364,38 @@ class TestTemplates:
 
     def test_flashed_messages(self, app: Flask, extension: Any) -> None:
         """The loop over messages, as each layout has it, in the layout that a page extends."""
-        told = self.look(
+        received = self.look(
             app,
             extension,
             page="{% extends 'layout.html' %}\n{% block body %}{% endblock %}",
             layout="one\n{% for each in get_flashed_messages() %}{{ each }}{% endfor %}{% block body %}{% endblock %}",
         )
-        assert told == "template layout.html:2 via flask.helpers:get_flashed_messages"
+        assert received == "template layout.html:2 via flask.helpers:get_flashed_messages"
 
     def test_a_block(self, app: Flask, extension: Any) -> None:
         """A block of the page, which its layout calls."""
-        told = self.look(
+        received = self.look(
             app,
             extension,
             page="{% extends 'layout.html' %}\n\n{% block body %}\n{{ who() }}{% endblock %}",
             layout="{% block body %}{% endblock %}",
         )
-        assert told == "template page.html:4 via flask_fancy:_look"
+        assert received == "template page.html:4 via flask_fancy:_look"
 
     def test_included(self, app: Flask, extension: Any) -> None:
         """A template that another one includes."""
-        told = self.look(app, extension, page="{% include 'menu.html' %}", menu="\n\n{{ who() }}")
-        assert told == "template menu.html:3 via flask_fancy:_look"
+        received = self.look(app, extension, page="{% include 'menu.html' %}", menu="\n\n{{ who() }}")
+        assert received == "template menu.html:3 via flask_fancy:_look"
 
     def test_macros(self, app: Flask, extension: Any) -> None:
         """A macro is where it is written, not where it is called."""
-        told = self.look(
+        received = self.look(
             app,
             extension,
             page="{% from 'tools.html' import menu with context %}\n\n\n{{ menu() }}",
             tools="\n{% macro menu() %}\n{{ who() }}\n{% endmacro %}",
         )
-        assert told == "template tools.html:3 via flask_fancy:_look"
+        assert received == "template tools.html:3 via flask_fancy:_look"
 
     def test_a_text(self, app: Flask, extension: Any) -> None:
         """A template without a name."""
@@ -565,10 +565,10 @@ class TestTheHeader:
         """The test client's session_transaction names the line that used it."""
         heard: list[str] = []
 
-        def note(sender: Flask, origin: str, **_: Any) -> None:
+        def record(sender: Flask, origin: str, **_: Any) -> None:
             heard.append(origin)
 
-        with session_opened.connected_to(note, sender=app), app.test_client().session_transaction() as prepared:
+        with session_opened.connected_to(record, sender=app), app.test_client().session_transaction() as prepared:
             prepared["user"] = "ada"
         (origin,) = heard
         assert origin.startswith(f"{HERE}:test_outside_of_a_request:")

@@ -49,11 +49,11 @@ def _every_connection_closed(monkeypatch: pytest.MonkeyPatch) -> Generator[None]
     """Close what the clients opened: they leave it to the garbage collector, and it complains."""
     opened: list[Any] = []
 
-    def note(connect: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def record(connect: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return lambda connection: opened.append(connection) or connect(connection)
 
-    monkeypatch.setattr(Client, "_connect", note(Client._connect))
-    monkeypatch.setattr(memcache._Host, "_get_socket", note(memcache._Host._get_socket))
+    monkeypatch.setattr(Client, "_connect", record(Client._connect))
+    monkeypatch.setattr(memcache._Host, "_get_socket", record(memcache._Host._get_socket))
     yield
     for connection in opened:
         (connection.close if isinstance(connection, Client) else connection.close_socket)()
