@@ -21,7 +21,7 @@ from .flasklogin import deferred_session, holds_login, ignore_freshness_without_
 from .following import follow, with_serializer
 from .handling import follow_error_handling
 from .ids import signs_ids
-from .interface import LazySessionInterface, SessionHandler
+from .interface import LazySessionInterface
 from .jsonable import encode_sessions
 from .modes import RuleTable
 from .patterns import compile_rules, log_unmatched, warn_of_doubtful
@@ -30,6 +30,7 @@ from .settings import Settings, items_of
 from .startup import names
 from .startup.clients import refuse_unusable
 from .startup.values import refuse_wrong_flask_settings, refuse_wrong_key, refuse_wrong_session_settings
+from .use import Handler
 from .wrapped import Wrapped
 
 logger = logging.getLogger("lazysession")
@@ -71,10 +72,8 @@ class LazySession:
             app,
             _make_handler(app, settings),
             RuleTable(rules, skip_static=settings.skip_static, before_first=partial(log_unmatched, rules)),
-            transient_keys=settings.transient_keys,
-            raises_on_skipped_write=settings.skipped_write == "raise",
-            trace=settings.trace,
-            again=partial(follow, again=partial(_handler_again, settings=settings)),
+            settings,
+            follow=partial(follow, again=partial(_handler_again, settings=settings)),
             before_first_use=names.SettingsRead(app.config, flasksession.session_type_of(app.config)).refuse_changes,
         )
         app.session_interface = interface
@@ -85,7 +84,7 @@ class LazySession:
         _follow_flask_login(app, rotate=settings.rotate_on_login)
 
 
-def _make_handler(app: Flask, settings: Settings) -> SessionHandler:
+def _make_handler(app: Flask, settings: Settings) -> Handler:
     present = app.session_interface
     session_type = flasksession.session_type_of(app.config)
     refuse_unusable(
@@ -138,7 +137,7 @@ def _refuse_store_without_type(app: Flask) -> None:
             )
 
 
-def _handler_again(app: Flask, interface: SessionInterface, *, settings: Settings) -> SessionHandler:
+def _handler_again(app: Flask, interface: SessionInterface, *, settings: Settings) -> Handler:
     """Make the session handler of an interface again, after something was set on it."""
     return (
         _handler_over_present(app, interface, settings)
@@ -156,7 +155,7 @@ def _type_of_setting(name: str) -> str | None:
     return "filesystem" if name.startswith("SESSION_FILE_") and name in flasksession.defaults() else None
 
 
-def _handler_over_present(app: Flask, interface: SessionInterface, settings: Settings) -> SessionHandler:
+def _handler_over_present(app: Flask, interface: SessionInterface, settings: Settings) -> Handler:
     """Drive what Flask-Session built through our adapter; one that stores in a way of its own, by its own methods."""
     if not flasksession.serves_requests_as_ever(interface):
         return Wrapped(interface)
@@ -192,7 +191,7 @@ def _from_interface(app: Flask, adapter: type[Adapter] | None, interface: Sessio
     return backend
 
 
-def _handler_of_type(app: Flask, session_type: str, settings: Settings) -> SessionHandler:
+def _handler_of_type(app: Flask, session_type: str, settings: Settings) -> Handler:
     adapter = registry.find(session_type) if session_type != registry.GENERIC else None
     if adapter is None:
         return _handler_over_present(app, flasksession.build(app, session_type), settings)
@@ -287,16 +286,7 @@ def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, set
     serializer: Any = getattr(interface, "serializer", None)  # Flask-Session has no annotations
     if is_made_by_flask_session(serializer):
         codec = flasksession.codec_of(serializer, allow_pickle=settings.allow_pickle)
-    handler = ServerSide(
-        interface,
-        backend,
-        codec,
-        conflict=settings.conflict,
-        exempt=settings.conflict_exempt_keys | settings.transient_keys,
-        on_read_error=settings.on_read_error,
-        throttle=settings.refresh_throttle,
-        absolute_lifetime=settings.absolute_lifetime,
-    )
+    handler = ServerSide(interface, backend, codec, settings)
     if not flasksession.is_own(serializer):
         return handler
     try:
@@ -345,21 +335,21 @@ def _follow_flask_login(app: Flask, *, rotate: bool) -> None:
 
 def _rotate(app: Flask, **_: object) -> None:
     current = deferred_session()
-    interface = None if current is None else current.lazy_opener  # another one may be around it
+    interface = None if current is None else current.lazy_owner  # another one may be around it
     if current is None or not isinstance(interface, LazySessionInterface):
         return
-    opened, handler = current.lazy_opened, interface.handler
-    if opened is not None and isinstance(handler, ServerSide) and holds_login(opened, handler.codec):
+    use, handler = current.lazy_loaded, interface.handler
+    if use is not None and isinstance(handler, ServerSide) and holds_login(use, handler.codec):
         return
     interface.regenerate(current)
-    if current.lazy_opened is not None:
-        current.lazy_opened.login_keys = _LOGIN_KEYS
+    if current.lazy_loaded is not None:
+        current.lazy_loaded.login_keys = _LOGIN_KEYS
 
 
 def _note_protection(app: Flask, **_: object) -> None:
     current = deferred_session()
-    if current is not None and current.lazy_opened is not None:
-        ignore_freshness_without_login(current.lazy_opened)
+    if current is not None and current.lazy_loaded is not None:
+        ignore_freshness_without_login(current.lazy_loaded)
 
 
 def _note_logout(app: Flask, **_: object) -> None:
@@ -367,5 +357,5 @@ def _note_logout(app: Flask, **_: object) -> None:
     current = deferred_session()
     if current is not None:
         current.lazy_note_removal()
-        if current.lazy_opened is not None:
-            current.lazy_opened.logout_keys = _LOGIN_KEYS
+        if current.lazy_loaded is not None:
+            current.lazy_loaded.logout_keys = _LOGIN_KEYS

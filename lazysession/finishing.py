@@ -1,27 +1,17 @@
-"""The end of a request whose session could not be loaded or saved: its response never reports success."""
+"""The end of a request that used its session; where that could not be loaded or saved, it never reports success."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 from flask import Flask, Response
-from flask import session as current_session
 
 from .cookies import forbid_storing, vary_by_cookie
 from .errors import SessionConflict, SessionUnavailable
-from .failures import Failure
 from .logs import Once, is_called_from, place_of
+from .modes import Mode, RuleTable
+from .recorder import server_timing
 from .rendering import render
-from .session import DeferredSession
-from .use import Opened
-
-
-class Closes(Protocol):
-    """What is needed of a session handler."""
-
-    def close(self, app: Flask, opened: Opened, response: Response) -> None:
-        """Bring store and response up to date with the session."""
-        ...
+from .skipping import Skipping
+from .use import Failure, Phase, SessionUse
 
 
 class Finishing:
@@ -31,101 +21,119 @@ class Finishing:
     of the app that saves by hand, and the test client's ``session_transaction``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rules: RuleTable) -> None:
         self._once = Once()
+        self._skipping = Skipping(rules)
 
-    def save(self, handler: Closes, app: Flask, session: DeferredSession, opened: Opened, response: Response) -> None:
+    def finish(self, app: Flask, use: SessionUse, response: Response) -> bool:
+        """Save a session, and return whether it was loaded: a first use that its mode forbids loads nothing."""
+        if use.load_failure is not None:
+            self._after_failed_load(app, use, use.load_failure, response)
+        elif use.is_loaded:
+            self._finish_loaded(app, use, response)
+        else:
+            return False
+        return True
+
+    def _finish_loaded(self, app: Flask, use: SessionUse, response: Response) -> None:
+        if use.used_by:
+            response.headers.add("Server-Timing", server_timing(use.used_by, f"in {use.took:.1f} ms {use.mode}"))
+        if use.mode is Mode.SKIP:
+            self._skipping.finish(use, response, use.owner.get_cookie_name(app))
+            return
+        vary_by_cookie(response)
+        if not use.is_saveable:
+            forbid_storing(response)
+        self.save(app, use, response)
+
+    def save(self, app: Flask, use: SessionUse, response: Response) -> None:
         """Save a session, or finish the response of a request that failed to: a failed write is not tried again.
 
-        :param handler: saves it.
         :raises SessionConflict: when the change was refused and Flask is not the caller.
         :raises SessionUnavailable: when the store failed and Flask is not the caller.
         """
-        if session.lazy_failed:
-            self._after_failed_save(app, session, response)
+        if use.is_failed:
+            self._after_failed_save(app, use, response)
             return
-        attributes = session.__dict__  # the quickest way past __setattr__
-        attributes["lazy_failed"] = True
+        use.phase = Phase.SAVING
         try:
-            handler.close(app, opened, response)
+            use.owner.handler.save(app, use, response)
         except (SessionConflict, SessionUnavailable) as error:
-            attributes["lazy_save_failure"] = failure = Failure.of(error)
+            use.phase, use.save_failure = Phase.NOT_SAVED, Failure.of(error)
             if not _is_saved_by_flask():
                 raise
             if response.status_code < 500:
-                self._render(app, session, failure, response)
+                self._render(app, use, use.save_failure, response)
             else:
-                self._remove_cookies(session, response)
-            self._log_failed_save(session, error, response)
+                self._remove_cookies(use, response)
+            self._log_failed_save(use, error, response)
         except BaseException as error:
-            attributes["lazy_save_failure"] = Failure.of(error)
+            use.phase, use.save_failure = Phase.NOT_SAVED, Failure.of(error)
             raise
         else:
-            attributes["lazy_failed"], attributes["lazy_closed"] = False, True
+            use.phase = Phase.SAVED
 
-    def _after_failed_save(self, app: Flask, session: DeferredSession, response: Response) -> None:
-        failure = session.lazy_save_failure
+    def _after_failed_save(self, app: Flask, use: SessionUse, response: Response) -> None:
+        failure = use.save_failure
         if failure is None:  # it is being saved, and a receiver of a signal saves it again
             return
         if not _is_saved_by_flask():
             raise failure.again()
-        if self._reports_success(session, response):
-            self._render(app, session, failure, response)
-            self._log_failed_save(session, failure.error, response)
+        if self._reports_success(use, response):
+            self._render(app, use, failure, response)
+            self._log_failed_save(use, failure.error, response)
 
-    def after_failed_load(self, app: Flask, session: DeferredSession, response: Response) -> None:
+    def _after_failed_load(self, app: Flask, use: SessionUse, failure: Failure, response: Response) -> None:
         """Finish the response of a request whose session could not be loaded.
 
         :raises Exception: the error of the load, when Flask is not the caller and has not handled an error.
         """
-        failure, by_flask = session.lazy_failure, _is_saved_by_flask()
-        if failure is None or not (by_flask or session.lazy_handled):
-            raise AssertionError if failure is None else failure.again()
+        by_flask = _is_saved_by_flask()
+        if not by_flask and not use.is_handled:
+            raise failure.again()
         vary_by_cookie(response)
         forbid_storing(response)
-        self._remove_cookies(session, response)
-        if by_flask and self._reports_success(session, response):
-            self._render(app, session, failure, response)
+        self._remove_cookies(use, response)
+        if by_flask and self._reports_success(use, response):
+            self._render(app, use, failure, response)
             self._log(
-                session,
+                use,
                 "The response of %s was replaced by a %d, as its session could not be loaded (%s) and the error was "
                 "caught. Let it pass, or register an error handler.",
                 response.status_code,
                 _client_error(failure.error),
             )
-        if session.lazy_opened is not None and session.lazy_opened.session.modified:
+        if use.is_loaded and use.session.modified:
             self._log(
-                session,
+                use,
                 "A change of the session by %s was not saved: the session could not be loaded. Do not write to it in "
                 "error handlers and functions for after_request.",
             )
 
-    def _reports_success(self, session: DeferredSession, response: Response) -> bool:
+    def _reports_success(self, use: SessionUse, response: Response) -> bool:
         """Return whether a response is under 400 and not what the app's own error handler made of the failure."""
-        is_rendered = response.headers is session.lazy_rendered
-        return response.status_code < 400 and not session.lazy_answered and not is_rendered
+        return response.status_code < 400 and not use.is_answered and response.headers is not use.rendered
 
-    def _render(self, app: Flask, session: DeferredSession, failure: Failure, response: Response) -> None:
+    def _render(self, app: Flask, use: SessionUse, failure: Failure, response: Response) -> None:
         render(app, failure.again(), response)
-        attributes = session.__dict__
         # An error handler may have returned a redirect: that stands for this response alone.
-        attributes["lazy_answered"], attributes["lazy_rendered"] = False, response.headers
+        use.is_answered, use.rendered = False, response.headers
 
-    def _remove_cookies(self, session: DeferredSession, response: Response) -> None:
+    def _remove_cookies(self, use: SessionUse, response: Response) -> None:
         """Remove the cookies of a response whose session was empty, or not saved: they may have been made of it."""
-        if response.headers is not session.lazy_rendered and response.headers.getlist("Set-Cookie"):
+        if response.headers is not use.rendered and response.headers.getlist("Set-Cookie"):
             response.headers.remove("Set-Cookie")
-            self._log(session, "Cookies of the response of %s were not sent: its session was not loaded or saved.")
+            self._log(use, "Cookies of the response of %s were not sent: its session was not loaded or saved.")
 
-    def _log_failed_save(self, session: DeferredSession, error: Exception, response: Response) -> None:
+    def _log_failed_save(self, use: SessionUse, error: Exception, response: Response) -> None:
         if isinstance(error, SessionConflict):
             text, what = "A change of the session by %s was refused with a %d. %s", error.detail
         else:
             text, what = "A change of the session by %s was not saved, which is a %d: %s.", _client_error(error)
-        self._log(session, text, response.status_code, what)
+        self._log(use, text, response.status_code, what)
 
-    def _log(self, session: DeferredSession, text: str, *values: object) -> None:
-        self._once.warn(text, place_of(session.lazy_request), *values)
+    def _log(self, use: SessionUse, text: str, *values: object) -> None:
+        self._once.warn(text, place_of(use.request), *values)
 
 
 def _is_saved_by_flask() -> bool:
@@ -135,19 +143,3 @@ def _is_saved_by_flask() -> bool:
 
 def _client_error(error: Exception) -> str:
     return type(error.__cause__ or error).__name__
-
-
-def note_handled(error: object) -> None:
-    """Note that Flask handles an exception of the current request; its session then is empty if its load has failed."""
-    try:
-        current: Any = current_session._get_current_object()  # type: ignore[attr-defined]  # documented by Werkzeug
-    except Exception:  # no request, or one that failed before it had a session
-        return
-    if type(current) is not DeferredSession:
-        return
-    attributes = current.__dict__
-    attributes["lazy_handled"] = True
-    if any(
-        failure is not None and failure.error is error for failure in (current.lazy_failure, current.lazy_save_failure)
-    ):
-        attributes["lazy_answered"] = True

@@ -9,7 +9,7 @@ from flask import Flask, g, has_request_context, session
 
 from .codec import Codec
 from .session import DeferredSession
-from .use import Opened
+from .use import SessionUse
 
 
 def deferred_session() -> DeferredSession | None:
@@ -18,19 +18,19 @@ def deferred_session() -> DeferredSession | None:
     return current if type(current) is DeferredSession else None
 
 
-def holds_login(opened: Opened, codec: Codec) -> bool:
+def holds_login(use: SessionUse, codec: Codec) -> bool:
     """Return whether the stored session holds the login that was just written into it, of the same user and client.
 
     A login that is fresh where the stored one is not, and one after a logout in the same request, are new ones.
     """
-    if opened.payload is None or opened.ended or opened.late or opened.logout_keys:
+    if use.payload is None or use.ended or use.is_late or use.logout_keys:
         return False
-    before, now = codec.decode(opened.payload) or {}, opened.session
+    before, now = codec.decode(use.payload) or {}, use.session
     same = "_user_id" in before and all(before.get(key) == now.get(key) for key in ("_user_id", "_id"))
     return same and bool(before.get("_fresh") or not now.get("_fresh"))
 
 
-def ignore_freshness_without_login(opened: Opened) -> None:
+def ignore_freshness_without_login(use: SessionUse) -> None:
     """Make the changes of a request independent of ``_fresh``, if its session holds no login.
 
     Flask-Login's session protection reads ``_fresh`` in each session that holds anything, and sets it to False where
@@ -39,8 +39,8 @@ def ignore_freshness_without_login(opened: Opened) -> None:
     Example: a visitor who is not logged in puts two articles into the cart, by two requests at once. Both have read and
     changed ``_fresh``, so the second would be refused. Instead, it depends on ``_user_id``, which a login changes.
     """
-    keys = opened.keys
-    if not opened.late and "_user_id" not in opened.session and "_user_id" not in keys.changed:
+    keys = use.keys
+    if not use.is_late and "_user_id" not in use.session and "_user_id" not in keys.changed:
         keys.note_read("_user_id")
         keys.read.discard("_fresh")
 
@@ -72,7 +72,7 @@ def _in_place_of(processor: Callable[[], Any]) -> Callable[[], Any]:
 
     def offer_user() -> Any:
         current = deferred_session() if has_request_context() else None
-        if current is None or current.lazy_opened is not None or "_login_user" in g:
+        if current is None or current.lazy_loaded is not None or "_login_user" in g:
             return processor()
         return {"current_user": current_user}
 

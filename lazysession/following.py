@@ -13,17 +13,15 @@ from .attributes import NOT_OF_THE_STORE
 from .codec import Codec
 from .errors import ConfigurationError
 from .flasksession import StoreInterface, codec_of, is_own, load, read_safely
-from .interface import SessionHandler
 from .serverside import ServerSide
 from .startup.clients import refuse_unusable
+from .use import Handler
 
 #: What decides nothing about the store where LazySession made the interface, whose keys no adapter has looked at.
 _NOT_OF_OUR_STORE = NOT_OF_THE_STORE | {"key_prefix", "sid_length"}
 
 
-def follow(
-    app: Flask, handler: SessionHandler, name: str, *, again: Callable[[Flask, SessionInterface], SessionHandler]
-) -> SessionHandler:
+def follow(app: Flask, handler: Handler, name: str, *, again: Callable[[Flask, SessionInterface], Handler]) -> Handler:
     """Return the session handler that follows an attribute of the wrapped interface, which has just been set.
 
     :param again: makes the handler of an interface, as when the app was set up.

@@ -1,4 +1,4 @@
-"""Hearing of the exceptions that Flask handles: the methods that do it are wrapped on the app."""
+"""Notes the exceptions that Flask handles: the methods that do it are wrapped on the app."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from functools import wraps
 from typing import Any
 
 from flask import Flask, got_request_exception
+from flask import session as current_session
 
-from .finishing import note_handled
+from .session import DeferredSession
 
 #: Flask calls the first for what a view or a function before it raises, the second for what is not handled.
 _METHODS = ("handle_user_exception", "handle_exception")
@@ -19,6 +20,16 @@ def follow_error_handling(app: Flask) -> None:
     for name in _METHODS:
         setattr(app, name, _noting(app, name))
     got_request_exception.connect(_note_signal, app)
+
+
+def note_handled(error: object) -> None:
+    """Note that Flask handles an exception of the current request."""
+    try:
+        current: Any = current_session._get_current_object()  # type: ignore[attr-defined]  # documented by Werkzeug
+    except Exception:  # no request, or one that failed before it had a session
+        return
+    if type(current) is DeferredSession:
+        current.lazy_begin().note_handled(error)
 
 
 def _note_signal(_app: Flask, exception: object = None, **_: object) -> None:

@@ -44,6 +44,7 @@ STATIC = Decision(Mode.SKIP, "static files")
 #: How the reasons begin that speak against it.
 NOT_SKIPPED = f"{STATIC.reason}, but "
 _DEFAULT = Decision(Mode.NORMAL, "default")
+_BEFORE_ROUTING = Decision(Mode.NORMAL, "before the view")
 #: Of how many places a table remembers what its rules say, and how long they may be: clients choose the paths.
 PLACES = 1_000
 _LONGEST_PLACE = 200
@@ -155,6 +156,20 @@ class RuleTable:
             return _DEFAULT
         reason = self._reason_against_skipping(app, request, endpoint, of_route=of_route)
         return STATIC if reason is None else Decision(Mode.NORMAL, NOT_SKIPPED + reason)
+
+    def mode_before_routing(self, app: Flask, request: Request) -> Decision:
+        """Return the mode of a request that Flask has not routed yet, as far as it can be known."""
+        before = request.url_rule, request.view_args
+        try:
+            adapter = app.create_url_adapter(request)
+            if adapter is not None:
+                request.url_rule, arguments = adapter.match(return_rule=True)
+                request.view_args = dict(arguments)
+            return self.mode_of(app, request)
+        except Exception:  # no such page, a host that Flask refuses later, or a rule that needs more than there is now
+            return _BEFORE_ROUTING
+        finally:
+            request.url_rule, request.view_args = before
 
     def take_back(self, endpoint: str) -> None:
         """Skip the static files of an endpoint no more, in this process."""

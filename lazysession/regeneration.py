@@ -26,7 +26,7 @@ def regenerate(session: SessionMixin) -> None:
         raise RuntimeError("regenerate() was called outside of a request, where flask.session has no session.")
     current = behind_proxy(session)
     if type(current) is DeferredSession:
-        current.lazy_opener.regenerate(current)
+        current.lazy_owner.regenerate(current)
         return
     if not isinstance(current, SessionMixin):
         raise TypeError(f"regenerate() takes flask.session, not an object of type {type(current).__name__}.")

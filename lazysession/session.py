@@ -4,50 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from flask import Request
 from flask.sessions import SessionMixin
 from werkzeug.datastructures import Headers
 from werkzeug.local import LocalProxy
 
-from .errors import SessionReadOnly
-from .failures import Failure, Failures, goes_on_empty
-from .modes import Decision, Mode
-from .use import Opened
+from .use import Owner, SessionUse, says_permanent
 
 _REQUIRED = object()
-#: The attribute for the lock of the load: a session that has it was used.
-LOADED_UNDER = "lazy_lock"
-
-
-class Opener(Protocol):
-    """What a deferred session needs of the interface that made it."""
-
-    transient_keys: frozenset[str]
-    raises_on_skipped_write: bool
-
-    @property
-    def session_class(self) -> type[SessionMixin]:
-        """The class that the opened session will have."""
-        ...
-
-    def open_now(self, session: DeferredSession, *, cleared: bool) -> Opened:
-        """Open the session for good; ``cleared`` starts it empty, without reading where the store allows that."""
-        ...
-
-    def end_now(self, opened: Opened) -> None:
-        """Let the opened session end: it was cleared."""
-
-    def tell_opened(self, session: DeferredSession, opened: Opened) -> None:
-        """Tell whoever listens that the session was opened."""
-
-    def note_late_write(self, session: DeferredSession) -> None:
-        """Hear of a write after the response was saved."""
-
-    def regenerate(self, session: SessionMixin) -> None:
-        """Give the session a new id."""
 
 
 def _forward(name: str) -> Callable[..., Any]:
@@ -58,117 +24,99 @@ def _forward(name: str) -> Callable[..., Any]:
     return method
 
 
-class DeferredSession(Failures, SessionMixin):
-    """Stands for the session of one request, and opens it at first use.
+class DeferredSession(SessionMixin):
+    """Stands for the session of one request, and loads it at first use.
 
-    Everything that depends on the stored data opens it: mapping operations, comparison, ``sid``, ``new``, reading
+    Everything that depends on the stored data loads it: mapping operations, comparison, ``sid``, ``new``, reading
     ``permanent``, setting ``modified``. These do not: ``repr``, ``isinstance``, reading ``modified`` or ``accessed``,
     setting ``accessed`` or ``permanent``, and transient keys.
 
-    :param opener: the session interface of the app.
+    :param owner: the session interface of the app.
     :param request: the request that the session belongs to.
     """
 
     # Class attributes serve as defaults: a request that does not use its session pays for two assignments.
-    lazy_opened: Opened | None = None
-    lazy_permanent: bool | None = None
-    lazy_opening = False
-    lazy_closed = False  # saved
-    lazy_passed: Headers | None = None  # of the response that was made while the session was not used
-    lazy_decision: Decision | None = None  # decided when a streamed response was made
-    lazy_early: Opened | Failure | None = None  # loaded before the view, for an interface that needs that
-    lazy_origin = ""  # the code that used it first, if that is traced
-    lazy_took = 0.0  # milliseconds of the load
+    lazy_use: SessionUse | None = None  # made at the first use
+    lazy_permanent: bool | None = None  # set before the load
+    lazy_headers: Headers | None = None  # of the response that was made while the session was not used
     accessed = False
 
-    def __init__(self, opener: Opener, request: Request) -> None:
+    def __init__(self, owner: Owner, request: Request) -> None:
         attributes = self.__dict__  # the quickest way past __setattr__, for what every request pays
-        attributes["lazy_opener"] = opener
+        attributes["lazy_owner"] = owner
         attributes["lazy_request"] = request
 
     if TYPE_CHECKING:
-        lazy_opener: Opener
+        lazy_owner: Owner
+        lazy_request: Request
     else:
 
         @property
-        def __class__(self) -> type:  # isinstance() asks here, so it answers without opening
-            opened = self.lazy_opened
-            return self.lazy_opener.session_class if opened is None else type(opened.session)
+        def __class__(self) -> type:  # isinstance() asks here, so it is known without a load
+            use = self.lazy_use
+            return type(use.session) if use is not None and use.is_loaded else self.lazy_owner.session_class
 
-    # Opening
+    # The use
 
-    def _lazy_use(self) -> Opened:
-        return self.lazy_opened or self.lazy_open()
+    def lazy_begin(self) -> SessionUse:
+        """Return the request's use of the session, loaded or not."""
+        # setdefault is atomic: threads get the same one
+        use: SessionUse = self.__dict__.setdefault("lazy_use", SessionUse(self.lazy_owner, self.lazy_request))
+        return use
+
+    def lazy_load(self, *, cleared: bool = False) -> SessionUse:
+        """Return the use of the session, which is loaded now at the latest.
+
+        :param cleared: it is to be empty, so that it need not be read.
+        """
+        use = self.lazy_use or self.lazy_begin()
+        if not use.is_loaded:
+            use.load(self, cleared=cleared)
+        return use
+
+    @property
+    def lazy_loaded(self) -> SessionUse | None:
+        """The use of the session if that is loaded, else None."""
+        use = self.lazy_use
+        return use if use is not None and use.is_loaded else None
 
     def _lazy_read(self) -> SessionMixin:
-        """Return the opened session, for what depends on none of its keys."""
-        return self._lazy_use().session
+        """Return the loaded session, for what depends on none of its keys."""
+        return self.lazy_load().session
 
     def _lazy_read_key(self, key: object) -> SessionMixin:
-        opened = self._lazy_use()
-        opened.keys.note_read(key)
-        return opened.session
+        use = self.lazy_load()
+        use.keys.note_read(key)
+        return use.session
 
     def lazy_read_all(self) -> SessionMixin:
-        """Return the opened session, for what may depend on every key."""
-        opened = self._lazy_use()
-        opened.keys.note_read_all()
-        return opened.session
+        """Return the loaded session, for what may depend on every key."""
+        use = self.lazy_load()
+        use.keys.note_read_all()
+        return use.session
 
-    def lazy_write(self) -> SessionMixin:
-        """Return the opened session for a change; raises where the mode forbids one."""
-        opened = self.lazy_opened or self.lazy_open()
-        if not self._lazy_may_write(opened.mode):
-            raise SessionReadOnly(f"The session may not be changed here: its mode is {opened.mode} ({opened.rule}).")
-        if self.lazy_closed or self.lazy_passed is not None or self.lazy_failed:
-            self.lazy_opener.note_late_write(self)
-        return opened.session
+    def lazy_write(self) -> SessionUse:
+        """Return the use of the session for a change.
 
-    def _lazy_may_write(self, mode: Mode) -> bool:
-        return mode is not Mode.READONLY and not (mode is Mode.SKIP and self.lazy_opener.raises_on_skipped_write)
-
-    def lazy_open(self, *, cleared: bool = False) -> Opened:
-        """Open the session, once; whoever comes second waits and shares it."""
-        attributes = self.__dict__
-        with attributes.setdefault(LOADED_UNDER, RLock()):  # setdefault is atomic: threads get the same lock
-            if self.lazy_opened is not None:
-                return self.lazy_opened
-            if self.lazy_opening:
-                raise RuntimeError("The session is used by the very code that opens it (a rule, a backend).")
-            attributes["lazy_opening"] = True
-            try:
-                opened = self.lazy_opener.open_now(self, cleared=cleared)
-            except SessionReadOnly:  # clear() where the mode forbids it; reading may follow
-                raise
-            except Exception as error:
-                if not goes_on_empty(self, error):
-                    raise
-                opened = self.lazy_opener.open_now(self, cleared=False)
-            finally:
-                attributes["lazy_opening"] = False
-            self._lazy_apply_permanent(opened)
-            attributes["lazy_opened"] = opened
-        self.lazy_opener.tell_opened(self, opened)
-        return opened
-
-    def _lazy_apply_permanent(self, opened: Opened) -> None:
-        if self.lazy_permanent is None or opened.missing or opened.mode not in (Mode.NORMAL, Mode.NO_REFRESH):
-            return
-        if not says_permanent(opened.session, self.lazy_permanent):
-            opened.session.permanent = self.lazy_permanent
+        :raises SessionReadOnly: where the mode forbids one.
+        """
+        use = self.lazy_load()
+        use.check_write(self.lazy_headers)
+        return use
 
     def lazy_note_removal(self) -> None:
-        """Count the removal of what is not there as a change where nobody knows what is there."""
-        if self.lazy_opened is not None and self.lazy_opened.missing:
-            self.lazy_write().modified = True
+        """Count the removal of what is not there as a change where it is unknown what is there."""
+        use = self.lazy_loaded
+        if use is not None and not use.is_saveable:
+            self.lazy_write().session.modified = True
 
     def _lazy_is_transient(self, key: object) -> bool:
-        return self.lazy_opened is None and key in self.lazy_opener.transient_keys
+        return key in self.lazy_owner.transient_keys and self.lazy_loaded is None
 
     # Attributes
 
     def __getattr__(self, name: str) -> Any:
-        if self.lazy_opened is None and name.startswith("__") and not hasattr(self.lazy_opener.session_class, name):
+        if name.startswith("__") and self.lazy_loaded is None and not hasattr(self.lazy_owner.session_class, name):
             raise AttributeError(name)  # template engines and debuggers probe for such names
         session = self._lazy_read()
         if _belongs_to_class(session, name):
@@ -181,7 +129,7 @@ class DeferredSession(Failures, SessionMixin):
         elif name == "permanent":
             self._lazy_set_permanent(bool(value))
         elif name == "modified":
-            if value or self.lazy_opened is not None:
+            if value or self.lazy_loaded is not None:
                 setattr(self._lazy_read(), name, value)
         else:
             setattr(self._lazy_write_by_class(name), name, value)
@@ -190,30 +138,32 @@ class DeferredSession(Failures, SessionMixin):
         delattr(self._lazy_write_by_class(name), name)
 
     def _lazy_write_by_class(self, name: str) -> SessionMixin:
-        session = self.lazy_write()
+        session = self.lazy_write().session
         return self.lazy_read_all() if _belongs_to_class(session, name) else session
 
     def _lazy_set_permanent(self, value: bool) -> None:
-        if self.lazy_opened is None:
+        use = self.lazy_loaded
+        if use is None:
             assign(self, "lazy_permanent", value)
-        elif not says_permanent(self.lazy_opened.session, value):
-            self.lazy_write().permanent = value
+        elif not says_permanent(use.session, value):
+            self.lazy_write().session.permanent = value
 
     if not TYPE_CHECKING:  # the class attributes of SessionMixin say this to type checkers
 
         @property
         def permanent(self) -> bool:
-            """As of the wrapped session class; reading it opens."""
+            """As of the wrapped session class; reading it loads."""
             return self._lazy_read().permanent
 
         @property
         def modified(self) -> bool:
-            """As of the wrapped session class, False while not opened."""
-            return self.lazy_opened is not None and self.lazy_opened.session.modified
+            """As of the wrapped session class, False while not loaded."""
+            use = self.lazy_loaded
+            return use is not None and use.session.modified
 
         @property
         def new(self) -> bool:
-            """As of the wrapped session class; reading it opens."""
+            """As of the wrapped session class; reading it loads."""
             return self._lazy_read().new
 
     # The mapping
@@ -224,18 +174,17 @@ class DeferredSession(Failures, SessionMixin):
         return self._lazy_read_key(key)[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self.lazy_write()[key] = value
-        opened = self.lazy_opened
-        if opened is not None:  # as after every write; without the call, for what most requests that write do
-            opened.keys.changed.add(key)
+        use = self.lazy_write()
+        use.session[key] = value
+        use.keys.changed.add(key)
 
     def __delitem__(self, key: str) -> None:
         if self._lazy_is_transient(key):
             raise KeyError(key)
-        session = self.lazy_write()
-        self._lazy_read_key(key)  # a KeyError tells the view that it is absent
-        del session[key]
-        self._lazy_use().keys.changed.add(key)
+        use = self.lazy_write()
+        use.keys.note_read(key)  # a KeyError tells the view that it is absent
+        del use.session[key]
+        use.keys.changed.add(key)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.lazy_read_all())
@@ -247,29 +196,30 @@ class DeferredSession(Failures, SessionMixin):
         return not self._lazy_is_transient(key) and key in self._lazy_read_key(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """As of the wrapped session class; a transient key is absent while the session is not opened."""
-        opened = self.lazy_opened  # spelled out: this is what most requests that read do
-        if opened is None:
-            if key in self.lazy_opener.transient_keys:
+        """As of the wrapped session class; a transient key is absent while the session is not loaded."""
+        use = self.lazy_use  # spelled out: this is what most requests that read do
+        if use is None or not use.is_loaded:
+            if key in self.lazy_owner.transient_keys:
                 return default
-            opened = self.lazy_open()
-        keys = opened.keys
+            use = self.lazy_load()
+        keys = use.keys
         if key not in keys.changed:
             keys.read.add(key)
-        return opened.session.get(key, default)
+        return use.session.get(key, default)
 
     def pop(self, key: str, default: Any = _REQUIRED) -> Any:
         """As of the wrapped session class; popping what is not there changes nothing, so every mode allows it.
 
-        Where the store failed, or is not asked (``skip``), nobody knows what is there: it is a change then.
+        Where the store failed, or is not asked (``skip``), it is unknown what is there: it is a change then.
         """
         value = default
         if key in self:
-            value = self.lazy_write().pop(key, default)  # another thread may have been quicker
-        elif key not in self.lazy_opener.transient_keys:
+            value = self.lazy_write().session.pop(key, default)  # another thread may have been quicker
+        elif key not in self.lazy_owner.transient_keys:
             self.lazy_note_removal()
-        if self.lazy_opened is not None:
-            self.lazy_opened.keys.changed.add(key)
+        use = self.lazy_loaded
+        if use is not None:
+            use.keys.changed.add(key)
         if value is _REQUIRED:
             raise KeyError(key)
         return value
@@ -279,33 +229,35 @@ class DeferredSession(Failures, SessionMixin):
         session = self._lazy_read_key(key)
         if key in session:
             return session[key]
-        value = self.lazy_write().setdefault(key, default)
-        self._lazy_use().keys.changed.add(key)
+        use = self.lazy_write()
+        value = use.session.setdefault(key, default)
+        use.keys.changed.add(key)
         return value
 
     def popitem(self) -> tuple[str, Any]:
         """As of the wrapped session class; which item it is depends on all of them."""
-        session = self.lazy_write()
-        self.lazy_read_all()
-        key, value = session.popitem()
-        self._lazy_use().keys.changed.add(key)
+        use = self.lazy_write()
+        use.keys.note_read_all()
+        key, value = use.session.popitem()
+        use.keys.changed.add(key)
         return key, value
 
     def update(self, arg: Any = None, /, **kwargs: Any) -> None:
         """As of the wrapped session class: a mapping or pairs, and keywords."""
-        session = self.lazy_write()
+        use = self.lazy_write()
         items = dict(() if arg is None else arg, **kwargs)
-        session.update(items)
-        self._lazy_use().keys.changed.update(items)
+        use.session.update(items)
+        use.keys.changed.update(items)
 
     def clear(self) -> None:
         """As of the wrapped session class; first thing in a request, it does not read what it clears.
 
         What is written after it belongs to a new session, under a new id.
         """
-        opened = self.lazy_opened or self.lazy_open(cleared=True)
-        self.lazy_write().clear()
-        self.lazy_opener.end_now(opened)
+        self.lazy_load(cleared=True)
+        use = self.lazy_write()
+        use.session.clear()
+        self.lazy_owner.handler.end(use)
 
     def __ior__(self, other: Any) -> DeferredSession:
         self.update(other)
@@ -317,14 +269,13 @@ class DeferredSession(Failures, SessionMixin):
     __hash__ = None  # type: ignore[assignment]  # as dict
 
     def __repr__(self) -> str:
-        if self.lazy_opened is None:
-            return f"<{self.lazy_opener.session_class.__name__} (not opened)>"
-        return repr(self.lazy_opened.session)
+        use = self.lazy_loaded
+        return f"<{self.lazy_owner.session_class.__name__} (not loaded)>" if use is None else repr(use.session)
 
     def __bool__(self) -> bool:
-        opened = self._lazy_use()
-        opened.keys.note_emptiness(opened.session)
-        return bool(opened.session)
+        use = self.lazy_load()
+        use.keys.note_emptiness(use.session)
+        return bool(use.session)
 
     if not TYPE_CHECKING:  # type checkers know these from MutableMapping
         __or__ = _forward("__or__")
@@ -353,34 +304,8 @@ def _belongs_to_class(session: SessionMixin, name: str) -> bool:
     return name not in vars(session) and hasattr(type(session), name)
 
 
-_KNOWN_PACKAGES = frozenset({"flask", "flask_session", "werkzeug", "collections", "builtins"})
-_WAYS = frozenset(
-    {
-        *("__init__", "__new__", "__getattr__", "__getattribute__", "__getitem__", "__setitem__", "__delitem__"),
-        *("__contains__", "__iter__", "__len__", "__bool__", "__eq__", "get", "pop", "popitem", "setdefault"),
-        *("update", "clear", "keys", "values", "items", "copy"),
-    }
-)
-
-
-def has_own_ways(session_class: type[SessionMixin]) -> bool:
-    """Return whether a session class of an app's own reads or changes its items in ways that only it knows.
-
-    The keys that it reads are then not known one by one: all of them count as read.
-    """
-    return any(
-        base.__module__.partition(".")[0] not in _KNOWN_PACKAGES and not _WAYS.isdisjoint(vars(base))
-        for base in session_class.__mro__
-    )
-
-
 def behind_proxy(session: Any) -> Any:
     """Return the session behind ``flask.session``; what is no proxy unchanged, and any, as callers pass anything."""
     if isinstance(session, LocalProxy):
         return session._get_current_object()  # pyright: ignore[reportPrivateUsage]  # documented by Werkzeug
     return session
-
-
-def says_permanent(session: SessionMixin, value: bool) -> bool:
-    """Return whether a session has this value for ``permanent`` already: setting an equal value is no change."""
-    return session.permanent == value and "_permanent" in session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from difflib import get_close_matches
@@ -29,19 +29,19 @@ class Settings:
     :param trace: None while the app is in debug mode.
     """
 
-    refresh_throttle: float | None
-    rules: tuple[tuple[object, object], ...]
-    skip_static: bool
-    skip_paths: tuple[object, ...]
-    skipped_write: str
-    transient_keys: frozenset[str]
-    conflict: str
-    conflict_exempt_keys: frozenset[str]
-    on_read_error: str
-    absolute_lifetime: float | None
-    rotate_on_login: bool
-    allow_pickle: bool
-    trace: bool | None
+    refresh_throttle: float | None = None
+    rules: tuple[tuple[object, object], ...] = ()
+    skip_static: bool = True
+    skip_paths: tuple[object, ...] = ()
+    skipped_write: str = "drop"
+    transient_keys: frozenset[str] = frozenset({"_remember"})
+    conflict: str = "merge"
+    conflict_exempt_keys: frozenset[str] = frozenset({"_flashes", "page_history"})
+    on_read_error: str = "unavailable"
+    absolute_lifetime: float | None = None
+    rotate_on_login: bool = True
+    allow_pickle: bool = False
+    trace: bool | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], lifetime: float) -> Settings:
@@ -61,17 +61,17 @@ class Settings:
         return cls(
             refresh_throttle=_throttle(read, lifetime),
             rules=_rules(read),
-            skip_static=read.flag("SKIP_STATIC", True),
+            skip_static=read.flag("SKIP_STATIC", cls.skip_static),
             skip_paths=read.entries("SKIP_PATHS", (), "a list of patterns", parts=BETWEEN_PATTERNS),
             skipped_write=read.choice("SKIPPED_WRITE", "drop", "raise"),
-            transient_keys=frozenset(read.texts("TRANSIENT_KEYS", ("_remember",))),
+            transient_keys=frozenset(read.texts("TRANSIENT_KEYS", cls.transient_keys)),
             conflict=read.choice("CONFLICT", "merge", "overwrite", "raise"),
-            conflict_exempt_keys=frozenset(read.texts("CONFLICT_EXEMPT_KEYS", ("_flashes", "page_history"))),
+            conflict_exempt_keys=frozenset(read.texts("CONFLICT_EXEMPT_KEYS", cls.conflict_exempt_keys)),
             on_read_error=read.choice("ON_READ_ERROR", "unavailable", "raise", "empty"),
             absolute_lifetime=_absolute_lifetime(read),
-            rotate_on_login=read.flag("ROTATE_ON_LOGIN", True),
-            allow_pickle=read.flag("ALLOW_PICKLE", False),
-            trace=read.flag("TRACE", None),
+            rotate_on_login=read.flag("ROTATE_ON_LOGIN", cls.rotate_on_login),
+            allow_pickle=read.flag("ALLOW_PICKLE", cls.allow_pickle),
+            trace=read.flag("TRACE", cls.trace),
         )
 
 
@@ -126,7 +126,7 @@ class _Reader:
             raise self.refuse(name, "a number of seconds or a timedelta")
         return value
 
-    def entries(self, name: str, default: tuple[Any, ...], allowed: str, *, parts: str) -> tuple[Any, ...]:
+    def entries(self, name: str, default: Collection[Any], allowed: str, *, parts: str) -> tuple[Any, ...]:
         """Read a list, or a single entry.
 
         :param parts: a regular expression of what stands between the entries of a list that is written as one text.
@@ -150,7 +150,7 @@ class _Reader:
         if len(entries) > 1:
             raise ConfigurationError(f"{PREFIX}{name} is {value!r}, one text. Write a list: {json.dumps(entries)}.")
 
-    def texts(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    def texts(self, name: str, default: Collection[str]) -> tuple[str, ...]:
         entries = self.entries(name, default, "a list of names", parts=_BETWEEN_NAMES)
         if not all(isinstance(entry, str) for entry in entries):
             raise self.refuse(name, "a list of names")

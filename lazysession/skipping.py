@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Request, Response
+from flask import Response
 
 from .cookies import cookie_value
 from .logs import Once, names, place_of
 from .modes import AT_THE_VIEW, STATIC, RuleTable
-from .use import Opened
+from .use import SessionUse
 
 #: What a guard answers to a visitor whom it does not know.
 _TURNED_AWAY = frozenset({301, 302, 303, 307, 308, 401, 403})
@@ -25,20 +25,20 @@ class Skipping:
         self._rules = rules
         self._once = Once()
 
-    def finish(self, request: Request, opened: Opened, response: Response, cookie_name: str) -> None:
+    def finish(self, use: SessionUse, response: Response, cookie_name: str) -> None:
         """Remove the cookies of the response, and log what the empty session may have led to.
 
         :param cookie_name: the name of the session cookie.
         """
-        if opened.session or opened.session.modified:  # what is not there may have been removed
+        if use.session or use.session.modified:  # what is not there may have been removed
             message = "A change of the session was dropped: requests to %s skip it (%s). Keys: %s."
-            self._log(message, request, opened, names(opened.keys.changed) or "unknown")
-        self._remove_cookies(request, opened, response)
-        turned_away = _TURNED_AWAY_FROM_FILES if opened.rule == STATIC.reason else _TURNED_AWAY
-        if response.status_code in turned_away and cookie_value(request, cookie_name):
-            self._note_turned_away(request, opened, response.status_code)
+            self._log(message, use, names(use.keys.changed) or "unknown")
+        self._remove_cookies(use, response)
+        turned_away = _TURNED_AWAY_FROM_FILES if use.rule == STATIC.reason else _TURNED_AWAY
+        if response.status_code in turned_away and cookie_value(use.request, cookie_name):
+            self._note_turned_away(use, response.status_code)
 
-    def _remove_cookies(self, request: Request, opened: Opened, response: Response) -> None:
+    def _remove_cookies(self, use: SessionUse, response: Response) -> None:
         """Remove every cookie, as it may have been made of what is in the session.
 
         A page sends the cookie csrf=1 and stores 1 in the session. A stylesheet's hook sees an empty session and sends
@@ -48,21 +48,20 @@ class Skipping:
         if cookies:
             response.headers.remove("Set-Cookie")
             sent = ", ".join(dict.fromkeys(cookie.partition("=")[0].strip() for cookie in cookies))
-            self._log("Cookies were not sent: requests to %s skip the session (%s). Names: %s.", request, opened, sent)
+            self._log("Cookies were not sent: requests to %s skip the session (%s). Names: %s.", use, sent)
 
-    def _note_turned_away(self, request: Request, opened: Opened, status: int) -> None:
+    def _note_turned_away(self, use: SessionUse, status: int) -> None:
         """Skip static files no more where a guard may have missed the session; a rule of the app's own stands."""
         skip = "skip the session"
-        if opened.rule == STATIC.reason and request.endpoint is not None:
-            self._rules.take_back(request.endpoint)
+        if use.rule == STATIC.reason and use.request.endpoint is not None:
+            self._rules.take_back(use.request.endpoint)
             skip = "no longer skip the session in this process"
-        self._log(f"Requests to %s {skip} (%s): one with a session cookie got %s.", request, opened, str(status))
+        self._log(f"Requests to %s {skip} (%s): one with a session cookie got %s.", use, str(status))
 
-    def _log(self, message: str, request: Request, opened: Opened, *details: str) -> None:
+    def _log(self, message: str, use: SessionUse, detail: str) -> None:
         """Log a message once per endpoint, with the way out."""
-        self._once.warn(
-            f"{message} %s", place_of(request), opened.rule, *details, way_out(opened.rule, request.endpoint)
-        )
+        way = way_out(use.rule, use.request.endpoint)
+        self._once.warn(f"{message} %s", place_of(use.request), use.rule, detail, way)
 
 
 def way_out(rule: str, endpoint: str | None) -> str:

@@ -12,7 +12,6 @@ from flask import Flask
 
 from lazysession.backend import Renew
 from lazysession.modes import Mode
-from lazysession.use import Opened
 
 from .merging import CREATED
 
@@ -47,12 +46,13 @@ class Lifetimes:
             return Renew(lifetime, min(lifetime / 10, 3600.0))
         return Renew(lifetime, self.throttle)
 
-    def of_write(self, app: Flask, opened: Opened) -> float:
-        """Return how long a session lives when it is stored now."""
-        lifetime: float = app.permanent_session_lifetime.total_seconds()
-        if opened.mode is Mode.NO_REFRESH and opened.ttl is not None and not opened.ended:
-            lifetime = max(1.0, opened.ttl - (self.clock() - opened.since))
-        return min(lifetime, self.absolute_rest(opened.created))
+    def of_write(self, app: Flask, left: float | None, created: float | None) -> float:
+        """Return the seconds that a session lives when it is stored now.
+
+        :param left: seconds that it has left, where the write must not begin a new lifetime.
+        """
+        lifetime: float = app.permanent_session_lifetime.total_seconds() if left is None else max(1.0, left)
+        return min(lifetime, self.absolute_rest(created))
 
     def absolute_rest(self, created: float | None) -> float:
         """Return what the absolute lifetime leaves of a session; one that nobody marked yet starts with all of it."""
@@ -67,9 +67,9 @@ class Lifetimes:
         created = as_time(items.pop(CREATED))
         return None if created is None else min(created, self.clock())
 
-    def needs_mark(self, opened: Opened) -> bool:
-        """Return whether the session is to be marked when it is written."""
-        return self.absolute is not None and opened.created is None
+    def needs_mark(self, created: float | None) -> bool:
+        """Return whether the time of creation is to be stored with the next write."""
+        return self.absolute is not None and created is None
 
 
 def as_time(value: object) -> float | None:

@@ -17,7 +17,7 @@ from .rotation import NOTHING, Forwarding, ForwardingRecord, forwarding_in, stil
 logger = logging.getLogger("lazysession")
 
 
-class Found(NamedTuple):
+class Snapshot(NamedTuple):
     """What a session id led to.
 
     :param items: what the app is shown.
@@ -57,7 +57,7 @@ class Reading:
         self._lifetimes = lifetimes
         self._forwarding = forwarding
 
-    def find(self, sid: str, renew: Renew | None) -> Found | None:
+    def find(self, sid: str, renew: Renew | None) -> Snapshot | None:
         """Return the session of an id; None when there is none, when it is over, or when it cannot be decoded.
 
         :param renew: refresh the expiry when that is due; None for no refresh.
@@ -75,7 +75,7 @@ class Reading:
         note = forwarding_in(items)
         if note is not None:
             return self._find_rotated(key, record, note)
-        found = Found(items, record.payload, record.ttl, record.refreshed, self._lifetimes.take_mark(items))
+        found = Snapshot(items, record.payload, record.ttl, record.refreshed, self._lifetimes.take_mark(items))
         return self._bound(key, found, renew) if decode_first else found
 
     def stands(self, sid: str) -> bool:
@@ -83,7 +83,7 @@ class Reading:
         record = self.backend.read(self._ids.key(sid), None)
         return record is not None and self._forwarding.forwarding_of(record.payload) is None
 
-    def _bound(self, key: str, found: Found, renew: Renew | None) -> Found | None:
+    def _bound(self, key: str, found: Snapshot, renew: Renew | None) -> Snapshot | None:
         """End the session with its absolute lifetime, and refresh it within that, which only the data tell."""
         rest = self._lifetimes.absolute_rest(found.created)
         if rest <= 0:
@@ -107,7 +107,7 @@ class Reading:
     def _is_over(self, items: dict[str, Any]) -> bool:
         return self._lifetimes.absolute_rest(self._lifetimes.take_mark(dict(items))) <= 0
 
-    def _find_rotated(self, key: str, record: Record, note: ForwardingRecord) -> Found | None:
+    def _find_rotated(self, key: str, record: Record, note: ForwardingRecord) -> Snapshot | None:
         """Return what a late request is shown: the old data, as far as the rotated session still holds them."""
         with _tidying("The note of a rotation was not tidied up"):
             self._forwarding.keep_short(key, record, note)
@@ -118,4 +118,4 @@ class Reading:
             return None
         items = still_held(note.before, rotated.items, self._codec.same)
         payload = self._codec.encode(items)
-        return Found(items, payload, created=self._lifetimes.take_mark(items), late=True)
+        return Snapshot(items, payload, created=self._lifetimes.take_mark(items), late=True)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from lazysession.modes import Mode
-
 
 class StoreAction(Enum):
-    """What the store is owed."""
+    """What to do in the store."""
 
     NOTHING = "nothing"
     CREATE = "create"
@@ -19,7 +17,7 @@ class StoreAction(Enum):
 
 
 class CookieAction(Enum):
-    """What the client is owed."""
+    """What to do with the cookie."""
 
     KEEP = "keep"
     SET = "set"
@@ -45,27 +43,28 @@ def plan_save(
     changed: bool,
     refreshed: bool,
     permanent: bool,
-    mode: Mode,
+    refreshes: bool,
     late: bool = False,
 ) -> SavePlan:
-    """Return what is owed for an opened session; one that was never opened owes nothing and does not come here.
+    """Return what to do for a loaded session; one that was not loaded needs nothing and does not come here.
 
-    ========== ======= ======= ========= ==================== ============================================
-    had_record empty   moved   changed   store                cookie
-    ========== ======= ======= ========= ==================== ============================================
+    ========== ======= ======= ========= ==================== ====================================================
+    had_record empty   rotated changed   store                cookie
+    ========== ======= ======= ========= ==================== ====================================================
     no         yes     any     any       nothing              keep
     no         no      any     any       create               set
     yes        yes     any     any       delete               delete
-    yes        no      yes     any       move                 set
-    yes        no      no      yes       replace              set; keep when no_refresh (the expiry stays)
+    yes        no      yes     any       rotate               set
+    yes        no      no      yes       replace              set; keep in mode no_refresh (the expiry stays)
     yes        no      no      no        nothing              renew if permanent and refreshed, else keep
     late       yes     any     no        nothing              keep
-    ========== ======= ======= ========= ==================== ============================================
+    ========== ======= ======= ========= ==================== ====================================================
 
     :param had_record: a record was read, or a cookie with the right shape was cleared without reading.
-    :param moved: the session has another id now than its record has.
+    :param rotated: the session has another id now than its record has.
     :param changed: its bytes are not those that were read.
-    :param late: its id was rotated away before it was opened; what it is shown may be nothing, which it then leaves.
+    :param refreshes: a write begins a new lifetime; not so in mode no_refresh.
+    :param late: its id was rotated away before it was loaded.
     """
     if not had_record or (late and empty and not changed):
         return _NOTHING if empty else SavePlan(StoreAction.CREATE, CookieAction.SET)
@@ -74,5 +73,5 @@ def plan_save(
     if rotated:
         return SavePlan(StoreAction.ROTATE, CookieAction.SET)
     if changed:
-        return SavePlan(StoreAction.REPLACE, CookieAction.KEEP if mode is Mode.NO_REFRESH else CookieAction.SET)
+        return SavePlan(StoreAction.REPLACE, CookieAction.SET if refreshes else CookieAction.KEEP)
     return SavePlan(StoreAction.NOTHING, CookieAction.RENEW) if permanent and refreshed else _NOTHING

@@ -10,10 +10,9 @@ from lazysession.backend import Backend, Outcome, WriteResult
 from lazysession.codec import Codec
 from lazysession.errors import SessionConflict
 from lazysession.ids import SessionIds
-from lazysession.use import Opened
 
 from .locks import lock_for
-from .merging import CREATED, PERMANENT, Change, Items, Merging, Refused, different_keys, has_content
+from .merging import CREATED, PERMANENT, Change, Items, KeyUse, Merging, Refused, different_keys, has_content
 from .plan import StoreAction
 from .rotation import FORWARDING_LIFETIME, ROTATIONS, Forwarding, ForwardingRecord, Rotated
 
@@ -64,20 +63,36 @@ class RotatedAway(Exception):
         self.note = note
 
 
-class _Save(NamedTuple):
-    """A session that is being saved.
+class Save(NamedTuple):
+    """A session that is to be saved.
 
+    :param session: what the app has; it gets another id where its new one is taken.
+    :param sid: the id of the stored record; None when there is none.
+    :param expected: the payload that was loaded; None when there is none, or it was not read.
+    :param mine: the session as it is now.
     :param before: the items that were loaded; None where there were none, or they cannot be decoded.
+    :param keys: what the request read and changed.
+    :param cleared: what is stored ends, also if another request has changed it meanwhile.
+    :param late: the id was rotated away before the session was loaded.
+    :param login_keys: what a login set, also where it has the same values as before.
+    :param logout_keys: what a logout removed, also where a login has set it again.
     """
 
-    opened: Opened
+    session: Any
+    sid: str | None
+    expected: bytes | None
     mine: Payload
     before: Items | None
+    keys: KeyUse
+    cleared: bool = False
+    late: bool = False
+    login_keys: frozenset[str] = frozenset()
+    logout_keys: frozenset[str] = frozenset()
 
     @property
     def change(self) -> Change:
         """What the request did."""
-        return Change(self.before or {}, self.mine.items, self.opened.keys)
+        return Change(self.before or {}, self.mine.items, self.keys)
 
     def late_change(self, note: ForwardingRecord) -> Change:
         """Return the same for a request whose id was rotated away: what the old record held is not all that it sees."""
@@ -97,29 +112,24 @@ class Saving:
         self._forwarding = forwarding
         self._merging = merging
 
-    def save(
-        self, opened: Opened, action: StoreAction, mine: Payload, before: Items | None, lifetime: float, *, keep: bool
-    ) -> Saved:
+    def save(self, save: Save, action: StoreAction, lifetime: float, *, keep: bool) -> Saved:
         """Bring the store up to date with a session.
 
-        :param mine: the session as it is now.
-        :param before: the items that were loaded.
         :param lifetime: seconds to live from now.
         :param keep: a replaced record keeps the seconds that it has left instead.
         :raises SessionConflict: when what another request changed does not allow the change.
         """
-        save = _Save(opened, mine, before)
         try:
             if action is StoreAction.CREATE:
                 return Saved(self._create(save, lifetime))
             if action is StoreAction.ROTATE:
                 return self._rotate(save, lifetime)
-            if action is StoreAction.DELETE and (opened.cleared or opened.ended):
-                self._end(opened)
+            if action is StoreAction.DELETE and save.cleared:
+                self._end(save)
                 return Saved(None)
             return self._change(save, None if keep else lifetime, empty=action is StoreAction.DELETE)
         except RecordMissing:
-            return Saved(mine.raw, here=False, lost=self._merging.changed_keys(save.change), ended=True)
+            return Saved(save.mine.raw, here=False, lost=self._merging.changed_keys(save.change), ended=True)
 
     # The loop
 
@@ -175,37 +185,36 @@ class Saving:
 
     # The steps
 
-    def _create(self, save: _Save, lifetime: float) -> bytes:
-        session: Any = save.opened.session
+    def _create(self, save: Save, lifetime: float) -> bytes:
+        session = save.session
         for _ in range(_FREE_IDS):
             if self._backend.create(self._ids.key(session.sid), save.mine.raw, lifetime):
                 return save.mine.raw
             session.sid = self._ids.new()
         raise SessionConflict("The session could not be stored: every new id was taken. Raise SESSION_ID_LENGTH.")
 
-    def _change(self, save: _Save, lifetime: float | None, *, empty: bool) -> Saved:
+    def _change(self, save: Save, lifetime: float | None, *, empty: bool) -> Saved:
         """Replace the record, or delete it where the session is empty; change a rotated session where it is now."""
-        key = self._ids.key(save.opened.sid or "")
+        key = self._ids.key(save.sid or "")
         wanted = _Wanted(self._codec, self._merging, save, None if empty else save.mine.raw)
         try:
-            stored = self._swap(key, save.opened.payload or b"", wanted, self._writer(key, lifetime))
+            stored = self._swap(key, save.expected or b"", wanted, self._writer(key, lifetime))
             return Saved(stored, contested=wanted.contested)
         except RotatedAway as away:
             note = away.note
         return self._change_rotated(save, note)
 
-    def _rotate(self, save: _Save, lifetime: float) -> Saved:
+    def _rotate(self, save: Save, lifetime: float) -> Saved:
         """Store the session under its new id, and then leave a forwarding record under the old one.
 
         Where the old session has ended meanwhile, so has the new one: a rotation revives nothing.
         """
-        opened: Any = save.opened
-        new = _NewRecord(self._backend, self._create(save, lifetime), self._ids.key(opened.session.sid))
-        if opened.cleared or opened.ended:
-            until = self._end(opened)
-            if until is not None and opened.sid is not None:
+        new = _NewRecord(self._backend, self._create(save, lifetime), self._ids.key(save.session.sid))
+        if save.cleared:
+            until = self._end(save)
+            if until is not None and save.sid is not None:
                 self._backend.create(
-                    self._ids.key(opened.sid), self._forwarding.forwarding_of_end(until), FORWARDING_LIFETIME
+                    self._ids.key(save.sid), self._forwarding.forwarding_of_end(until), FORWARDING_LIFETIME
                 )
             return Saved(new.payload)
         try:
@@ -214,20 +223,19 @@ class Saving:
             new.remove()
             raise
 
-    def _retire(self, save: _Save, new: _NewRecord) -> Saved:
-        opened: Any = save.opened
-        old = self._ids.key(opened.sid or "")
+    def _retire(self, save: Save, new: _NewRecord) -> Saved:
+        old = self._ids.key(save.sid or "")
         wanted_for = _Wanted(self._codec, self._merging, save, save.mine.raw)
 
         def write(wanted: bytes | None, expected: bytes) -> WriteResult:
             if wanted is None:
                 return self._backend.delete(old, expected)
             new.put(wanted)
-            note = self._forwarding.forwarding_to(opened.session.sid, expected)
+            note = self._forwarding.forwarding_to(save.session.sid, expected)
             return _unless_done(self._backend.replace(old, note, FORWARDING_LIFETIME, expected), note)
 
         try:
-            stored = self._swap(old, opened.payload or b"", wanted_for, write)
+            stored = self._swap(old, save.expected or b"", wanted_for, write)
         except RotatedAway as away:
             note = away.note
         else:
@@ -236,16 +244,16 @@ class Saving:
             return Saved(stored, contested=wanted_for.contested)
         return self._rotate_late(save, note, new)
 
-    def _end(self, opened: Opened) -> float | None:
+    def _end(self, save: Save) -> float | None:
         """Delete the session, also under an id that another request gave it.
 
         :returns: until when a forwarding record may say so under the old id, in seconds since the epoch; None when
             there was nothing: a client may have made the id up.
         """
-        if opened.sid is None:
+        if save.sid is None:
             return None
-        key, expected, until = self._ids.key(opened.sid), opened.payload, None
-        if expected is None and self._ids.may_be_foreign(opened.sid):
+        key, expected, until = self._ids.key(save.sid), save.expected, None
+        if expected is None and self._ids.may_be_foreign(save.sid):
             expected = self._session_under(key)
             if expected is None:
                 return None
@@ -277,7 +285,7 @@ class Saving:
 
     # Late requests
 
-    def _change_rotated(self, save: _Save, note: ForwardingRecord) -> Saved:
+    def _change_rotated(self, save: Save, note: ForwardingRecord) -> Saved:
         """Make a late request's change to the session under its new id."""
         wanted = _Wanted(self._codec, self._merging, save, save.mine.raw, note)
         self._swap_rotated(note, wanted)
@@ -294,7 +302,7 @@ class Saving:
                 return
         raise _too_many()
 
-    def _rotate_late(self, save: _Save, note: ForwardingRecord, new: _NewRecord) -> Saved:
+    def _rotate_late(self, save: Save, note: ForwardingRecord, new: _NewRecord) -> Saved:
         """Begin a session of its own with what a late request changed, where it changed anything.
 
         That may be a login, and must not reach a session whose id the client is not told: the request that rotated
@@ -310,7 +318,7 @@ class Saving:
         self._remove_from_rotated(save, note)
         return Saved(new.payload)
 
-    def _own_part(self, save: _Save, note: ForwardingRecord) -> dict[str, Any]:
+    def _own_part(self, save: Save, note: ForwardingRecord) -> dict[str, Any]:
         """Return the items that a late rotation may take along.
 
         :raises RecordGone: when the rotated session has ended since; one that ended with its rotation is no hindrance.
@@ -318,17 +326,17 @@ class Saving:
         if note.sid:
             rotated = self._follow(note)
             change = save.late_change(note)
-            refused = self._merging.refuse_rotation(change, rotated.items, strict=not save.opened.late)
+            refused = self._merging.refuse_rotation(change, rotated.items, strict=not save.late)
             if refused is not None:
                 raise SessionConflict(refused.explain(), refused.keys)
         after = save.mine.items
-        own = different_keys(save.before or {}, after, self._codec.same) | save.opened.login_keys | {PERMANENT, CREATED}
+        own = different_keys(save.before or {}, after, self._codec.same) | save.login_keys | {PERMANENT, CREATED}
         return {key: value for key, value in after.items() if key in own}
 
-    def _remove_from_rotated(self, save: _Save, note: ForwardingRecord) -> None:
+    def _remove_from_rotated(self, save: Save, note: ForwardingRecord) -> None:
         """Remove from the rotated session what a late request removed: a logout ends what it was shown."""
         before = save.before or {}
-        removed = frozenset(before) - frozenset(save.mine.items) | (save.opened.logout_keys & frozenset(before))
+        removed = frozenset(before) - frozenset(save.mine.items) | (save.logout_keys & frozenset(before))
         if not removed:
             return
 
@@ -354,16 +362,16 @@ class _Wanted:
     """
 
     def __init__(
-        self, codec: Codec, merging: Merging, save: _Save, mine: bytes | None, note: ForwardingRecord | None = None
+        self, codec: Codec, merging: Merging, save: Save, mine: bytes | None, note: ForwardingRecord | None = None
     ) -> None:
         self._codec, self._merging, self._save, self._mine = codec, merging, save, mine
         self._note = note
         #: With CONFLICT ``raise``, a late request is not refused for what it has loaded, but for what comes after.
-        self._strict = note is None or not save.opened.late
+        self._strict = note is None or not save.late
         self.contested: tuple[str, ...] = ()
 
     def __call__(self, stored: bytes) -> bytes | None:
-        if self._note is None and stored == self._save.opened.payload:
+        if self._note is None and stored == self._save.expected:
             self.contested = ()
             return self._mine
         items = self._codec.decode(stored)

@@ -388,8 +388,8 @@ def test_a_missing_client_library(
 ) -> None:
     """A client library that is not installed is an error that names the extra to install."""
     for module in modules:
-        if module in sys.modules:
-            monkeypatch.delitem(sys.modules, module)
+        for loaded in [name for name in sys.modules if name == module or name.startswith(f"{module}.")]:
+            monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, modules[0], None)
     app = plain(SESSION_TYPE=session_type)
     app.config[f"SESSION_{session_type.upper()}"] = value

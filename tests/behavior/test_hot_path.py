@@ -58,7 +58,7 @@ def test_an_untouched_request_does_nothing(memory_app: MakeApp, monkeypatch: pyt
     ((request, deferred),) = kept
     assert type(deferred) is DeferredSession
     assert "cookies" not in request.__dict__
-    assert deferred.__dict__.keys() == {"lazy_opener", "lazy_request", "lazy_passed"}
+    assert deferred.__dict__.keys() == {"lazy_owner", "lazy_request", "lazy_headers"}
 
 
 def test_a_session_is_encoded_once(memory_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ from flask.testing import FlaskClient
 from lazysession.backend import Renew
 from lazysession.modes import Mode
 from lazysession.records.expiry import CREATED, Lifetimes
-from lazysession.use import Opened
 from tests.support.stores import LIVE, Store
 
 MakeApp = Callable[..., Flask]
@@ -231,14 +230,10 @@ def test_a_mark_from_the_future_counts_from_now() -> None:
     assert lifetimes.absolute_rest(1000.0) == ABSOLUTE
 
 
-@pytest.mark.parametrize(("mode", "ttl", "lifetime"), [(Mode.NORMAL, 10.0, IDLE), (Mode.NO_REFRESH, 10.0, 8.0)])
-def test_the_life_of_a_write(memory_app: MakeApp, mode: Mode, ttl: float, lifetime: float) -> None:
-    """A whole idle lifetime, or in mode no_refresh what was left; never more than the absolute lifetime leaves."""
+@pytest.mark.parametrize(("left", "lifetime"), [(None, IDLE), (8.0, 8.0), (0.5, 1.0)])
+def test_the_life_of_a_write(memory_app: MakeApp, left: float | None, lifetime: float) -> None:
+    """A whole idle lifetime, or what was left; never more than the absolute lifetime leaves."""
     app = memory_app(PERMANENT_SESSION_LIFETIME=IDLE)
-    opened: Any = Opened({}, mode, ttl=ttl, since=4998.0)  # type: ignore[arg-type]
     clock = lambda: 5000.0  # noqa: E731
-    assert Lifetimes(clock=clock).of_write(app, opened) == lifetime
-    opened.ended = True  # what follows clear() is a new session
-    assert Lifetimes(clock=clock).of_write(app, opened) == IDLE
-    opened.created = 5000.0 - ABSOLUTE + 5
-    assert Lifetimes(absolute=ABSOLUTE, clock=clock).of_write(app, opened) == 5
+    assert Lifetimes(clock=clock).of_write(app, left, None) == lifetime
+    assert Lifetimes(absolute=ABSOLUTE, clock=clock).of_write(app, IDLE, 5000.0 - ABSOLUTE + 5) == 5

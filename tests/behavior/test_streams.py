@@ -164,13 +164,13 @@ class TestRefresh:
         add_streams(app)
         client = logged_in(app)
         handler: Any = app.session_interface.handler  # type: ignore[attr-defined]
-        load, inside = handler.open, []
+        load, inside = handler.load, []
 
         def note(*arguments: Any) -> Any:
             inside.append(has_app_context())
             return load(*arguments)
 
-        monkeypatch.setattr(handler, "open", note)
+        monkeypatch.setattr(handler, "load", note)
         client.get("/captured").get_data()
         assert inside == [True]
 

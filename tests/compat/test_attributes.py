@@ -279,7 +279,7 @@ class TestStores:
         app = shop(LazySession, SESSION_TYPE="redis", SESSION_REDIS=client, LAZYSESSION_CONFLICT="raise")
         interface_of(app)._delete_session = lambda store_id: None
         assert type(interface_of(app).handler.backend) is GenericBackend
-        assert interface_of(app).handler._options["conflict"] == "raise"
+        assert interface_of(app).handler.settings.conflict == "raise"
 
     @both
     def test_cleanup(self, extension: Any, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ RARER = ("make_permanent", "clear", "empty")
 def look_past(session: Any) -> dict[str, Any]:
     """Return the session's items, which counts as no read of its keys."""
     assert session.sid
-    return dict(session.lazy_opened.session)
+    return dict(session.lazy_use.session)
 
 
 class Views:

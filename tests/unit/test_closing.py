@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from lazysession.modes import Mode
 from lazysession.records.plan import CookieAction, SavePlan, StoreAction, plan_save
 
 FACTS: dict[str, Any] = {
@@ -17,7 +16,7 @@ FACTS: dict[str, Any] = {
     "changed": False,
     "refreshed": False,
     "permanent": True,
-    "mode": Mode.NORMAL,
+    "refreshes": True,
 }
 
 
@@ -32,7 +31,7 @@ FACTS: dict[str, Any] = {
         ({"rotated": True}, SavePlan(StoreAction.ROTATE, CookieAction.SET)),
         ({"rotated": True, "changed": True}, SavePlan(StoreAction.ROTATE, CookieAction.SET)),
         ({"changed": True}, SavePlan(StoreAction.REPLACE, CookieAction.SET)),
-        ({"changed": True, "mode": Mode.NO_REFRESH}, SavePlan(StoreAction.REPLACE, CookieAction.KEEP)),
+        ({"changed": True, "refreshes": False}, SavePlan(StoreAction.REPLACE, CookieAction.KEEP)),
         ({}, SavePlan(StoreAction.NOTHING, CookieAction.KEEP)),
         ({"refreshed": True}, SavePlan(StoreAction.NOTHING, CookieAction.RENEW)),
         ({"refreshed": True, "permanent": False}, SavePlan(StoreAction.NOTHING, CookieAction.KEEP)),
@@ -48,7 +47,7 @@ def test_every_combination_is_consistent() -> None:
     for had, empty, rotated, changed, refreshed, permanent in itertools.product([False, True], repeat=6):
         plan = plan_save(
             had_record=had, empty=empty, rotated=rotated, changed=changed, refreshed=refreshed, permanent=permanent,
-            mode=Mode.NORMAL,
+            refreshes=True,
         )  # fmt: skip
         assert (plan.cookie is CookieAction.DELETE) == (plan.store is StoreAction.DELETE)
         assert had or plan.store in (StoreAction.NOTHING, StoreAction.CREATE)

@@ -89,7 +89,7 @@ USES: dict[str, Callable[[], Any]] = {
 def test_not_a_use(memory_app: MakeApp, use: Callable[[], Any]) -> None:
     """Neither opens the session nor sets Vary."""
     app = memory_app()
-    app.add_url_rule("/", view_func=lambda: str(use()) + str(current().lazy_opened))
+    app.add_url_rule("/", view_func=lambda: str(use()) + str(current().lazy_loaded))
     response = app.test_client().get("/")
     assert response.text.endswith("None")
     assert "Vary" not in response.headers
@@ -99,7 +99,7 @@ def test_not_a_use(memory_app: MakeApp, use: Callable[[], Any]) -> None:
 def test_a_use(memory_app: MakeApp, use: Callable[[], Any]) -> None:
     """Opens the session and sets Vary."""
     app = memory_app()
-    app.add_url_rule("/", view_func=lambda: str(use()) + str(current().lazy_opened is not None))
+    app.add_url_rule("/", view_func=lambda: str(use()) + str(current().lazy_loaded is not None))
     response = app.test_client().get("/")
     assert response.text.endswith("True")
     assert response.headers["Vary"] == "Cookie"
@@ -160,7 +160,7 @@ def test_repr(memory_app: MakeApp) -> None:
         return before, repr(current())
 
     before, after = in_view(memory_app(), represent)
-    assert before == "<RedisSession (not opened)>"
+    assert before == "<RedisSession (not loaded)>"
     assert "'a': 1" in after
 
 
@@ -282,13 +282,13 @@ def test_a_write_while_the_session_is_saved(memory_app: MakeApp, caplog: pytest.
     """A thread that outlives its view may come while the store is being asked: what it writes is lost, and logged."""
     app = memory_app()
     handler: Any = app.session_interface.handler  # type: ignore[attr-defined]
-    close = handler.close
+    save = handler.save
 
-    def close_slowly(*arguments: Any) -> None:
-        close(*arguments)
+    def save_slowly(*arguments: Any) -> None:
+        save(*arguments)
         session["late"] = 1
 
-    handler.close = close_slowly
+    handler.save = save_slowly
     app.add_url_rule("/", "view", lambda: session.update(a=1) or "")
     client = app.test_client()
     assert client.get("/").status_code == 200
@@ -327,7 +327,7 @@ def test_attributes_of_the_session_class(memory_app: MakeApp) -> None:
 
     def attributes() -> Any:
         session.note = "x"  # type: ignore[attr-defined]
-        value = (current().lazy_opened.session.note, session.note)  # type: ignore[union-attr, attr-defined]
+        value = (current().lazy_loaded.session.note, session.note)  # type: ignore[union-attr, attr-defined]
         del session.note  # type: ignore[attr-defined]
         return value, hasattr(session, "note")
 
@@ -356,5 +356,5 @@ def test_a_rule_that_uses_the_session_is_told_so(memory_app: MakeApp) -> None:
     """A rule cannot ask the session that it decides about: one clear error, no endless recursion."""
     app = memory_app(LAZYSESSION_RULES=[(lambda _request: "a" in session, "skip")])
     app.add_url_rule("/", view_func=lambda: str(session.get("a")))
-    with pytest.raises(RuntimeError, match="used by the very code that opens it"):
+    with pytest.raises(RuntimeError, match="used by the very code that loads it"):
         app.test_client().get("/")

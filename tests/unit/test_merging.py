@@ -301,7 +301,7 @@ def used_by(app: Flask, act: Callable[[], Any]) -> KeyUse:
     def view() -> str:
         assert session.sid  # type: ignore[attr-defined]
         act()
-        used.append(session.lazy_opened.keys)  # type: ignore[attr-defined]
+        used.append(session.lazy_use.keys)  # type: ignore[attr-defined]
         return ""
 
     app.add_url_rule("/start", "start", lambda: session.update(a=1, b=[1]) or "")

@@ -1,0 +1,61 @@
+"""The bytes of a session, and whether they are a change; no I/O happens here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask.sessions import SessionMixin
+
+from lazysession.codec import Codec
+
+from .loading import Snapshot
+from .merging import CREATED, different_keys
+
+
+class Payloads:
+    """Encodes the sessions of one app, and decodes what was loaded."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    def encode(self, session: SessionMixin, created: float | None) -> bytes:
+        """Return the bytes of a session that began at ``created``, in seconds since the epoch; None for unknown."""
+        return self._codec.encode(session if created is None else {**session, CREATED: created})
+
+    def encode_loaded(self, session: SessionMixin, created: float | None, snapshot: Snapshot | None) -> bytes:
+        """Return the bytes of a session as it is now; the loaded ones if it is unchanged and cannot be encoded.
+
+        What was stored by other means (a pickle, another format) needs no encoding as long as it is unchanged.
+
+        :raises TypeError, ValueError: when a changed session cannot be encoded.
+        """
+        try:
+            return self.encode(session, created)
+        except (TypeError, ValueError):
+            before = self.decode(snapshot)
+            if snapshot is None or before is None or different_keys(before, session, self._codec.same):
+                raise
+            return snapshot.payload
+
+    def decode(self, snapshot: Snapshot | None) -> dict[str, Any] | None:
+        """Return the items that were loaded, None when there are none or they cannot be decoded.
+
+        Without the time of creation: one that is unsound, or ahead of this machine's clock, is no change of the app's.
+        """
+        items = None if snapshot is None else self._codec.decode(snapshot.payload)
+        if items is not None:
+            items.pop(CREATED, None)
+        return items
+
+    def is_change(
+        self, payload: bytes, created: float | None, snapshot: Snapshot | None, before: dict[str, Any] | None
+    ) -> bool:
+        """Return whether bytes differ from those that were loaded, and not because another version wrote those.
+
+        :param before: the items that were loaded.
+        """
+        if snapshot is None or payload == snapshot.payload:
+            return False
+        if before is not None and created is not None:
+            before = {**before, CREATED: created}  # at the end, where encoding puts it
+        return before is None or self._codec.encode(before) != payload
