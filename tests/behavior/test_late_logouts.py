@@ -6,14 +6,10 @@ import pytest
 from flask import session
 from flask_login import LoginManager, UserMixin, login_user, logout_user
 
-from tests.support.stores import Store
+from tests.support.stores import EVERY_STORE, Store
 from tests.support.tabs import MakeApp, Tabs, load, read_and_clear
 
-
-@pytest.fixture
-def store(any_store: Store) -> Store:
-    """The tests of this file run on every store."""
-    return any_store
+pytestmark = pytest.mark.parametrize("store", EVERY_STORE, indirect=True)
 
 
 @pytest.fixture

@@ -11,14 +11,10 @@ from flask import Flask, session
 
 from lazysession import session_conflict, session_write_dropped
 from lazysession.records.rotation import FORWARDING_LIFETIME
-from tests.support.stores import LIVE, Store
+from tests.support.stores import EVERY_STORE, LIVE, Store
 from tests.support.tabs import OLD, MakeApp, Tabs, load, log_in
 
-
-@pytest.fixture
-def store(any_store: Store) -> Store:
-    """The tests of this file run on every store."""
-    return any_store
+pytestmark = pytest.mark.parametrize("store", EVERY_STORE, indirect=True)
 
 
 @pytest.fixture

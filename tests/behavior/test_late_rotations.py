@@ -10,14 +10,10 @@ from flask_login import LoginManager, UserMixin, login_user
 
 from lazysession.backend import WriteResult
 from lazysession.records.rotation import FORWARDING_LIFETIME
-from tests.support.stores import LIVE, Store
+from tests.support.stores import EVERY_STORE, LIVE, Store
 from tests.support.tabs import MakeApp, Tabs, load, log_in, read_and_clear
 
-
-@pytest.fixture
-def store(any_store: Store) -> Store:
-    """The tests of this file run on every store."""
-    return any_store
+pytestmark = pytest.mark.parametrize("store", EVERY_STORE, indirect=True)
 
 
 @pytest.fixture

@@ -31,13 +31,7 @@ STARTS: tuple[dict[str, Any], ...] = ({"reset_for": "mallory", "code_ok": False}
 BOB = {"reset_for": "bob", "bob": 1, "code_ok": False}
 
 
-@pytest.fixture
-def store(any_store: Store) -> Store:
-    """A test that asks for one store by its name."""
-    return any_store
-
-
-pytestmark = pytest.mark.parametrize("any_store", ["fakeredis"], indirect=True)
+pytestmark = pytest.mark.parametrize("store", ["fakeredis"], indirect=True)
 
 
 #: The ways to read. Each sees a difference where bob's code was asked for: that adds the key "bob".

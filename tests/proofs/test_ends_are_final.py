@@ -14,7 +14,7 @@ from werkzeug.http import parse_cookie
 from werkzeug.test import TestResponse
 
 from lazysession.records.rotation import FORWARDING_LIFETIME
-from tests.support.stores import Store
+from tests.support.stores import EVERY_STORE, Store
 
 MakeApp = Callable[..., Flask]
 
@@ -22,17 +22,13 @@ PAIRS = 167  # of each slow kind with each end, which makes a thousand for each 
 SLOW = ("untouched", "reading", "writing")
 ENDS = ("logout", "rotation")
 
-
-@pytest.fixture
-def store(any_store: Store) -> Store:
-    """The tests of this file run on every store."""
-    return any_store
+pytestmark = pytest.mark.parametrize("store", EVERY_STORE, indirect=True)
 
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """The store's name."""
-    return str(request.node.callspec.params["any_store"])
+    return str(request.node.callspec.params["store"])
 
 
 @pytest.fixture
