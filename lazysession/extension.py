@@ -248,8 +248,8 @@ def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> bool:
     """
     if not isinstance(backend, Prepares) or _applies_migrations():
         return True
-    session_type = str(app.config.get("SESSION_TYPE") or "").upper()
-    name = f"SESSION_{session_type}" if session_type else type(interface).__name__
+    session_type = flasksession.session_type_of(app.config)
+    name = type(interface).__name__ if session_type == "null" else f"SESSION_{session_type.upper()}"
     try:
         backend.prepare()
     except ValueError as error:

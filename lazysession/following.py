@@ -12,7 +12,7 @@ from . import registry
 from .attributes import NOT_OF_THE_STORE
 from .codec import Codec
 from .errors import ConfigurationError
-from .flasksession import StoreInterface, codec_of, is_own, load, read_safely
+from .flasksession import StoreInterface, codec_of, is_own, load, read_safely, session_type_of
 from .serverside import ServerSide
 from .startup.clients import refuse_unusable
 from .use import Handler
@@ -38,7 +38,7 @@ def follow(app: Flask, handler: Handler, name: str, *, again: Callable[[Flask, S
     if name in (_NOT_OF_OUR_STORE if made_here else NOT_OF_THE_STORE):
         return handler.over(handler.backend, handler.codec)
     if made_here:
-        setting = f"SESSION_{str(app.config.get('SESSION_TYPE')).upper()}"
+        setting = f"SESSION_{session_type_of(app.config).upper()}"
         raise ConfigurationError(
             f"LazySession made the store from {setting}. Set {setting} before LazySession(app) instead."
         )

@@ -6,7 +6,7 @@ from flask import Flask, Response
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface, SessionMixin
 
 from .dbsession import uses_db_session
-from .errors import ConfigurationError, SessionReadOnly
+from .errors import SessionReadOnly
 from .modes import Mode
 from .use import Origin, SessionUse
 
@@ -20,7 +20,6 @@ class Wrapped:
     def __init__(self, interface: SessionInterface) -> None:
         self.wrapped = interface
         self.session_class: type[SessionMixin] = getattr(interface, "session_class", None) or SessionMixin
-        self._plain_cookie = type(interface) is SecureCookieSessionInterface
         self.loads_before_view = uses_db_session(interface)
         self.clears_unread = False
         self.may_be_unavailable = isinstance(interface, SecureCookieSessionInterface)
@@ -30,15 +29,7 @@ class Wrapped:
         return self.may_be_unavailable and not app.secret_key
 
     def load(self, app: Flask, use: SessionUse) -> None:
-        """Load through the wrapped interface; where it returns None, take its null session.
-
-        :raises ConfigurationError: when SESSION_TYPE was set after LazySession(app), which has no effect.
-        """
-        if self._plain_cookie and str(app.config.get("SESSION_TYPE") or "null").lower() != "null":
-            raise ConfigurationError(
-                "SESSION_TYPE was set after LazySession(app): sessions would be cookies that visitors can read. Load "
-                "the config before."
-            )
+        """Load through the wrapped interface; where it returns None, take its null session."""
         session = self.wrapped.open_session(app, use.request)
         if session is None:
             session = self.wrapped.make_null_session(app)

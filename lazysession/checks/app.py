@@ -10,6 +10,7 @@ from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
 from lazysession.backend import Problem, Purges
 from lazysession.errors import ConfigurationError
+from lazysession.flasksession import session_type_of
 from lazysession.ids import signs_ids
 from lazysession.interface import LazySessionInterface
 from lazysession.modes import NOT_SKIPPED, RuleTable
@@ -79,7 +80,7 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
 
 def _problems_of_names(app: Flask, interface: LazySessionInterface) -> Iterator[Problem]:
     stored = isinstance(interface.handler, ServerSide)
-    session_type = str(app.config.get("SESSION_TYPE") or "null").lower()
+    session_type = session_type_of(app.config)
     for sentence in unread(app.config, None if stored and session_type == "null" else session_type):
         yield Problem("warning", sentence, "Nothing to do if the app itself reads it.", "settings-unread")
 
