@@ -102,12 +102,16 @@ def _make_handler(app: Flask, settings: Settings) -> Handler:
             _look_at_names(app, "null")
         if isinstance(present, SecureCookieSessionInterface):
             refuse_wrong_key(app.config)
-        return Wrapped(present)
+        return _wrapped(present)
     _look_at_names(app, session_type)
     refuse_wrong_session_settings(app.config, session_type)
     if app.config.get("SESSION_USE_SIGNER"):
         _look_at_key(app)
     return _handler_of_type(app, session_type, settings)
+
+
+def _wrapped(interface: SessionInterface) -> Wrapped:
+    return Wrapped(interface, loads_before_view=uses_db_session(interface))
 
 
 def _look_at_key(app: Flask) -> None:
@@ -142,7 +146,7 @@ def _handler_again(app: Flask, interface: SessionInterface, *, settings: Setting
     return (
         _handler_over_present(app, interface, settings)
         if flasksession.is_server_side(interface)
-        else Wrapped(interface)
+        else _wrapped(interface)
     )
 
 
@@ -158,14 +162,14 @@ def _type_of_setting(name: str) -> str | None:
 def _handler_over_present(app: Flask, interface: SessionInterface, settings: Settings) -> Handler:
     """Drive what Flask-Session built through our adapter; one that stores in a way of its own, by its own methods."""
     if not flasksession.serves_requests_as_ever(interface):
-        return Wrapped(interface)
+        return _wrapped(interface)
     backend = _from_interface(app, _adapter_of(interface), interface)
     if backend is not None:
         return _over_backend(app, interface, backend, settings)
     flasksession.read_safely(interface, allow_pickle=settings.allow_pickle)
     backend = _from_interface(app, registry.find(registry.GENERIC), interface)
     if backend is None:  # a fork of this package without the generic adapter
-        return Wrapped(interface)
+        return _wrapped(interface)
     handler = _over_backend(app, interface, backend, settings)
     handler.loads_before_view = uses_db_session(interface)
     return handler

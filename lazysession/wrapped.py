@@ -5,7 +5,6 @@ from __future__ import annotations
 from flask import Flask, Response
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface, SessionMixin
 
-from .dbsession import uses_db_session
 from .errors import SessionReadOnly
 from .modes import Mode
 from .use import Origin, SessionUse
@@ -15,12 +14,13 @@ class Wrapped:
     """Keep sessions through the wrapped interface's own ``open_session`` and ``save_session``.
 
     :param interface: Flask's signed cookie, a custom one, or one of Flask-Session's without an adapter.
+    :param loads_before_view: it uses a database session of the app's.
     """
 
-    def __init__(self, interface: SessionInterface) -> None:
+    def __init__(self, interface: SessionInterface, *, loads_before_view: bool) -> None:
         self.wrapped = interface
         self.session_class: type[SessionMixin] = getattr(interface, "session_class", None) or SessionMixin
-        self.loads_before_view = uses_db_session(interface)
+        self.loads_before_view = loads_before_view
         self.clears_unread = False
         self.may_be_unavailable = isinstance(interface, SecureCookieSessionInterface)
 
