@@ -21,7 +21,7 @@ from .modes import Decision, Mode, RuleTable
 from .serverside import ServerSide
 
 #: Of findings, the worst first.
-SEVERITIES = ("error", "warning", "note")
+SEVERITIES = ("error", "warning", "info")
 
 lazysession_commands = AppGroup("lazysession", help="Look into the lazy sessions of this app.")
 
@@ -151,7 +151,7 @@ def _print_problem(problem: Problem) -> None:
     wrap = textwrap.TextWrapper(width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False).wrap
     name = f" [{problem.name}]" if problem.name else ""
     first, *rest = wrap(f"{problem.severity}: {problem.what}{name}")
-    colour = {"error": "red", "note": "cyan"}.get(problem.severity, "yellow")
+    colour = {"error": "red", "info": "cyan"}.get(problem.severity, "yellow")
     click.echo(click.style(problem.severity, fg=colour, bold=True) + first.removeprefix(problem.severity))
     for line in (*rest, *wrap(f"    {problem.remedy}")):
         click.echo(line)
@@ -160,7 +160,7 @@ def _print_problem(problem: Problem) -> None:
 def _summary(problems: list[Problem], ignored: int) -> str:
     counts = [sum(_rank(problem) == rank for problem in problems) for rank in range(len(SEVERITIES))]
     parts = [
-        f"{count} {severity}{'' if count == 1 else 's'}"
+        f"{count} {severity}{'' if count == 1 or severity == 'info' else 's'}"
         for severity, count in zip(SEVERITIES, counts, strict=True)
         if count
     ]

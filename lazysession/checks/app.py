@@ -71,7 +71,7 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
     yield from _problems_of_static_files(app, interface.rules)
     if settings.trace and not app.debug:
         yield Problem(
-            "note",
+            "info",
             f"{PREFIX}TRACE is on: every visitor can read in Server-Timing which line of the app opened the session.",
             f"Leave {PREFIX}TRACE out: it is then on in debug mode alone.",
             "trace",
@@ -133,7 +133,7 @@ def _problems_of_refreshes(app: Flask, settings: Settings) -> Iterator[Problem]:
     lifetime, throttle = app.permanent_session_lifetime.total_seconds(), settings.refresh_throttle
     if not app.config["SESSION_REFRESH_EACH_REQUEST"]:
         yield Problem(
-            "note",
+            "info",
             "SESSION_REFRESH_EACH_REQUEST is off: a session ends "
             f"{lifetime:,.10g} s after its last change, in use or not.",
             "Leave it on, if use is to keep sessions alive; refreshes cost little.",
@@ -141,7 +141,7 @@ def _problems_of_refreshes(app: Flask, settings: Settings) -> Iterator[Problem]:
         )
     elif throttle == 0:
         yield Problem(
-            "note",
+            "info",
             f"{PREFIX}REFRESH_THROTTLE is 0: each use of a session moves its expiry, which is work for the store.",
             "Leave it out, unless sessions are to end to the second: it is a tenth of the lifetime then.",
             "throttle-off",
@@ -160,7 +160,7 @@ def _problems_of_lifetimes(app: Flask, settings: Settings) -> Iterator[Problem]:
     lifetime, limit = app.permanent_session_lifetime.total_seconds(), settings.absolute_lifetime
     if limit is not None and limit <= lifetime:
         yield Problem(
-            "note",
+            "info",
             f"{PREFIX}ABSOLUTE_LIFETIME is {limit:,.10g} s, PERMANENT_SESSION_LIFETIME {lifetime:,.10g} s: no session "
             "ends for want of use.",
             "Set PERMANENT_SESSION_LIFETIME to the shorter time after which an unused session is to end.",
@@ -168,7 +168,7 @@ def _problems_of_lifetimes(app: Flask, settings: Settings) -> Iterator[Problem]:
         )
     if not app.config.get("SESSION_PERMANENT", True):
         yield Problem(
-            "note",
+            "info",
             "SESSION_PERMANENT is off: browsers drop the cookie when they close, the store keeps sessions "
             f"{lifetime:,.10g} s.",
             "Set PERMANENT_SESSION_LIFETIME to no more than a visit takes, as nobody comes back for them.",
@@ -181,7 +181,7 @@ def _problems_of_ids(handler: ServerSide) -> Iterator[Problem]:
     # A store that has to be purged is a table or a directory of its own.
     if handler.ids.may_be_foreign("") and not isinstance(handler.backend, Purges):
         yield Problem(
-            "note",
+            "info",
             "SESSION_KEY_PREFIX is empty: a cookie can name any key of the store, also those of other programs.",
             "Set a prefix, which logs everyone out once, or keep nothing but sessions in the store.",
             "key-prefix",
@@ -220,7 +220,7 @@ def find_useless_rules(app: Flask, rules: RuleTable) -> Iterator[Problem]:
         )
     for rule, first in shadowed(rules.rules):
         yield Problem(
-            "note" if rule.mode is first.mode else "warning",
+            "info" if rule.mode is first.mode else "warning",
             f"The session rule {rule.source!r} never decides: {first.source!r} in front of it matches all that it "
             "matches.",
             "Put the narrower rule first, or leave it out.",
@@ -237,7 +237,7 @@ def _problems_of_static_files(app: Flask, rules: RuleTable) -> Iterator[Problem]
             continue
         if reason.startswith(NOT_SKIPPED):
             yield Problem(
-                "note",
+                "info",
                 f"Requests to {route.endpoint} do not skip the session: {reason.removeprefix(NOT_SKIPPED)}.",
                 f"Nothing, where that guards the files; otherwise put ('endpoint:{route.endpoint}', 'skip') in "
                 f"{PREFIX}RULES.",

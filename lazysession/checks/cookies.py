@@ -129,7 +129,7 @@ def _problems_of_prefixes(app: Flask, cookie: _Cookie) -> Iterator[Problem]:
         )
     elif prefix is None and secure and not cookie.domain and cookie.path == "/" and not app.debug:
         yield Problem(
-            "note",
+            "info",
             f"SESSION_COOKIE_NAME is {cookie.name!r}: another host of the same domain can plant such a cookie.",
             f"SESSION_COOKIE_NAME = '__Host-{cookie.name}' forbids it to browsers. A new name logs everyone out, once.",
             "cookie-host-prefix-unused",
@@ -158,7 +158,7 @@ def _problems_of_reach(app: Flask, cookie: _Cookie) -> Iterator[Problem]:
         )
     elif domain and not app.debug:
         yield Problem(
-            "note",
+            "info",
             f"SESSION_COOKIE_DOMAIN is {cookie.domain!r}: every host below that domain gets the cookie.",
             "Leave it out, unless they share their sessions.",
             "cookie-domain-wide",

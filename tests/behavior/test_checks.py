@@ -67,10 +67,10 @@ COOKIES: list[tuple[dict[str, Any], list[str]]] = [
     ({"SESSION_COOKIE_SECURE": False}, ["warning cookie-secure"]),
     ({"SESSION_COOKIE_SECURE": False, "PREFERRED_URL_SCHEME": "https"}, ["error cookie-secure"]),
     ({"SESSION_COOKIE_SECURE": False, "DEBUG": True}, []),
-    ({"SESSION_COOKIE_HTTPONLY": False}, ["warning cookie-httponly", "note cookie-host-prefix-unused"]),
-    ({"SESSION_COOKIE_SAMESITE": None}, ["warning cookie-samesite", "note cookie-host-prefix-unused"]),
+    ({"SESSION_COOKIE_HTTPONLY": False}, ["warning cookie-httponly", "info cookie-host-prefix-unused"]),
+    ({"SESSION_COOKIE_SAMESITE": None}, ["warning cookie-samesite", "info cookie-host-prefix-unused"]),
     ({"SESSION_COOKIE_SAMESITE": None, "DEBUG": True}, []),
-    ({"SESSION_COOKIE_SAMESITE": "strict"}, ["note cookie-host-prefix-unused"]),  # werkzeug takes any case
+    ({"SESSION_COOKIE_SAMESITE": "strict"}, ["info cookie-host-prefix-unused"]),  # werkzeug takes any case
     ({"SESSION_COOKIE_SAMESITE": "lux", "DEBUG": True}, ["error cookie-samesite-unknown"]),
     ({"SESSION_COOKIE_SAMESITE": "None", "DEBUG": True}, []),
     (
@@ -81,18 +81,18 @@ COOKIES: list[tuple[dict[str, Any], list[str]]] = [
         {"SESSION_COOKIE_SAMESITE": "none", "SESSION_COOKIE_SECURE": False, "DEBUG": True},
         ["error cookie-samesite-none"],
     ),
-    ({}, ["note cookie-host-prefix-unused"]),
+    ({}, ["info cookie-host-prefix-unused"]),
     ({"DEBUG": True}, []),
     ({"SESSION_COOKIE_PATH": "/shop"}, []),
-    ({"SESSION_COOKIE_DOMAIN": "example.com"}, ["note cookie-domain-wide"]),
+    ({"SESSION_COOKIE_DOMAIN": "example.com"}, ["info cookie-domain-wide"]),
     ({"SESSION_COOKIE_DOMAIN": "example.com", "DEBUG": True}, []),
-    ({"SESSION_COOKIE_DOMAIN": ".example.com", "SERVER_NAME": "shop.Example.com:8443"}, ["note cookie-domain-wide"]),
+    ({"SESSION_COOKIE_DOMAIN": ".example.com", "SERVER_NAME": "shop.Example.com:8443"}, ["info cookie-domain-wide"]),
     ({"SESSION_COOKIE_DOMAIN": "example.com", "SERVER_NAME": "badexample.com"}, ["warning cookie-domain"]),
     ({"SESSION_COOKIE_PATH": "/cart", "APPLICATION_ROOT": "/shop"}, ["warning cookie-path"]),
     ({"SESSION_COOKIE_PATH": "/shop/cart", "APPLICATION_ROOT": "/shop"}, ["warning cookie-path"]),
     ({"SESSION_COOKIE_PATH": "/sho", "APPLICATION_ROOT": "/shop"}, ["warning cookie-path"]),
     ({"SESSION_COOKIE_PATH": "/shop/", "APPLICATION_ROOT": "/shop"}, []),
-    ({"SESSION_COOKIE_PATH": "/", "APPLICATION_ROOT": "/shop"}, ["note cookie-host-prefix-unused"]),
+    ({"SESSION_COOKIE_PATH": "/", "APPLICATION_ROOT": "/shop"}, ["info cookie-host-prefix-unused"]),
     ({"APPLICATION_ROOT": "/shop"}, []),
     ({"SESSION_COOKIE_NAME": "__Host-s", "SESSION_COOKIE_SECURE": False, "DEBUG": True}, ["error cookie-host-prefix"]),
     ({"SESSION_COOKIE_NAME": "__host-s", "SESSION_COOKIE_PATH": "/shop"}, ["error cookie-host-prefix"]),
@@ -110,7 +110,7 @@ COOKIES: list[tuple[dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("settings", "expected"), COOKIES, ids=[str(settings) for settings, _ in COOKIES])
 def test_cookies(settings: dict[str, Any], expected: list[str]) -> None:
-    """What a browser refuses is an error, what it allows to others a warning, what is a matter of wishes a note."""
+    """What a browser refuses is an error, what other sites can misuse a warning, what follows from a choice an info."""
     assert found(**{**PLAIN, **settings}) == expected
 
 
@@ -181,13 +181,13 @@ def test_no_finding_shows_a_key() -> None:
 
 
 CHOICES: list[tuple[dict[str, Any], list[str]]] = [
-    ({"SESSION_REFRESH_EACH_REQUEST": False}, ["note refresh-off"]),
-    ({"LAZYSESSION_REFRESH_THROTTLE": 0}, ["note throttle-off"]),
+    ({"SESSION_REFRESH_EACH_REQUEST": False}, ["info refresh-off"]),
+    ({"LAZYSESSION_REFRESH_THROTTLE": 0}, ["info throttle-off"]),
     ({"LAZYSESSION_REFRESH_THROTTLE": 500, "PERMANENT_SESSION_LIFETIME": 1000}, []),
     ({"LAZYSESSION_REFRESH_THROTTLE": 501, "PERMANENT_SESSION_LIFETIME": 1000}, ["warning throttle-long"]),
-    ({"LAZYSESSION_ABSOLUTE_LIFETIME": 1000, "PERMANENT_SESSION_LIFETIME": 1000}, ["note absolute-lifetime"]),
+    ({"LAZYSESSION_ABSOLUTE_LIFETIME": 1000, "PERMANENT_SESSION_LIFETIME": 1000}, ["info absolute-lifetime"]),
     ({"LAZYSESSION_ABSOLUTE_LIFETIME": 1001, "PERMANENT_SESSION_LIFETIME": 1000}, []),
-    ({"SESSION_PERMANENT": False}, ["note session-permanent"]),
+    ({"SESSION_PERMANENT": False}, ["info session-permanent"]),
     ({"SESSION_ID_LENGTH": 16}, []),
     ({"SESSION_ID_LENGTH": 15}, ["warning session-id-length"]),
     ({"SESSION_ID_LENGTH": 8}, ["warning session-id-length"]),
@@ -195,7 +195,7 @@ CHOICES: list[tuple[dict[str, Any], list[str]]] = [
     ({"LAZYSESSION_ALLOW_PICKLE": True}, ["warning allow-pickle"]),
     ({"LAZYSESSION_CONFLICT": "overwrite"}, ["warning conflict-overwrite"]),
     ({"LAZYSESSION_CONFLICT": "raise"}, []),
-    ({"LAZYSESSION_TRACE": True}, ["note trace"]),
+    ({"LAZYSESSION_TRACE": True}, ["info trace"]),
     ({"LAZYSESSION_TRACE": True, "DEBUG": True}, []),
 ]
 

@@ -173,7 +173,7 @@ def check(app: Flask, *arguments: str) -> tuple[str, int]:
 
 FORGETS = Problem("error", "The store forgets.", "Tell it not to.", "store-forgets")
 SLOW = Problem("warning", "The store is slow.", "Ask it less.", "store-slow")
-FAR = Problem("note", "The store is far.", "Move.")
+FAR = Problem("info", "The store is far.", "Move.")
 
 
 def test_nothing_to_find() -> None:
@@ -193,12 +193,12 @@ def test_findings_are_sorted() -> None:
         "error",
         "warning",
         "warning",
-        "note",
-        "1 error, 2 warnings, 1 note.",
+        "info",
+        "1 error, 2 warnings, 1 info.",
     ]
     assert lines[:2] == ["error: The store forgets. [store-forgets]", "    Tell it not to."]
     assert lines[2].startswith("warning: SESSION_COOKIE_SECURE")  # settings before the store
-    assert lines[6:8] == ["note: The store is far.", "    Move."]
+    assert lines[6:8] == ["info: The store is far.", "    Move."]
     assert status == 1
 
 
@@ -210,8 +210,8 @@ def test_findings_are_sorted() -> None:
         (FAR, [], 0),
         (SLOW, ["--fail-on", "warning"], 1),
         (FAR, ["--fail-on", "warning"], 0),
-        (FAR, ["--fail-on", "note"], 1),
-        (FORGETS, ["--fail-on", "note"], 1),
+        (FAR, ["--fail-on", "info"], 1),
+        (FORGETS, ["--fail-on", "info"], 1),
         (FORGETS, ["--ignore", "store-forgets"], 0),
         (FORGETS, ["--ignore", "secret-key", "--ignore", "store-forgets"], 0),
         (FORGETS, ["--ignore", "secret-key"], 1),
@@ -244,7 +244,7 @@ def test_a_store_that_is_down() -> None:
     output, status = check(app)
     lines = output.splitlines()
     assert lines[0].endswith("[session-permanent]")
-    assert lines[-2:] == ["1 note.", "The store could not be asked (ConnectionError)."]
+    assert lines[-2:] == ["1 info.", "The store could not be asked (ConnectionError)."]
     assert status == 3
     assert check(app, "--offline") == ("\n".join(lines[:-1]) + "\n", 0)
     app.config["SESSION_COOKIE_SECURE"] = False  # which __Host- forbids

@@ -402,7 +402,7 @@ def test_the_rules_command_for_a_path(various: Flask, path: str, mode: str, reas
 def test_the_check_command_says_why_not(various: Flask) -> None:
     """A finding for each static route that is not skipped although no rule of the app says so, and for no other."""
     assert [(each.severity, each.what) for each in findings_on_static_files(various)] == [
-        ("note", f"Requests to {endpoint} do not skip the session: {reason}.") for endpoint, reason in REASONS.items()
+        ("info", f"Requests to {endpoint} do not skip the session: {reason}.") for endpoint, reason in REASONS.items()
     ]
 
 

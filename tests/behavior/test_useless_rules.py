@@ -201,9 +201,9 @@ def test_a_rule_that_never_decides(first: Any, second: Any) -> None:
 
 
 def test_a_rule_that_changes_nothing() -> None:
-    """With the same mode it is no more than a note; SKIP_PATHS stand behind RULES."""
+    """With the same mode it is no more than an info; SKIP_PATHS stand behind RULES."""
     app = shop(("/a/**", "skip"), LAZYSESSION_SKIP_PATHS=["/a/b"])
-    assert "note: The session rule '/a/b' never decides" in printed(app, "check", "--offline")
+    assert "info: The session rule '/a/b' never decides" in printed(app, "check", "--offline")
 
 
 @pytest.mark.parametrize(
