@@ -1,4 +1,4 @@
-"""Sessions that cost something only when a request really uses them."""
+"""Sessions for Flask that are loaded at first use: a request that does not use its session costs nothing."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from flask.sessions import SessionInterface
 
 from .errors import ConfigurationError
 
-#: What else Flask uses of an interface than open_session, save_session and is_null_session: the wrapped one's.
+#: What Flask calls besides open_session, save_session and is_null_session: these are the wrapped interface's.
 METHODS_OF_WRAPPED = (
     "get_cookie_name",
     "get_cookie_domain",
@@ -100,6 +100,6 @@ class SerializerWatch:
         self.interface: dict[str, object] = vars(interface)
         self.serializer = serializer = self.interface.get("serializer")
         watched = is_made_by_flask_session(serializer)
-        #: What it has, and what it had when the watch was set: compared in each request that uses its session.
+        #: Its attributes now, and when the watch was set: compared in each request that uses its session.
         self.attributes: dict[str, object] = serializer.__dict__ if watched else {}
         self.seen = dict(self.attributes)

@@ -32,7 +32,7 @@ lazysession_commands = AppGroup("lazysession", help="Look into the lazy sessions
 def rules_command(path: str | None, method: str) -> None:
     """Show the session mode of every route, and the rule that decides it.
 
-    With PATH, show the mode of a request to that path; a whole URL says the host, where routes depend on it.
+    With PATH, show the mode of a request to that path; give a whole URL if routes depend on the host.
     """
     interface = _lazy_interface()
     app = interface.app
@@ -49,7 +49,7 @@ def rules_command(path: str | None, method: str) -> None:
 
 @lazysession_commands.command("purge")
 def purge_command() -> None:
-    """Remove expired sessions from a store that keeps them until somebody does."""
+    """Remove expired sessions from a store that does not do so itself."""
     backend = _backend()
     if not isinstance(backend, Purges):
         click.echo(
@@ -78,7 +78,7 @@ def purge_command() -> None:
 @click.option("--ignore", "ignored", multiple=True, metavar="NAME", help="Leave out the finding of this name.")
 @click.option("--offline", is_flag=True, help="Look at the settings alone; do not ask the store.")
 def check_command(fail_on: str, ignored: tuple[str, ...], offline: bool) -> None:
-    """Look for what is wrong with the session's settings, cookie and store.
+    """Look for problems of the session's settings, cookie and store.
 
     The exit status is 0 when all is well, 1 when there are errors (or what --fail-on names), and 3 when there are none
     as far as is known, but the store could not be asked.
@@ -129,7 +129,7 @@ def _backend() -> Backend | None:
 
 
 def _ask_store(problems: list[Problem]) -> Exception | None:
-    """Add what the backend finds, also when it breaks off; answer what broke it off."""
+    """Add what the backend finds, also if it fails before its end; return the error that it raised."""
     backend = _backend()
     try:
         if isinstance(backend, Checks):
@@ -146,7 +146,7 @@ def _rank(problem: Problem) -> int:
 
 
 def _print_problem(problem: Problem) -> None:
-    """Print a finding and its remedy, wrapped to the terminal; elsewhere a line each, to be searched."""
+    """Print a finding and its remedy, wrapped in a terminal; elsewhere one line each, which can be searched."""
     width = max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else sys.maxsize
     wrap = textwrap.TextWrapper(width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False).wrap
     name = f" [{problem.name}]" if problem.name else ""
@@ -190,7 +190,7 @@ def _decision_of(decide: Callable[[], Decision]) -> Decision:
     try:
         return decide()
     except Exception as error:  # a callable rule may ask for what only a real request has
-        return Decision(Mode.NORMAL, f"a rule cannot tell without a real request ({type(error).__name__})")
+        return Decision(Mode.NORMAL, f"a rule needs a real request ({type(error).__name__})")
 
 
 def _print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

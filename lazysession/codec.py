@@ -1,4 +1,4 @@
-"""Between the bytes in the store and the dict of a session, exactly as Flask-Session 0.8 writes them."""
+"""The dict of a session to stored bytes and back, exactly as Flask-Session 0.8 writes them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 FORMATS = ("msgpack", "json")
-#: What msgspec's encoders and decoders can be told next to a hook for encoding, in versions that know it.
+#: The options of msgspec's encoders and decoders besides the hook for encoding, where its version has them.
 ENCODER_OPTIONS = ("decimal_format", "uuid_format", "order")
 DECODER_OPTIONS = ("type", "strict", "dec_hook", "ext_hook", "float_hook")
 _UNDECODABLE = (TypeError, ValueError, OverflowError)  # what msgspec raises of hostile bytes
-#: Texts that are made when they are shown: Flask-Babel's, speaklater's, Babel's.
+#: Classes of texts that are translated when they are shown: Flask-Babel's, speaklater's, Babel's.
 _LAZY_TEXTS = ("LazyString", "_LazyString", "LazyProxy")
 
 
@@ -30,8 +30,8 @@ class Codec:
     """Encode and decode payloads.
 
     :param format: ``"msgpack"`` or ``"json"`` (SESSION_SERIALIZATION_FORMAT); the other one is still read.
-    :param allow_pickle: also read what only pickle understands, as Flask-Session before 0.7 wrote it. Whoever can
-        write to the store can then run code in the app; False unless a migration needs it.
+    :param allow_pickle: also read what only pickle understands, as Flask-Session before 0.7 wrote it. An attacker
+        who can write to the store can then run code in the app; False unless a migration needs it.
     :param encoder, decoder: msgspec's of the format, whose options are used; any, as only those of one format are here.
     """
 
@@ -111,7 +111,7 @@ class Codec:
         return self._unpickle(payload) if self.allow_pickle else None
 
     def _decode(self, payload: bytes) -> object:
-        """Decode either format; the other one only where it holds nothing that this one cannot save."""
+        """Decode either format; the other one only if this one can encode what it holds."""
         own, other = self._decoders
         try:
             data: object = own.decode(payload)
@@ -132,7 +132,7 @@ class Codec:
 
 
 def _on_a_new_stack(act: Callable[[Argument], Result], argument: Argument) -> Result:
-    """Do it again in a thread: the frames of the view that asks count too, and one may be deep where another is not."""
+    """Call a function in a thread, whose stack is empty: the view's frames count for the limit of recursion."""
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(copy_context().run, act, argument).result()
 
@@ -168,7 +168,7 @@ def _to_msgpack(value: Any) -> Any:
 
 
 def _to_plain(value: Any) -> Any:
-    """Return the plain value in the place of one of a derived class, and the text in the place of a lazy one."""
+    """Return the plain value of an object of a derived class, and the text of a lazy one."""
     plain = plain_value(value)
     if plain is not None:
         return plain

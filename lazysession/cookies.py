@@ -23,9 +23,9 @@ _SALT = "flask-session"
 
 
 class SessionCookies:
-    """The session cookie of one app, with the attributes that the wrapped interface answers.
+    """The session cookie of one app, with the attributes of the wrapped interface.
 
-    :param interface: the wrapped interface; its ``get_cookie_*`` methods are asked, so overriding one keeps working.
+    :param interface: the wrapped interface; its ``get_cookie_*`` methods are called, so overriding one keeps working.
     :param signed: the id is signed (SESSION_USE_SIGNER), with SECRET_KEY or one of SECRET_KEY_FALLBACKS.
     """
 
@@ -47,10 +47,9 @@ class SessionCookies:
         return value if value and self._ids.may_be(value) else None
 
     def set(self, app: Flask, session: SessionMixin, sid: str, response: Response, *, renewal: bool) -> None:
-        """Send the cookie; a mere renewal is left off a response that is for everybody.
+        """Send the cookie; one that only renews its expiry is not sent with a response for shared caches.
 
-        The cookie turns a response private that shared caches may keep: there it would hand one visitor's session to
-        the next.
+        A response that shared caches may keep is made private: from there, the next visitor would get the cookie.
         """
         if renewal and is_public(response):
             return
@@ -67,16 +66,16 @@ class SessionCookies:
         response.delete_cookie(self._interface.get_cookie_name(app), **self._attributes(app))
 
     def _attributes(self, app: Flask) -> dict[str, Any]:
-        asked = self._interface
+        interface = self._interface
         attributes: dict[str, Any] = {
-            "domain": asked.get_cookie_domain(app),
-            "path": asked.get_cookie_path(app),
-            "secure": asked.get_cookie_secure(app),
-            "httponly": asked.get_cookie_httponly(app),
+            "domain": interface.get_cookie_domain(app),
+            "path": interface.get_cookie_path(app),
+            "secure": interface.get_cookie_secure(app),
+            "httponly": interface.get_cookie_httponly(app),
         }
-        if getattr(asked, "has_same_site_capability", True):
-            attributes["samesite"] = asked.get_cookie_samesite(app)
-        partitioned = getattr(asked, "get_cookie_partitioned", None)  # Flask 3.1 and later
+        if getattr(interface, "has_same_site_capability", True):
+            attributes["samesite"] = interface.get_cookie_samesite(app)
+        partitioned = getattr(interface, "get_cookie_partitioned", None)  # Flask 3.1 and later
         if partitioned is not None and partitioned(app):
             attributes["partitioned"] = True
         return attributes
@@ -130,7 +129,7 @@ def _is_usual(request_class: type[Request]) -> bool:
 
 
 _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
-_FOR_NETWORKS = ("cdn-cache-control", "surrogate-control")
+_FOR_CDNS = ("cdn-cache-control", "surrogate-control")
 #: How long a response may be kept; the stale ones also after its age (RFC 5861).
 _AGES = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 
@@ -139,7 +138,7 @@ def vary_by_cookie(response: Response) -> None:
     """Tell caches that the response depends on the client's cookies."""
     if response.headers.getlist("Vary"):
         response.vary.add("Cookie")
-    else:  # what most requests pay for, without the set that parses and writes the header
+    else:  # faster than the set, which parses and writes the header
         response.headers.add("Vary", "Cookie")
 
 
@@ -150,63 +149,63 @@ def varies_by_cookie(headers: Headers) -> bool:
 
 
 def is_public(response: Response) -> bool:
-    """Return whether a response says that caches for many people may keep it, or those of a network (RFC 9213)."""
+    """Return whether headers of a response let shared caches keep it, or the caches of a CDN (RFC 9213)."""
     if not {"public", "s-maxage"}.isdisjoint(map(_name, _directives(response, "Cache-Control"))):
         return True
-    return any(_may_keep(_directives(response, header)) for header in _headers_for_networks(response))
+    return any(_may_keep(_directives(response, header)) for header in _headers_for_cdns(response))
 
 
 def may_be_shared(response: Response) -> bool:
-    """Return whether caches for many people may keep a response: also by an age alone (RFC 9111, 3 and 4.2.1)."""
+    """Return whether shared caches may keep a response: an age alone allows that (RFC 9111, 3 and 4.2.1)."""
     if is_public(response):
         return True
-    said = _directives(response, "Cache-Control")
-    if _forbids(said):
+    directives = _directives(response, "Cache-Control")
+    if _forbids(directives):
         return False
-    if any(_name(each) in _AGES for each in said):
-        return _gives_an_age(said)
+    if any(_name(each) in _AGES for each in directives):
+        return _gives_an_age(directives)
     expires = response.expires
     return expires is not None and expires.timestamp() > time.time()
 
 
 def make_private(response: Response) -> None:
-    """Let a response say that it is for one visitor; what else it says of caching stays."""
+    """Mark a response as private to one visitor; its other directives stay."""
     kept = [
         each for each in _directives(response, "Cache-Control") if _name(each) not in {"public", "s-maxage", "private"}
     ]
     response.headers["Cache-Control"] = ", ".join([*kept, "private"])
-    for header in _headers_for_networks(response):
+    for header in _headers_for_cdns(response):
         del response.headers[header]
 
 
 def forbid_storing(response: Response) -> None:
     """Tell every cache to keep no copy of a response."""
-    for header in ["Expires", "Age", "Pragma", "X-Accel-Expires", *_headers_for_networks(response)]:
+    for header in ["Expires", "Age", "Pragma", "X-Accel-Expires", *_headers_for_cdns(response)]:
         response.headers.pop(header, None)
     response.headers["Cache-Control"] = "no-store"
 
 
-def _headers_for_networks(response: Response) -> list[str]:
-    """Return the names of headers that networks of caches obey before Cache-Control."""
-    return [name for name, _ in response.headers if name.lower().endswith(_FOR_NETWORKS)]
+def _headers_for_cdns(response: Response) -> list[str]:
+    """Return the names of headers that CDNs obey before Cache-Control."""
+    return [name for name, _ in response.headers if name.lower().endswith(_FOR_CDNS)]
 
 
 def _directives(response: Response, header: str) -> list[str]:
-    said = ",".join(response.headers.getlist(header))
-    return [each.strip() for each in _DIRECTIVE.findall(said) if each.strip()]
+    value = ",".join(response.headers.getlist(header))
+    return [each.strip() for each in _DIRECTIVE.findall(value) if each.strip()]
 
 
-def _may_keep(said: list[str]) -> bool:
-    return not _forbids(said) and (_gives_an_age(said) or "public" in map(_name, said))
+def _may_keep(directives: list[str]) -> bool:
+    return not _forbids(directives) and (_gives_an_age(directives) or "public" in map(_name, directives))
 
 
-def _forbids(said: list[str]) -> bool:
-    # With a value they are about single fields.
-    return any(_name(each) in {"private", "no-store", "no-cache"} and not _value(each) for each in said)
+def _forbids(directives: list[str]) -> bool:
+    # With a value, they apply to single fields.
+    return any(_name(each) in {"private", "no-store", "no-cache"} and not _value(each) for each in directives)
 
 
-def _gives_an_age(said: list[str]) -> bool:
-    return any(_name(each) in _AGES and _value(each) != "0" for each in said)
+def _gives_an_age(directives: list[str]) -> bool:
+    return any(_name(each) in _AGES and _value(each) != "0" for each in directives)
 
 
 def _name(directive: str) -> str:

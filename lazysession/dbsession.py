@@ -1,4 +1,4 @@
-"""Which session interfaces store through a database session of the app's, and so must not load within a view."""
+"""Which session interfaces use a database session of the app, and so must load before the view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every exception that LazySession raises on its own account."""
+"""The exceptions of LazySession."""
 
 from __future__ import annotations
 

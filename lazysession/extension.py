@@ -35,7 +35,7 @@ from .wrapped import Wrapped
 
 logger = logging.getLogger("lazysession")
 
-#: What Flask-Login writes into the session at a login, before it says so, and removes at a logout.
+#: What Flask-Login writes into the session at a login, before it sends its signal, and removes at a logout.
 _LOGIN_KEYS = frozenset({"_user_id", "_fresh", "_id"})
 
 
@@ -115,7 +115,7 @@ def _wrapped(interface: SessionInterface) -> Wrapped:
 
 
 def _look_at_key(app: Flask) -> None:
-    """Look at the key that signs session ids, which a factory may set later: until then, nothing can be saved."""
+    """Check the key that signs session ids. A factory may set it later: until then, no session can be saved."""
     refuse_wrong_key(app.config)
     if not app.secret_key:
         logger.warning("SESSION_USE_SIGNER is on, and SECRET_KEY is not set: set it before the first request.")
@@ -126,7 +126,7 @@ def _look_at_names(app: Flask, session_type: str | None) -> None:
     names.refuse_misread_names(app.config, app.default_config, session_type)
     for sentence in names.unread(app.config, session_type):
         logger.warning("%s", sentence)
-    own = names.others(app.config, session_type)
+    own = names.unknown(app.config, session_type)
     if own:
         logger.info("Settings that LazySession does not read: %s.", ", ".join(own))
 
@@ -151,7 +151,7 @@ def _handler_again(app: Flask, interface: SessionInterface, *, settings: Setting
 
 
 def _type_of_setting(name: str) -> str | None:
-    """Return the SESSION_TYPE that a setting is of, as SESSION_REDIS is and SESSION_FILE_DIR; None for any other."""
+    """Return the SESSION_TYPE that a setting belongs to, as SESSION_FILE_DIR to "filesystem"; None for any other."""
     for session_type in (*flasksession.KNOWN_TYPES, *registry.names()):
         own = f"SESSION_{session_type.upper()}"
         if name == own or (name.startswith(f"{own}_") and name in flasksession.defaults()):
@@ -160,8 +160,8 @@ def _type_of_setting(name: str) -> str | None:
 
 
 def _handler_over_present(app: Flask, interface: SessionInterface, settings: Settings) -> Handler:
-    """Drive what Flask-Session built through our adapter; one that stores in a way of its own, by its own methods."""
-    if not flasksession.serves_requests_as_ever(interface):
+    """Return the handler over what Flask-Session built: with our adapter, or else with the interface's own methods."""
+    if not flasksession.serves_requests_as_usual(interface):
         return _wrapped(interface)
     backend = _from_interface(app, _adapter_of(interface), interface)
     if backend is not None:
@@ -244,11 +244,10 @@ _MIGRATING = ("upgrade", "downgrade", "stamp")
 
 
 def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> bool:
-    """Create what the store lacks, such as a table, and return False if the store is down.
+    """Create what the store needs, such as a table, and return False if the store is down.
 
-    That is logged, and the store is prepared at the first use.
-
-    Not for ``flask db upgrade``: a migration may be about to make the table itself.
+    This is logged, and the store is prepared at the first use. Nothing is created for ``flask db upgrade``: a migration
+    may be about to create the table itself.
     """
     if not isinstance(backend, Prepares) or _applies_migrations():
         return True
@@ -258,7 +257,7 @@ def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> bool:
         backend.prepare()
     except ValueError as error:
         raise ConfigurationError(f"{name} cannot be used: {error}") from error
-    except (AttributeError, ImportError, NameError, TypeError):  # remain when the store is back
+    except (AttributeError, ImportError, NameError, TypeError):  # faults of the program, not of the store
         raise
     except Exception as error:  # whatever the client raises
         logger.warning(
@@ -305,7 +304,7 @@ def _has_own_clean_up(interface: SessionInterface) -> bool:
 
 
 class _CleanUp:
-    """The clean-up that Flask-Session runs by a command, and before some request that may not use its session."""
+    """The clean-up that Flask-Session runs by a command, and in some requests."""
 
     def __init__(self, backend: Purges) -> None:
         self._backend = backend
@@ -320,10 +319,10 @@ class _CleanUp:
 
 
 def _follow_flask_login(app: Flask, *, rotate: bool) -> None:
-    """Hear of the logins and logouts of Flask-Login.
+    """Follow the logins and logouts of Flask-Login.
 
-    :param rotate: give the session a new id at each login, the remember cookie's too: an id that was planted before is
-        worth nothing then.
+    :param rotate: give the session a new id at each login, also at one by a remember cookie: this prevents session
+        fixation.
     """
     try:
         from flask_login import session_protected, user_loaded_from_cookie, user_logged_in, user_logged_out
@@ -339,7 +338,7 @@ def _follow_flask_login(app: Flask, *, rotate: bool) -> None:
 
 def _rotate(app: Flask, **_: object) -> None:
     current = deferred_session()
-    interface = None if current is None else current.lazy_owner  # another one may be around it
+    interface = None if current is None else current.lazy_owner  # not app.session_interface, which may wrap it
     if current is None or not isinstance(interface, LazySessionInterface):
         return
     use, handler = current.lazy_loaded, interface.handler
@@ -357,7 +356,7 @@ def _note_protection(app: Flask, **_: object) -> None:
 
 
 def _note_logout(app: Flask, **_: object) -> None:
-    """Flask-Login removes what it finds, which is nothing where the store failed: that is no logout."""
+    """Note that login keys were removed, also if the session holds none: Flask-Login removes only what it finds."""
     current = deferred_session()
     if current is not None:
         current.lazy_note_removal()

@@ -14,7 +14,7 @@ from .use import SessionUse
 
 def deferred_session() -> DeferredSession | None:
     """Return the session of the request, unless another interface made it."""
-    current = session._get_current_object()  # type: ignore[attr-defined]  # the proxy's type tells nothing
+    current = session._get_current_object()  # type: ignore[attr-defined]  # the proxy's type does not have it
     return current if type(current) is DeferredSession else None
 
 
@@ -55,7 +55,7 @@ def offer_user_lazily(app: Flask) -> None:
 
 
 class _Processors(list[Callable[[], Any]]):
-    """The context processors of an app, with another one in the place of Flask-Login's."""
+    """The context processors of an app, with ours instead of Flask-Login's."""
 
     def __init__(self, processors: Iterable[Callable[[], Any]]) -> None:
         super().__init__(map(_in_place_of, processors))

@@ -1,4 +1,4 @@
-"""Everything that is known about Flask-Session: letting it build, telling its subclasses, standing in for it."""
+"""Everything that is known of Flask-Session: how it builds, which subclasses it has, what can take its place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .errors import ConfigurationError
 from .registry import missing_client, names
 from .startup.values import shown
 
-#: An interface with its own version of one of these goes about requests in its own way, and is left to it.
+#: An interface with its own version of one of these loads and saves by itself: LazySession wraps it as a whole.
 _REQUEST_METHODS = (
     "open_session",
     "save_session",
@@ -34,7 +34,7 @@ _REQUEST_METHODS = (
     "_unsign",
     "_get_signer",
 )
-#: One with its own version of one of these stores in its own way (encrypted, say), and is asked to.
+#: One with its own version of one of these stores in its own format (encrypted, for example), by these methods.
 _STORAGE_METHODS = ("_retrieve_session_data", "_upsert_session", "_delete_session")
 
 
@@ -43,15 +43,15 @@ def is_server_side(interface: SessionInterface) -> bool:
     return isinstance(interface, ServerSideSessionInterface)
 
 
-def serves_requests_as_ever(interface: SessionInterface) -> bool:
-    """Return whether an interface of Flask-Session's opens and saves sessions as its base class does."""
+def serves_requests_as_usual(interface: SessionInterface) -> bool:
+    """Return whether an interface of Flask-Session's loads and saves sessions as its base class does."""
     return not _has_own(interface, ServerSideSessionInterface, _REQUEST_METHODS)
 
 
 def stores_as(interface: SessionInterface, drives: str) -> bool:
     """Return whether an interface stores as Flask-Session's class ``drives`` (``module:name``) does.
 
-    False for a subclass with storage methods of its own: such bytes only it understands.
+    False for a subclass with storage methods of its own: only it can read what it stores.
     """
     return not _has_own(interface, load(drives), _STORAGE_METHODS)
 
@@ -115,7 +115,7 @@ def load(reference: str) -> Any:
 
 
 def build(app: Flask, session_type: str) -> SessionInterface:
-    """Let Flask-Session build its interface for SESSION_TYPE; the app keeps the interface that it has.
+    """Make Flask-Session build its interface for SESSION_TYPE; the app keeps the interface that it has.
 
     :raises ConfigurationError: for an unknown SESSION_TYPE, or one whose client library is missing, and when the
         directory for the files cannot be made.
@@ -175,7 +175,7 @@ def _table_only_declared() -> Generator[None]:
         yield
 
 
-#: What a store is called elsewhere, and the SESSION_TYPE that serves it.
+#: Other names of stores, and the SESSION_TYPE of each.
 _OTHER_NAMES = {
     "valkey": "redis",
     "postgres": "sqlalchemy",
@@ -200,7 +200,7 @@ _OTHER_NAMES = {
 def session_type_of(config: Mapping[str, Any]) -> str:
     """Return SESSION_TYPE in lower case, ``"null"`` where it is not set.
 
-    :raises ConfigurationError: for what is no text, and for a URL, which is not repeated.
+    :raises ConfigurationError: if it is not text, or if it is a URL, which the message does not repeat.
     """
     value = config.get("SESSION_TYPE") or "null"
     if not isinstance(value, str):
@@ -240,7 +240,7 @@ KNOWN_TYPES = ("redis", "memcached", "mongodb", "sqlalchemy", "dynamodb", "cache
 def make_codec(app: Flask, *, allow_pickle: bool) -> Codec:
     """Make the codec of SESSION_SERIALIZATION_FORMAT.
 
-    :raises ConfigurationError: for a format that Flask-Session does not write either.
+    :raises ConfigurationError: for an unknown format.
     """
     format = app.config.get("SESSION_SERIALIZATION_FORMAT", Defaults.SESSION_SERIALIZATION_FORMAT)
     if format not in FORMATS:
@@ -276,7 +276,7 @@ class _SafeSerializer:
 
 
 def read_safely(interface: Any, *, allow_pickle: bool) -> None:
-    """Let an interface encode and decode as we do, and not by Flask-Session's own serializer, which also unpickles.
+    """Make an interface encode and decode with our codec: Flask-Session's own serializer also unpickles.
 
     :param interface: any, as Flask-Session has no annotations; a serializer that an app brought is left alone.
     """
@@ -297,7 +297,7 @@ _COMMON = {
 
 
 class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask-Session has no annotations
-    """Stands in for Flask-Session's interface where it cannot build one: URL strings, foreign clients, own stores.
+    """Takes the place of Flask-Session's interface where it cannot build one: for URLs, other clients, other stores.
 
     It reads the same common settings, so ids, keys and cookies are those of Flask-Session.
 
@@ -305,7 +305,7 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
     :param session_class: the class of its sessions.
     """
 
-    #: Flask-Session's class for this store, as ``isinstance`` tells it; None for a store of the app's own.
+    #: Flask-Session's class for this store, which ``isinstance`` is True for; None for a store of the app's own.
     stands_for: type[SessionInterface] | None = None
 
     def __init__(self, app: Flask, backend: Backend, codec: Codec, session_class: type[ServerSideSession]) -> None:
@@ -327,7 +327,7 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
         """Store through another backend from now on."""
         self.backend, self._codec = backend, codec
 
-    # Flask-Session's own verbs, for sessions that others open and save through this interface (Flask-SocketIO)
+    # Flask-Session's own methods, for extensions that load and save sessions by this interface (Flask-SocketIO)
 
     def _retrieve_session_data(self, store_id: str) -> dict[str, Any] | None:
         record = self.backend.read(store_id, None)
@@ -340,7 +340,7 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
         payload, lifetime = self._codec.encode(dict(session)), session_lifetime.total_seconds()
         while not self.backend.create(store_id, payload, lifetime):
             record = self.backend.read(store_id, None)
-            if record is None:  # expired, and some stores keep the key taken until somebody removes it
+            if record is None:  # expired, and some stores refuse the key until it is removed
                 self.backend.delete(store_id)
             elif self.backend.replace(store_id, payload, lifetime, record.payload).outcome is Outcome.STORED:
                 return
@@ -352,13 +352,13 @@ def interface_class_of(drives: str | None) -> type[SessionInterface] | None:
         return None
     try:
         interface_class: type[SessionInterface] = load(drives)
-    except ImportError:  # as of session_class_of
+    except ImportError:  # as in session_class_of
         return None
     return interface_class
 
 
 def session_class_of(drives: str | None) -> type[ServerSideSession]:
-    """Return the session class of Flask-Session's interface ``drives``, or the general one where it cannot be had."""
+    """Return the session class of Flask-Session's interface ``drives``, or its base class if it cannot be imported."""
     if drives is not None:
         try:
             session_class: type[ServerSideSession] = load(drives).session_class

@@ -11,7 +11,7 @@ from flask import session as current_session
 
 from .session import DeferredSession
 
-#: Flask calls the first for what a view or a function before it raises, the second for what is not handled.
+#: Flask calls the first for what a view or before_request hook raises, the second for what is not handled.
 _METHODS = ("handle_user_exception", "handle_exception")
 
 
@@ -33,17 +33,17 @@ def note_handled(error: object) -> None:
 
 
 def _note_signal(_app: Flask, exception: object = None, **_: object) -> None:
-    """Note what an extension handles that has replaced these methods later, as Flask-RESTful does."""
+    """Note an exception that is handled by an extension which replaced these methods later, as Flask-RESTful does."""
     note_handled(exception)
 
 
 def _noting(app: Flask, name: str) -> Any:
     """Return a method that notes its call; any, as Flask's main branch has one more parameter.
 
-    The app has it, so it holds no reference to the app: one that is dropped shall go without a collection.
+    The app holds the method, so the method holds no reference to the app: a dropped app is freed at once.
     """
     on_class: Any = getattr(type(app), name)
-    on_app: Any = app.__dict__.get(name)  # set by another extension, which may hold what it likes
+    on_app: Any = app.__dict__.get(name)  # set by another extension
     reference = weakref.ref(app)
 
     @wraps(on_class)

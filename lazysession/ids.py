@@ -16,7 +16,7 @@ LONGEST_ID = 128
 _URLSAFE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
-#: Ids of other makes; some interfaces make file names of them.
+#: Ids that an interface makes in its own way; some interfaces use them as file names.
 _PRINTABLE = re.compile(r"(?!.*\.\.)[!-\[\]-~]+", re.ASCII)
 
 
@@ -24,25 +24,25 @@ class SessionIds:
     """Session ids as the wrapped interface makes them, and the store keys that it makes of them.
 
     :param interface: one of Flask-Session's; overriding ``_generate_sid`` or ``_get_store_id`` keeps working. A version
-        of Flask-Session without them gets what those of 0.8 return.
+        of Flask-Session without them gets what version 0.8 returns.
     """
 
     def __init__(self, interface: SessionInterface) -> None:
-        self._asked: Any = interface  # Flask-Session has no annotations
+        self._interface: Any = interface  # Flask-Session has no annotations
         self._shape = _URLSAFE if _makes_usual_ids(interface) else _PRINTABLE
         self.length = len(self.new())
         self._longest = max(LONGEST_ID, self.length)
 
     def new(self) -> str:
-        """Make an id that nobody has."""
-        length: int = self._asked.sid_length
-        generate = getattr(self._asked, "_generate_sid", None)
+        """Return a new random id."""
+        length: int = self._interface.sid_length
+        generate = getattr(self._interface, "_generate_sid", None)
         return token_urlsafe(length) if generate is None else str(generate(length))
 
     def key(self, sid: str) -> str:
         """Return the store key of an id."""
-        make = getattr(self._asked, "_get_store_id", None)
-        return f"{self._asked.key_prefix}{sid}" if make is None else str(make(sid))
+        make = getattr(self._interface, "_get_store_id", None)
+        return f"{self._interface.key_prefix}{sid}" if make is None else str(make(sid))
 
     def may_be(self, value: str) -> bool:
         """Return whether a client's value has the shape of an id: only such a value is looked up."""

@@ -1,4 +1,4 @@
-"""JSON of the session object through Flask's provider: encoders written in C look past ``__class__``."""
+"""JSON of the session object by Flask's provider: encoders written in C do not look at ``__class__``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .session import DeferredSession, behind_proxy
 
 
 def encode_sessions(app: Flask) -> None:
-    """Make the app's JSON provider encode a session object as the dict that it stands for."""
+    """Make the app's JSON provider encode a session object as a dict."""
     provider = app.json
     dumps = provider.dumps
-    #: Other providers may have an encoder of their own, which options would replace.
+    #: Another provider may have an encoder of its own, which options would replace.
     usual = provider if getattr(dumps, "__func__", None) is DefaultJSONProvider.dumps else None
 
     def dumps_sessions(obj: Any, **options: Any) -> str:

@@ -27,7 +27,7 @@ class Mode(str, Enum):
 
 
 class Decision(NamedTuple):
-    """A request's mode, and what decided it in a reader's words."""
+    """A request's mode, and what decided it, as commands and logs show it."""
 
     mode: Mode
     reason: str
@@ -39,13 +39,13 @@ View = TypeVar("View", bound=Callable[..., Any])
 _VIEW_MODE = "_lazysession_mode"
 #: The reason of a mode that ``@session_mode`` gave.
 AT_THE_VIEW = "@session_mode"
-#: What static files get where nothing speaks against it.
+#: The decision for static files that are safe to skip.
 STATIC = Decision(Mode.SKIP, "static files")
-#: How the reasons begin that speak against it.
+#: How the reason begins if they are not.
 NOT_SKIPPED = f"{STATIC.reason}, but "
 _DEFAULT = Decision(Mode.NORMAL, "default")
 _BEFORE_ROUTING = Decision(Mode.NORMAL, "before the view")
-#: Of how many places a table remembers what its rules say, and how long they may be: clients choose the paths.
+#: For how many places a table remembers which rule matches, and how long a place may be: clients choose the paths.
 PLACES = 1_000
 _LONGEST_PLACE = 200
 
@@ -126,13 +126,13 @@ class RuleTable:
         self.rules = tuple(rules)
         self.skip_static = skip_static
         self._known: dict[tuple[str, str | None, str], tuple[Rule, ...]] = {}
-        self._taken_back: set[str] = set()
+        self._not_skipped: set[str] = set()
         self._before_first = before_first
 
     def mode_of_route(self, app: Flask, route: Route, method: str) -> Decision:
         """Return the mode of a route, with its variable parts taken as they are written (``/item/<id>``).
 
-        A single request may get another one: because of what stands in their place, or of a file that does not exist.
+        A single request may get another mode, because of the values of these parts, or because its file does not exist.
         """
         with app.test_request_context(route.rule if route.rule.startswith("/") else "/", method=method) as context:
             context.request.url_rule = route
@@ -143,7 +143,7 @@ class RuleTable:
     def mode_of(self, app: Flask, request: Request, *, of_route: bool = False) -> Decision:
         """Return the mode of a request as far as it is known: before routing only path and method rules can match.
 
-        :param of_route: the request stands for all those to its route: whether its file exists does not count.
+        :param of_route: the request represents all those to its route: it does not matter whether its file exists.
         """
         endpoint = request.endpoint
         mode = view_mode(app.view_functions.get(endpoint) if endpoint else None, request.method)
@@ -171,14 +171,14 @@ class RuleTable:
         finally:
             request.url_rule, request.view_args = before
 
-    def take_back(self, endpoint: str) -> None:
-        """Skip the static files of an endpoint no more, in this process."""
-        self._taken_back.add(endpoint)
+    def stop_skipping(self, endpoint: str) -> None:
+        """Stop skipping the static files of an endpoint, in this process."""
+        self._not_skipped.add(endpoint)
 
     def _reason_against_skipping(self, app: Flask, request: Request, endpoint: str, *, of_route: bool) -> str | None:
         reason = reason_against_route(app, endpoint)
-        if reason is None and endpoint in self._taken_back:
-            return "a visitor was turned away"
+        if reason is None and endpoint in self._not_skipped:
+            return "a visitor was refused"
         return reason if reason is not None or of_route else reason_against_request(app, request)
 
     def _candidates(self, app: Flask, request: Request, endpoint: str | None) -> tuple[Rule, ...]:

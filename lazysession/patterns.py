@@ -46,7 +46,7 @@ _PATTERNS = (
 def compile_rules(rules: Iterable[tuple[object, object]], skip_paths: Iterable[object]) -> tuple[Rule, ...]:
     """Compile LAZYSESSION_RULES, and after them LAZYSESSION_SKIP_PATHS.
 
-    :raises ConfigurationError: for the first pattern or mode that is none, naming the setting.
+    :raises ConfigurationError: for the first wrong pattern or mode, naming the setting.
     """
     return (
         *(compile_rule(pattern, mode, "LAZYSESSION_RULES") for pattern, mode in rules),
@@ -57,7 +57,7 @@ def compile_rules(rules: Iterable[tuple[object, object]], skip_paths: Iterable[o
 def compile_rule(pattern: Any, mode: object, where: str) -> Rule:
     """Compile one pattern of the setting named ``where``.
 
-    :raises ConfigurationError: when the pattern or the mode is none.
+    :raises ConfigurationError: when the pattern or the mode is wrong.
     """
     if isinstance(pattern, str) and pattern in {each.value for each in Mode} and isinstance(mode, str):
         raise ConfigurationError(
@@ -100,15 +100,15 @@ def _compile_text(pattern: str, mode: Mode, where: str) -> Rule:
 def glob_to_regex(glob: str) -> re.Pattern[str]:
     """Translate a path glob: ``**`` is any text, ``*`` any text within a segment, ``?`` one character of a segment.
 
-    The path is the client's choice, so matching must not try every way to share it out among the stars: what stands
-    between two stars is taken where it first fits. A lookahead with a back reference does that, as regular
+    The client chooses the path, so matching must not try every way to divide it among the stars: the text between two
+    stars is matched at the first place where it fits. A lookahead with a back reference does that, as regular
     expressions before Python 3.11 have no atomic groups.
     """
-    first, *others = (_segments_to_regex(part, last=False) for part in re.split(r"\*\*+", glob))
-    if not others:
+    first, *later = (_segments_to_regex(part, last=False) for part in re.split(r"\*\*+", glob))
+    if not later:
         return re.compile(_segments_to_regex(glob, last=True), re.DOTALL)
     last = _segments_to_regex(re.split(r"\*\*+", glob)[-1], last=True)
-    between = [f".*?{part}" for part in others[:-1] if part]
+    between = [f".*?{part}" for part in later[:-1] if part]
     atoms = [f"(?=(?P<span{number}>{part}))(?P=span{number})" for number, part in enumerate([first, *between])]
     return re.compile("".join(atoms) + f".*{last}", re.DOTALL)
 
@@ -182,7 +182,7 @@ def warn_of_doubtful(rules: Iterable[Rule]) -> None:
             warnings.warn(f"The session rule {rule.source!r} {doubt}", stacklevel=2)
 
 
-# Patterns that can never match, or hardly
+# Patterns that never match, or probably never
 
 
 def _fault_of_text(pattern: Pattern) -> str | None:
@@ -203,7 +203,7 @@ def _fault_of_function(function: Callable[..., Any]) -> str | None:
     plain: Any = function
     while isinstance(plain, functools.partial):
         plain = plain.func
-    candidates = (plain, getattr(type(plain), "__call__", None))  # noqa: B004 - of the class, as an object has it
+    candidates = (plain, getattr(type(plain), "__call__", None))  # noqa: B004 - of the class, as Python calls it
     if any(inspect.iscoroutinefunction(each) for each in candidates):
         return f"is asynchronous: {always}"
     if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in candidates):
@@ -212,7 +212,7 @@ def _fault_of_function(function: Callable[..., Any]) -> str | None:
         inspect.signature(function, follow_wrapped=False).bind(object())  # the decorated function is called
     except TypeError:
         return "cannot be called with one argument, the request."
-    except ValueError:  # some functions in C do not tell
+    except ValueError:  # some functions in C have no signature
         return None
     return None
 

@@ -19,15 +19,15 @@ _MOST_FRAMES = 400
 _LONGEST_NAME = 80
 #: How much of a description a header holds.
 _LONGEST_ORIGIN = 200
-#: What stands between a line that uses the session and the session: their names tell nothing.
+#: Libraries between the line that uses the session and the session: their frames are left out.
 _SILENT = frozenset(
     {
         *("flask", "flask_session", "werkzeug", "jinja2", "markupsafe", "blinker", "click", "asgiref", "lazysession"),
         *("gevent", "greenlet", "gunicorn", "waitress"),
     }
 )
-#: These of Flask's modules tell what the line does with the session.
-_TELLING = ("flask.helpers", "flask.json")
+#: Modules of Flask that are shown: they say what the line does with the session.
+_SHOWN_OF_FLASK = ("flask.helpers", "flask.json")
 #: Methods of Flask's that call hooks and views: frames outside of them have not used the session.
 _CALLS_HOOKS = frozenset(
     {
@@ -44,7 +44,7 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 class _Found(NamedTuple):
-    """What was found on the stack, from the innermost frame outwards.
+    """What was found on the stack, from the innermost frame to the outermost.
 
     :param own: the innermost line of the app; empty for none.
     :param extension: the outermost function of a library in the hook or view that used it; empty for none.
@@ -95,7 +95,7 @@ def _look(app: Flask) -> _Found:
             return _Found(place, extension, via, hooked, in_view=False)
         if not _is_silent(module, frame, template):
             via = via or function
-            if not hooked and not module.startswith(_TELLING):
+            if not hooked and not module.startswith(_SHOWN_OF_FLASK):
                 extension = place
     return _Found("", extension, via, hooked, in_view=False)
 
@@ -122,7 +122,7 @@ def _file_of(frame: FrameType, template: Any) -> str:
 
 
 def _is_silent(module: str, frame: FrameType, template: Any) -> bool:
-    if template is not None or module.startswith(_TELLING):
+    if template is not None or module.startswith(_SHOWN_OF_FLASK):
         return False
     return module.partition(".")[0] in _SILENT or _is_standard(frame.f_code.co_filename)
 
@@ -184,4 +184,4 @@ def server_timing(origin: str, how: str) -> str:
     text = letters.encode("ascii", "backslashreplace").decode().replace("\\", "/").replace('"', "'")
     if len(text) > _LONGEST_ORIGIN:
         text = f"{text[: _LONGEST_ORIGIN // 2]}...{text[-_LONGEST_ORIGIN // 2 :]}"
-    return f'session;desc="opened by {text} {how}"'
+    return f'session;desc="loaded by {text} {how}"'

@@ -1,4 +1,4 @@
-"""A new session id by a function that type checkers know: Flask's annotations do not have the interface's method."""
+"""``regenerate(session)``: a function that type checkers know, unlike the method of the session interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding adapters: entry points of the group ``lazysession.backends``, named by the SESSION_TYPE that they serve."""
+"""The adapters: entry points of the group ``lazysession.backends``, named by the SESSION_TYPE that they serve."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def find_for_interface(interface: object) -> type[Adapter] | None:
 #: The extra that each SESSION_TYPE of this package needs.
 _EXTRAS = {name: name for name in ("redis", "memcached", "mongodb", "dynamodb", "cachelib", "sqlalchemy")}
 _EXTRAS["filesystem"] = "cachelib"
-#: The packages of the modules that a database URL asks for. No name is made up: anybody can register one.
+#: The packages of the modules that a database URL asks for. No name is guessed: an attacker could register it.
 _SQL_PACKAGES = {
     "psycopg": "psycopg[binary]",
     "psycopg2": "psycopg2-binary",
@@ -60,7 +60,7 @@ _SQL_PACKAGES = {
 
 
 def missing_client(session_type: str, error: ImportError) -> ConfigurationError:
-    """Make the error that says what to install for a SESSION_TYPE; no command where that is not known."""
+    """Return the error that says what to install for a SESSION_TYPE; no command if that is not known."""
     module = (error.name or session_type).partition(".")[0]
     extra = _EXTRAS.get(session_type)
     wanted = f"lazysession[{extra}]" if extra else None
@@ -80,7 +80,7 @@ def _load(entry_point: EntryPoint) -> type[Adapter]:
         adapter: type[Adapter] = entry_point.load()
     except ImportError as error:
         package = entry_point.dist.name if entry_point.dist is not None else "lazysession"
-        if package != "lazysession":  # somebody else's adapter, with extras of its own or none
+        if package != "lazysession":  # another package's adapter, which may have extras of its own
             raise ConfigurationError(
                 f"SESSION_TYPE is {entry_point.name!r}, and its adapter in {package} cannot be imported ({error})."
             ) from error
@@ -185,7 +185,7 @@ def _takes(
         (signature.bind_partial if partly else signature.bind)(*arguments, **(options or {}))
     except TypeError:
         return False
-    except ValueError:  # a method in C that does not tell
+    except ValueError:  # a method in C has no signature
         return True
     return not partly or not _needs_more(signature, len(arguments))
 

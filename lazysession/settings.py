@@ -14,7 +14,7 @@ from typing import Any
 from .errors import ConfigurationError
 
 PREFIX = "LAZYSESSION_"
-#: What stands between two patterns that are written as one: a path may have a comma, but hardly in front of a slash.
+#: Separates patterns that are written as one text, as in "/a,/b". A path may hold a comma, but hardly before a slash.
 BETWEEN_PATTERNS = r"\s*[,;\s]\s*(?=/|endpoint:|blueprint:|method:)"
 _BETWEEN_NAMES = r"\s*,\s*"
 
@@ -24,7 +24,7 @@ class Settings:
     """The settings of one app, in the order of the documentation.
 
     :param refresh_throttle: seconds; None for a tenth of the lifetime, at most an hour.
-    :param rules: pairs of a pattern and a mode, and ``skip_paths``, patterns: neither is looked into here.
+    :param rules: pairs of a pattern and a mode, and ``skip_paths``, patterns: not compiled yet.
     :param absolute_lifetime: seconds; None for no limit.
     :param trace: None while the app is in debug mode.
     """

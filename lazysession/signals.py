@@ -1,4 +1,4 @@
-"""What happened, for whoever wants to count or log it; every signal's sender is the app."""
+"""The signals, for apps that count or log what happens; the sender is the app."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ logger = logging.getLogger("lazysession")
 
 _signals = Namespace()
 
-#: A session was opened. Extra arguments: ``session`` (the deferred session), ``mode``, ``rule``, and ``origin``, the
+#: A session was loaded. Extra arguments: ``session`` (the deferred session), ``mode``, ``rule``, and ``origin``, the
 #: line that used it, empty where that is not traced.
 session_opened = _signals.signal("session-opened")
 
-#: A change was dropped, because the stored session was gone when it should be written (a logout elsewhere, an expiry).
+#: A change was dropped, as the stored session had ended before it was saved (a logout in another request, an expiry).
 session_write_dropped = _signals.signal("session-write-dropped")
 
-#: The stored session had been changed by someone else. Extra argument: ``keys``, the names changed on both sides.
+#: Another request had changed the stored session. Extra argument: ``keys``, the keys that both requests changed.
 session_conflict = _signals.signal("session-conflict")
 
 
 def send(signal: NamedSignal, app: Flask, *, added: Mapping[str, Any] | None = None, **arguments: Any) -> None:
     """Send a signal to each of its receivers; what a receiver raises is only logged.
 
-    :param added: arguments that the signal did not always have: a receiver that does not take one goes without.
+    :param added: arguments that were added later: a receiver that does not take one is called without it.
     """
     for receiver in signal.receivers_for(app):
         try:

@@ -54,7 +54,7 @@ class Skipping:
         """Skip static files no more where a guard may have missed the session; a rule of the app's own stands."""
         skip = "skip the session"
         if use.rule == STATIC.reason and use.request.endpoint is not None:
-            self._rules.take_back(use.request.endpoint)
+            self._rules.stop_skipping(use.request.endpoint)
             skip = "no longer skip the session in this process"
         self._log(f"Requests to %s {skip} (%s): one with a session cookie got %s.", use, str(status))
 

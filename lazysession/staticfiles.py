@@ -1,8 +1,8 @@
-"""Which requests for static files are skipped: those for which no hook acts wrongly on an empty session.
+"""Which requests for static files are skipped: those for which no hook can go wrong with an empty session.
 
-A request for a static file needs no session, but a hook may use it: to load the user for every request, say. With an
-empty session such a hook does no harm, unless it guards the file or logs the visitor in. Where one may do that, the
-request is an ordinary one. This is decided at the first use of the session: where no hook uses it, nothing here runs.
+A request for a static file needs no session, but a hook may use it, for example to load the user in every request. With
+an empty session such a hook does no harm, unless it guards the file or logs the visitor in. If a hook may do that, the
+request is not skipped. This is decided at the first use of the session: if no hook uses it, nothing here runs.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def reason_against_route(app: Flask, endpoint: str) -> str | None:
 
 
 def reason_against_request(app: Flask, request: Request) -> str | None:
-    """Return why one request to a static route is not skipped although others are, or None.
+    """Return why one request to a static route is not skipped although the route is, or None.
 
     :param request: one to a route for which :func:`reason_against_route` returns None.
     """
     if not _finds_file(app, request):
         return "there is no such file"
     if _has_remember_cookie(app, request):
-        return "a remember cookie came"
+        return "with a remember cookie"
     return None
 
 
@@ -99,8 +99,8 @@ def _with_parents(blueprint: str) -> Iterator[str]:
 def _finds_file(app: Flask, request: Request) -> bool:
     """Return whether the file exists, looking where ``flask.send_from_directory`` does.
 
-    With ``static_url_path=""`` each unknown URL is a static file that does not exist. Neither does one with a name that
-    no file can have: one with a NUL byte, say.
+    With ``static_url_path=""`` each unknown URL is a static file that does not exist. A name that no file can have,
+    such as one with a NUL byte, does not exist either.
     """
     blueprint = (request.endpoint or "").rpartition(".")[0]
     folder = (app.blueprints[blueprint] if blueprint else app).static_folder
@@ -112,7 +112,7 @@ def _finds_file(app: Flask, request: Request) -> bool:
 
 
 def _has_remember_cookie(app: Flask, request: Request) -> bool:
-    """Return whether Flask-Login may log the visitor in by a cookie: on an empty session, for each file anew."""
+    """Return whether Flask-Login may log the visitor in by a cookie: with empty sessions, it does so for each file."""
     if not hasattr(app, "login_manager"):
         return False
     return cookie_value(request, app.config.get("REMEMBER_COOKIE_NAME", _REMEMBER_COOKIE)) is not None

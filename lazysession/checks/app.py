@@ -1,4 +1,4 @@
-"""What ``flask lazysession check`` finds in the settings of an app, without asking the store or anybody else."""
+"""What ``flask lazysession check`` finds in the settings of an app, without I/O."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from lazysession.wrapped import Wrapped
 
 from .cookies import find_cookie_problems
 
-#: Settings about what is stored: without an adapter nobody asks them.
+#: Settings about what is stored: nothing reads them without an adapter.
 OF_THE_STORE = ("REFRESH_THROTTLE", "CONFLICT", "ON_READ_ERROR", "ABSOLUTE_LIFETIME", "ALLOW_PICKLE")
 
 _NEW_KEY = "what python -c 'import secrets; print(secrets.token_hex())' prints"
 _SHORT_KEY = 16
 _USUAL_ID, _SHORT_ID, _GUESSABLE_ID = 32, 16, 8  # random bytes
-#: Keys of tutorials and of impatience that are not short, without case and punctuation.
+#: Keys from tutorials and placeholders that are not short, without case and punctuation.
 _KNOWN_KEYS = frozenset({
     "hardtoguessstring",
     "youwillneverguess",
@@ -46,7 +46,7 @@ _KNOWN_KEYS = frozenset({
 
 
 def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Problem]:
-    """Return what is wrong with the settings of an app; no part of a key is in the words."""
+    """Return the problems of an app's settings; no text has a part of a key."""
     yield from find_cookie_problems(app, interface)
     yield from _problems_of_keys(app, interface)
     yield from _problems_of_names(app, interface)
@@ -72,7 +72,7 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
     if settings.trace and not app.debug:
         yield Problem(
             "info",
-            f"{PREFIX}TRACE is on: every visitor can read in Server-Timing which line of the app opened the session.",
+            f"{PREFIX}TRACE is on: every visitor can read in Server-Timing which line of the app loaded the session.",
             f"Leave {PREFIX}TRACE out: it is then on in debug mode alone.",
             "trace",
         )
@@ -97,7 +97,7 @@ def _problems_of_keys(app: Flask, interface: LazySessionInterface) -> Iterator[P
     if isinstance(fallbacks, (str, bytes)) or not all(isinstance(key, (str, bytes)) and key for key in fallbacks):
         yield Problem(
             "error",
-            "SECRET_KEY_FALLBACKS is not a list of keys, or holds an empty one: anybody can make cookies that are "
+            "SECRET_KEY_FALLBACKS is not a list of keys, or holds an empty one: an attacker can make cookies that are "
             "accepted, or every request fails.",
             "Set SECRET_KEY_FALLBACKS = [OLD_KEY], or leave it out.",
             "secret-key-fallbacks",
@@ -113,9 +113,9 @@ def _problems_of_keys(app: Flask, interface: LazySessionInterface) -> Iterator[P
     elif any(map(_is_weak, [app.secret_key, *fallbacks])) and not app.debug:
         yield Problem(
             "warning",
-            f"SECRET_KEY, or one of SECRET_KEY_FALLBACKS, is short or known from examples, and {signs}: who guesses it "
-            "can make cookies that are accepted.",
-            f"Set SECRET_KEY to {_NEW_KEY}, and do not keep the old one: that logs everyone out, as it has to.",
+            f"SECRET_KEY, or one of SECRET_KEY_FALLBACKS, is short or known from examples, and {signs}: an attacker "
+            "who guesses it can make cookies that are accepted.",
+            f"Set SECRET_KEY to {_NEW_KEY}, and do not keep the old one, though that logs all visitors out.",
             "secret-key-weak",
         )
 
@@ -150,7 +150,7 @@ def _problems_of_refreshes(app: Flask, settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "warning",
             f"{PREFIX}REFRESH_THROTTLE is {throttle:,.10g} s of the {lifetime:,.10g} s of PERMANENT_SESSION_LIFETIME: "
-            f"who comes back {lifetime - throttle:,.10g} s after the last use may find the session ended.",
+            f"a visitor who returns {lifetime - throttle:,.10g} s after the last use may find the session ended.",
             f"Leave {PREFIX}REFRESH_THROTTLE out: it is a tenth of the lifetime then, at most an hour.",
             "throttle-long",
         )
@@ -162,7 +162,7 @@ def _problems_of_lifetimes(app: Flask, settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "info",
             f"{PREFIX}ABSOLUTE_LIFETIME is {limit:,.10g} s, PERMANENT_SESSION_LIFETIME {lifetime:,.10g} s: no session "
-            "ends for want of use.",
+            "ends because it is not used.",
             "Set PERMANENT_SESSION_LIFETIME to the shorter time after which an unused session is to end.",
             "absolute-lifetime",
         )
@@ -171,7 +171,7 @@ def _problems_of_lifetimes(app: Flask, settings: Settings) -> Iterator[Problem]:
             "info",
             "SESSION_PERMANENT is off: browsers drop the cookie when they close, the store keeps sessions "
             f"{lifetime:,.10g} s.",
-            "Set PERMANENT_SESSION_LIFETIME to no more than a visit takes, as nobody comes back for them.",
+            "Set PERMANENT_SESSION_LIFETIME to no more than a visit takes: after that, no cookie names these sessions.",
             "session-permanent",
         )
 
@@ -183,13 +183,13 @@ def _problems_of_ids(handler: ServerSide) -> Iterator[Problem]:
         yield Problem(
             "info",
             "SESSION_KEY_PREFIX is empty: a cookie can name any key of the store, also those of other programs.",
-            "Set a prefix, which logs everyone out once, or keep nothing but sessions in the store.",
+            "Set a prefix, which logs all visitors out once, or keep nothing but sessions in the store.",
             "key-prefix",
         )
     if length < _SHORT_ID:
         yield Problem(
             "error" if length < _GUESSABLE_ID else "warning",
-            f"SESSION_ID_LENGTH is {length}: ids of so few bytes of chance can be found by trying.",
+            f"SESSION_ID_LENGTH is {length}: an attacker can find ids of so few random bytes by trying.",
             "Set SESSION_ID_LENGTH = 32, or leave it out.",
             "session-id-length",
         )
@@ -229,7 +229,7 @@ def find_useless_rules(app: Flask, rules: RuleTable) -> Iterator[Problem]:
 
 
 def _problems_of_static_files(app: Flask, rules: RuleTable) -> Iterator[Problem]:
-    """Name the static routes that are not skipped, except those of which a rule of the app's own says so."""
+    """Return the static routes that are not skipped, except those that a rule of the app decides."""
     for route in sorted(app.url_map.iter_rules(), key=lambda route: route.endpoint):
         try:
             reason = rules.mode_of_route(app, route, "GET").reason
@@ -250,8 +250,8 @@ def _problems_of_idle_settings(app: Flask, wrapped: SessionInterface) -> Iterato
     if idle:
         yield Problem(
             "warning",
-            f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect: {type(wrapped).__name__} reads and "
-            "writes in its own way.",
+            f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect: {type(wrapped).__name__} loads and "
+            "saves sessions itself.",
             "Leave out what has no effect, or set SESSION_TYPE to a store that has an adapter.",
             "settings-idle",
         )

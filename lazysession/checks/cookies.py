@@ -1,4 +1,4 @@
-"""What is wrong with the attributes of the session cookie: what a browser refuses, and what it lets others do."""
+"""Problems of the session cookie's attributes: what browsers refuse, and what they let other sites and hosts do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lazysession.backend import Problem
 
 
 class _Cookie(NamedTuple):
-    """The session cookie, as the session interface answers its attributes."""
+    """The session cookie, with the attributes that the session interface returns."""
 
     name: str
     domain: str | None
@@ -24,7 +24,7 @@ class _Cookie(NamedTuple):
 
     @classmethod
     def of(cls, app: Flask, interface: SessionInterface) -> _Cookie:
-        """Ask within a request, as an interface may look at it."""
+        """Return the attributes inside a request, as an interface may use it."""
         with app.test_request_context("/"):
             partitioned = getattr(interface, "get_cookie_partitioned", None)  # Flask 3.1 and later
             return cls(
@@ -39,7 +39,7 @@ class _Cookie(NamedTuple):
 
 
 def find_cookie_problems(app: Flask, interface: SessionInterface) -> Iterator[Problem]:
-    """Return what is wrong with the session cookie of an app.
+    """Return the problems of the session cookie of an app.
 
     What depends on how the app is served (HTTPS, other sites) is left out in debug mode.
     """
@@ -58,7 +58,7 @@ def _problems_of_transport(app: Flask, cookie: _Cookie) -> Iterator[Problem]:
     served = "though PREFERRED_URL_SCHEME is https" if https else "and the app is not in debug mode"
     yield Problem(
         "error" if https else "warning",
-        f"SESSION_COOKIE_SECURE is off, {served}: a browser sends the cookie over plain HTTP too, for all to read.",
+        f"SESSION_COOKIE_SECURE is off, {served}: a browser also sends the cookie over plain HTTP, unencrypted.",
         "Set SESSION_COOKIE_SECURE = True where the app is served over HTTPS.",
         "cookie-secure",
     )
@@ -106,7 +106,7 @@ def _problems_of_scripts_and_sites(app: Flask, cookie: _Cookie) -> Iterator[Prob
 
 
 def _problems_of_prefixes(app: Flask, cookie: _Cookie) -> Iterator[Problem]:
-    """Look at what a name promises to browsers, which take the prefixes in any case of letters."""
+    """Return what conflicts with the prefix of the name, which browsers recognize in any case of letters."""
     secure = cookie.secure or cookie.partitioned
     wrong = [] if secure else ["SESSION_COOKIE_SECURE is off"]
     prefix = next((each for each in ("__Host-", "__Secure-") if cookie.name.lower().startswith(each.lower())), None)
@@ -131,7 +131,7 @@ def _problems_of_prefixes(app: Flask, cookie: _Cookie) -> Iterator[Problem]:
         yield Problem(
             "info",
             f"SESSION_COOKIE_NAME is {cookie.name!r}: another host of the same domain can plant such a cookie.",
-            f"SESSION_COOKIE_NAME = '__Host-{cookie.name}' forbids it to browsers. A new name logs everyone out, once.",
+            f"SESSION_COOKIE_NAME = '__Host-{cookie.name}' forbids it to browsers. A new name logs all visitors out.",
             "cookie-host-prefix-unused",
         )
 

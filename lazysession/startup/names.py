@@ -89,14 +89,14 @@ def unread(config: Mapping[str, Any], session_type: str | None) -> Iterator[str]
         yield f"{', '.join(idle)}: not read without SESSION_TYPE. Set it to a store, or to 'null' for signed cookies."
 
 
-def others(config: Mapping[str, Any], session_type: str | None) -> list[str]:
+def unknown(config: Mapping[str, Any], session_type: str | None) -> list[str]:
     """Return the names that begin with ``SESSION_`` and are no setting, or one of another SESSION_TYPE."""
     known = _known_names() | options_of(session_type)
     own = tuple(f"{each}_" for each in _own_stores())
     names = [name for name, value in items_of(config) if name.startswith("SESSION_") and value is not None]
     foreign = {name for name in names if session_type is not None and _is_of_another_type(name, session_type)}
-    unknown = {name for name in names if not (name in known or name in _MEANT or name.startswith(own))}
-    return sorted(foreign | unknown)
+    unread = {name for name in names if not (name in known or name in _MEANT or name.startswith(own))}
+    return sorted(foreign | unread)
 
 
 def _is_of_another_type(name: str, session_type: str) -> bool:
@@ -107,7 +107,7 @@ def _is_of_another_type(name: str, session_type: str) -> bool:
 
 
 class SettingsRead:
-    """The settings of an app that are read once, as they were then.
+    """The settings of an app that are read once, with the values that they had then.
 
     :param config: the app's config; it is looked at again when :meth:`refuse_changes` is called.
     :param session_type: SESSION_TYPE in lower case.
@@ -147,7 +147,7 @@ class SettingsRead:
     def _is_of_another_type(self, name: str) -> bool:
         """Return whether a setting is of another store, and so would not have been read before either.
 
-        With signed cookies there is no store: a setting of any store is one that came too late.
+        With signed cookies there is no store: a setting of any store was set too late.
         """
         return self._session_type != "null" and _is_of_another_type(name, self._session_type)
 
@@ -253,7 +253,7 @@ def _with_settings() -> list[str]:
 
 
 def _store_of(name: str, config: Mapping[str, Any], session_type: str | None) -> str | None:
-    """Return the SESSION_TYPE that a name was meant for, where that has no store and so would be on localhost."""
+    """Return the SESSION_TYPE that a name was meant for, if nothing sets its store, which would be on localhost."""
     for store in _with_settings():
         if config.get(f"SESSION_{store}") is None and (
             (session_type in ("null", store.lower()) and name.startswith(f"SESSION_{store}_"))

@@ -20,7 +20,7 @@ from lazysession.settings import hint_for_number
 
 _Check = Callable[[Any], bool]
 _LONGEST_SHOWN = 60
-#: Text that counts as true and says the opposite.
+#: Text that is true in Python and means the opposite.
 _NO = frozenset({"false", "no", "off", "n", "f", "0", "none", "null", "never", "disable", "disabled"})
 
 
@@ -33,7 +33,7 @@ def shown(value: object) -> str:
 def refuse_wrong_flask_settings(app: Flask) -> None:
     """Refuse what Flask would fail at in each request that saves a session.
 
-    A lifetime that a subclass of Flask knows itself is not looked at in the config.
+    If a subclass of Flask defines the lifetime itself, that of the config is not checked.
 
     :raises ConfigurationError: for the first wrong value.
     """
@@ -93,7 +93,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_flag(value: object) -> bool:
-    """Return whether a value means what it counts as: text counts as true, so "false" and similar are refused."""
+    """Return whether a value is as true as it reads: any text is true, so "false" and similar are refused."""
     text = value.strip().lower() if isinstance(value, str) else ""
     return text not in _NO and not get_close_matches(text, ["false"], n=1, cutoff=0.75)
 

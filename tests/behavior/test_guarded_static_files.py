@@ -297,7 +297,7 @@ def test_a_guard_of_the_app(
         f"Requests to static no longer skip the session in this process (static files): one with a session cookie got "
         f"{first}. To use it, put ('endpoint:static', 'normal') first in LAZYSESSION_RULES. Logged once per endpoint."
     ]
-    assert modes_of(app, "/static/site.css") == ["normal: static files, but a visitor was turned away"]
+    assert modes_of(app, "/static/site.css") == ["normal: static files, but a visitor was refused"]
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
@@ -362,7 +362,7 @@ def test_other_responses_change_nothing(make_shop: MakeShop, caplog: pytest.LogC
 
 
 def test_a_rule_of_the_app_is_not_taken_back(make_shop: MakeShop, caplog: pytest.LogCaptureFixture) -> None:
-    """Where the app itself said skip, that a visitor was turned away is logged, and the rule stands."""
+    """Where the app itself said skip, that a visitor was refused is logged, and the rule stands."""
     app = make_shop(LAZYSESSION_RULES=[("/static/**", "skip"), ("/act/*", "skip")])
     add_redirecting_guard(app)
     client = client_of(app)

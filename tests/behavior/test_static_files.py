@@ -194,7 +194,7 @@ def test_a_remember_cookie_is_a_reason(make_shop: MakeShop) -> None:
     """The reason stands next to the mode."""
     app = add_microblog(make_shop())
     client = remembered_client(app)
-    assert modes_of(app, "/static/site.css", client=client) == ["normal: static files, but a remember cookie came"]
+    assert modes_of(app, "/static/site.css", client=client) == ["normal: static files, but with a remember cookie"]
     assert modes_of(app, "/static/site.css") == ["skip: static files"]
 
 
@@ -318,7 +318,7 @@ def test_skipped_uses_are_in_the_header_in_debug_mode(skipping: Flask, path: str
     """Server-Timing names the line that used the session of a skipped request, and the mode."""
     skipping.debug = True
     (timing,) = skipping.test_client().get(path, buffered=True).headers.getlist("Server-Timing")
-    assert re.fullmatch(r'session;desc="opened by [\w.]*test_static_files:send_cookies:\d+ in [\d.]+ ms skip"', timing)
+    assert re.fullmatch(r'session;desc="loaded by [\w.]*test_static_files:send_cookies:\d+ in [\d.]+ ms skip"', timing)
 
 
 def test_skipped_uses_are_not_in_the_header_in_production(skipping: Flask) -> None:

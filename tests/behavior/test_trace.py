@@ -86,9 +86,9 @@ def app(memory_app: MakeApp) -> Flask:
 
 
 def timing(app: Flask, path: str = "/") -> str:
-    """Return what the header says between "opened by" and the time."""
+    """Return what the header says between "loaded by" and the time."""
     headers = app.test_client().get(path).headers
-    found = re.fullmatch(r'session;desc="opened by (.*) in [\d.]+ ms \w+"', headers.get("Server-Timing", ""))
+    found = re.fullmatch(r'session;desc="loaded by (.*) in [\d.]+ ms \w+"', headers.get("Server-Timing", ""))
     assert found is not None, headers
     return found[1]
 
@@ -506,8 +506,8 @@ class TestWhatIsOwn:
             check=False,
         )
         first, second = done.stdout.splitlines()
-        assert "opened by cornershop_views:look:4 via flask_fancy:_look in " in first
-        assert re.search(r"opened by __main__:<lambda>:\d+ via flask_fancy:_look in ", second)
+        assert "loaded by cornershop_views:look:4 via flask_fancy:_look in " in first
+        assert re.search(r"loaded by __main__:<lambda>:\d+ via flask_fancy:_look in ", second)
 
     def test_libraries_next_to_the_app(
         self, extension: Any, memory_app: MakeApp, monkeypatch: pytest.MonkeyPatch
@@ -547,7 +547,7 @@ class TestTheHeader:
         assert header.isprintable()
         assert header.count('"') == 2
         assert len(header) < 300
-        assert re.fullmatch(r'session;desc="opened by template .* in [\d.]+ ms normal"', header)
+        assert re.fullmatch(r'session;desc="loaded by template .* in [\d.]+ ms normal"', header)
         assert ":1 via flask_fancy:_look" in header
 
     def test_nothing_is_walked_without_a_trace(

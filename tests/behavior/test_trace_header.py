@@ -21,7 +21,7 @@ class TestTrace:
             app = memory_app(LAZYSESSION_TRACE=trace)
             app.add_url_rule("/", view_func=lambda: str(session.get("a")))
             timing = app.test_client().get("/").headers.get("Server-Timing", "")
-            assert (f"opened by {__name__}:<lambda>:" in timing) is trace
+            assert (f"loaded by {__name__}:<lambda>:" in timing) is trace
             assert timing.endswith('normal"') is trace
 
     def test_the_signal(self, memory_app: MakeApp) -> None:
