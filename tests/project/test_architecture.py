@@ -1,0 +1,45 @@
+"""The page about the architecture names each file of the project, and no file that is not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "architecture.rst").read_text(encoding="utf-8")
+HOUSE = PAGE.partition(".. _house:")[2].partition(".. _import-order:")[0]
+
+
+def named_in_tables() -> set[str]:
+    """Return the files that the tables of the page name, and the folders of ``tests/``, by their paths."""
+    paths = set()
+    for table in HOUSE.split(".. list-table::")[1:]:
+        indented = re.split(r"^(?=\S)", table, flags=re.MULTILINE)[0]
+        folder, *rows = re.split(r"^   \* - ", indented, flags=re.MULTILINE)[1:]
+        start = re.findall(r"``(\S+/)``", folder)[0]
+        for row in rows:
+            first, _, rest = row.partition("\n     - ")
+            for name in re.findall(r"``(\S+)``", first):
+                paths |= {start + name} if name.endswith(".py") or start == "tests/" else set()
+                paths |= {start + name + inside for inside in re.findall(r"``(\w+\.py)``", rest) if name.endswith("/")}
+    return paths
+
+
+def test_every_file_is_named() -> None:
+    """The tables name each file of the code and each folder of the tests, and nothing else."""
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for folder in (ROOT / "lazysession", ROOT / "backends")
+        for path in folder.rglob("*.py")
+        if not path.is_relative_to(ROOT / "lazysession" / "backends")
+    }
+    files -= {path for path in files if path.endswith("/__init__.py")} - {"lazysession/__init__.py"}
+    folders = {f"tests/{path.name}/" for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name[0] != "_"}
+    assert named_in_tables() == files | folders
+
+
+def test_every_path_is_there() -> None:
+    """Each path that the page mentions exists; NAME stands for any name."""
+    paths = re.findall(r"``((?:lazysession|backends|tests|docs)/[\w/]+(?:\.\w+)?)``", PAGE)
+    assert [path for path in paths if "NAME" not in path and not (ROOT / path).exists()] == []
+    assert len(paths) > 40
