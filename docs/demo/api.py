@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 import cart
-from catalogue import BY_SLUG, FREE_DELIVERY_PENCE, REVIEWS, SEASONS, TEAS, WEATHER
+from catalog import BY_SLUG, FREE_DELIVERY_PENCE, REVIEWS, SEASONS, TEAS, WEATHER
 from flask import Blueprint
 from flask_login import current_user
 

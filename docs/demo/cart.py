@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from catalogue import BY_SLUG, FREE_DELIVERY_PENCE, Tea, pounds
+from catalog import BY_SLUG, FREE_DELIVERY_PENCE, Tea, pounds
 from flask import session
 
 #: The most tins of one tea in a cart.

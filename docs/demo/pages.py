@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cart
 from accounts import DEMO_NAME, DEMO_PASSWORD, authenticate
-from catalogue import BY_SLUG, TEAS, Tea
+from catalog import BY_SLUG, TEAS, Tea
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from flask_login import login_user, logout_user
 from werkzeug.wrappers import Response

@@ -39,7 +39,7 @@ TEAS: tuple[Tea, ...] = (
     Tea("paper-lantern", "Paper Lantern", "Green", 860, 3, 80, 18,
         "Green tea scented with jasmine over five nights, because four were not enough."),
     Tea("afternoon-off", "Afternoon Off", "Black", 700, 4, 96, 40,
-        "Earl Grey with real bergamot peel. Goes well with a cancelled appointment."),
+        "Earl Grey with real bergamot peel. Goes well with a canceled appointment."),
     Tea("hammock", "Hammock", "Herbal", 580, 6, 98, 27,
         "Whole chamomile heads and a little honeybush. Horizontal within the quarter hour."),
     Tea("long-weekend", "Long Weekend", "Herbal", 540, 7, 98, 31,
