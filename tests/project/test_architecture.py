@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.project.test_house import CORE, imported_modules
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.rst").read_text(encoding="utf-8")
 HOUSE = PAGE.partition(".. _house:")[2].partition(".. _import-order:")[0]
@@ -43,3 +45,22 @@ def test_every_path_is_there() -> None:
     paths = re.findall(r"``((?:lazysession|backends|tests|docs)/[\w/]+(?:\.\w+)?)``", PAGE)
     assert [path for path in paths if "NAME" not in path and not (ROOT / path).exists()] == []
     assert len(paths) > 40
+
+
+def rows_of_imports() -> list[set[str]]:
+    """Return the files of each row of the table of imports, from top to bottom, as modules without "lazysession."."""
+    table = PAGE.partition(".. _import-order:")[2].partition(".. _glossary:")[0]
+    rows = re.findall(r"^   \* - \d\n     - (.*(?:\n       .*)*)", table, re.MULTILINE)
+    named = [re.findall(r"``([\w/]+?)(?:\.py|/)``", row) for row in rows]
+    return [{name for name in CORE for each in names if name == each or name.startswith(f"{each}.")} for names in named]
+
+
+def test_imports_point_down_the_table() -> None:
+    """Each file of the core is in one row of the table, and imports files of its own row or of rows below."""
+    rows = rows_of_imports()
+    assert sorted(name for row in rows for name in row) == sorted(CORE)
+    for place, row in enumerate(rows):
+        allowed = set().union(*rows[place:])
+        for name in row:
+            package = f"lazysession.{name}".rpartition(".")[0]
+            assert imported_modules(CORE[name], package) <= allowed, name
