@@ -36,15 +36,15 @@ class Finishing:
         return True
 
     def _finish_loaded(self, app: Flask, use: SessionUse, response: Response) -> None:
-        if use.used_by:
-            response.headers.add("Server-Timing", server_timing(use.used_by, f"in {use.took:.1f} ms {use.mode}"))
         if use.mode is Mode.SKIP:
             self._skipping.finish(use, response, use.owner.get_cookie_name(app))
-            return
-        vary_by_cookie(response)
-        if not use.is_saveable:
-            forbid_storing(response)
-        self.save(app, use, response)
+        else:
+            vary_by_cookie(response)
+            if not use.is_saveable:
+                forbid_storing(response)
+            self.save(app, use, response)
+        if use.used_by:
+            response.headers.add("Server-Timing", server_timing(use.used_by, f"in {use.took:.1f} ms {use.mode}"))
 
     def save(self, app: Flask, use: SessionUse, response: Response) -> None:
         """Save a session, or finish the response of a request that failed to: a failed write is not tried again.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from flask import Flask, Response
@@ -18,10 +18,10 @@ from .ids import SessionIds, signs_ids
 from .logs import Once, names, this_place
 from .modes import Mode
 from .records.expiry import Lifetimes
-from .records.loading import Reading, Snapshot
-from .records.merging import CREATED, Merging
+from .records.loading import Reading
+from .records.merging import Merging
 from .records.payloads import Payloads
-from .records.plan import CookieAction, SavePlan, StoreAction, plan_save
+from .records.plan import CookieAction, StoreAction, cookie_after, plan_save
 from .records.rotation import Forwarding
 from .records.saving import Payload, Save, Saved, Saving
 from .settings import Settings
@@ -122,7 +122,7 @@ class ServerSide:
     def end(self, use: SessionUse) -> None:
         """End what is stored, also if another request changes it meanwhile; later writes get a new id."""
         use.ended = True
-        if use.sid is not None and _id(use.session) == use.sid:
+        if use.sid is not None and not use.begins_anew:
             self.rotate(use.session)
 
     def _load_without_store(self, use: SessionUse, error: Exception) -> None:
@@ -142,101 +142,75 @@ class ServerSide:
         :raises SessionReadOnly: for a nested change in mode ``readonly``.
         :raises SessionConflict, SessionUnavailable: when the change is refused, and when the store fails.
         """
+        session: Any = use.session  # Flask-Session has no annotations
         if not use.is_saveable:
-            _refuse_lost_change(use, response)
+            if session.modified and response.status_code < 400:  # the response reports success
+                raise SessionUnavailable("The session was changed, and its store is not available.")
             return
-        session = use.session
         payload = self._payloads.encode_loaded(session, use.created_at, use.snapshot)
-        if payload == use.payload and not use.refreshed and _id(session) == use.sid and session:
+        if payload == use.payload and not use.refreshed and session.sid == use.sid and session:
             if not self.loads_before_view:
                 return  # unchanged: nothing to save
-            use.refreshed = self._refresh_after_view(app, use.sid or "", use.mode)
-        before = self._payloads.decode(use.snapshot)
-        plan = self._plan(use, self._payloads.is_change(payload, use.created_at, use.snapshot, before))
-        if plan.store is not StoreAction.NOTHING:
-            if use.mode is Mode.READONLY:
-                raise SessionReadOnly(f"The session was changed in mode readonly ({use.rule}).")
-            self._store(app, use, response, plan, payload, before)
-        elif plan.cookie is not CookieAction.RENEW or self._is_current(use):
-            self._send_cookie(app, use, response, plan.cookie)
-
-    def _plan(self, use: SessionUse, changed: bool) -> SavePlan:
-        return plan_save(
+            use.refreshed = self._reading.refresh(use.sid or "", self.lifetimes.renew(app, use.mode))
+        before, changed = self._payloads.compare(payload, use.created_at, use.snapshot)
+        plan = plan_save(
             had_record=use.sid is not None or use.origin is Origin.CLEARED,
-            empty=not use.session,
-            rotated=_id(use.session) != use.sid,
+            empty=not session,
+            rotated=session.sid != use.sid,
             changed=changed,
             refreshed=use.refreshed,
-            permanent=use.refreshed and use.session.permanent,
+            permanent=use.refreshed and session.permanent,
             refreshes=use.mode is not Mode.NO_REFRESH,
             late=use.is_late and not use.ended,
         )
+        cookie, saved = plan.cookie, None
+        if plan.store is not StoreAction.NOTHING:
+            saved = self._store(app, use, plan.store, payload, before)
+            cookie = cookie_after(cookie, here=saved.here, ended=saved.payload is None)
+        elif cookie is CookieAction.RENEW and self.clock() - use.since >= QUICK:
+            # A cookie that only renews its expiry must not come after one that names a newer id, or deletes it.
+            cookie = cookie if self._reading.is_current(use.sid or "") else CookieAction.KEEP
+        if cookie is CookieAction.DELETE:
+            self.cookies.delete(app, response)
+        elif cookie is not CookieAction.KEEP:
+            self.cookies.set(app, session, session.sid, response, renewal=cookie is CookieAction.RENEW)
+        if saved is not None:
+            self._tell(app, saved)
 
     def _store(
-        self,
-        app: Flask,
-        use: SessionUse,
-        response: Response,
-        plan: SavePlan,
-        payload: bytes,
-        before: dict[str, Any] | None,
-    ) -> None:
+        self, app: Flask, use: SessionUse, action: StoreAction, payload: bytes, before: dict[str, Any] | None
+    ) -> Saved:
+        """Bring the store up to date with a session, and the use with what is stored."""
+        if use.mode is Mode.READONLY:
+            raise SessionReadOnly(f"The session was changed in mode readonly ({use.rule}).")
         keep = use.mode is Mode.NO_REFRESH and not self.lifetimes.needs_mark(use.created_at)
-        payload = self._with_creation(use, payload)
-        save = Save(
-            use.session,
-            use.sid,
-            use.payload,
-            Payload(payload, self.codec.read_back(payload, use.session)),
-            before,
-            use.keys,
-            use.ended or use.origin is Origin.CLEARED,
-            use.is_late,
-            use.login_keys,
-            use.logout_keys,
-        )
+        if use.begins_anew or self.lifetimes.needs_mark(use.created_at):
+            use.created_at = self.lifetimes.mark()
+            payload = self._payloads.encode(use.session, use.created_at)
+        lifetime = self.lifetimes.of_write(app, use.seconds_left(self.clock()), use.created_at)
+        mine = Payload(payload, self.codec.read_back(payload, use.session))
+        cleared = use.ended or use.origin is Origin.CLEARED
+        changes = use.keys, cleared, use.is_late, use.login_keys, use.logout_keys
+        save = Save(use.session, use.sid, use.payload, mine, before, *changes)
         try:
-            saved = self._saving.save(save, plan.store, self._lifetime(app, use), keep=keep)
-        except SessionConflict:
-            self._show_as_loaded(use)
-            raise
+            saved = self._saving.save(save, action, lifetime, keep=keep)
         except Exception as error:  # whatever the client raises: the contract leaves it the choice
-            self._show_as_loaded(use)
+            use.show(before or {}, self.codec.same)  # an error page must not show a change that was refused
+            use.show_loaded_id()
+            if isinstance(error, SessionConflict):
+                raise
             logger.error("The session store failed while a session was saved: %s", explanation(self.backend, error))
             raise SessionUnavailable() from error
-        self._send_cookie(app, use, response, self._take_over(use, payload, saved, plan.cookie))
-        self._tell(app, saved)
+        if saved.here and saved.payload is not None and saved.payload != payload:
+            use.show(self._payloads.items_of(saved.payload), self.codec.same)
+        use.take_over(saved.payload if saved.here else payload, here=saved.here)
+        if saved.here and saved.payload is None:
+            self.rotate(use.session)  # it has ended: what is written from now on is another session
+        return saved
 
-    def _lifetime(self, app: Flask, use: SessionUse) -> float:
-        """Return the seconds that a session lives when it is stored now."""
-        left = None
-        if use.mode is Mode.NO_REFRESH and use.snapshot is not None and use.snapshot.ttl is not None and not use.ended:
-            left = use.snapshot.ttl - (self.clock() - use.since)
-        return self.lifetimes.of_write(app, left, use.created_at)
-
-    def _refresh_after_view(self, app: Flask, sid: str, mode: Mode) -> bool:
-        """Refresh the expiry if it is due, as the load before the view did not; return whether it was moved."""
-        renew = self.lifetimes.renew(app, mode)
-        if renew is None:
-            return False
-        try:
-            snapshot = self._reading.find(sid, renew)
-        except Exception as error:  # whatever the client raises; the session itself was read
-            logger.warning("The expiry of a session could not be refreshed (%s).", type(error).__name__)
-            return False
-        return snapshot is not None and snapshot.refreshed
-
-    def _show_as_loaded(self, use: SessionUse) -> None:
-        """Make a session that was not saved what it was: an error page must not show a change that was refused."""
-        self._show(use, use.payload)
-        if use.sid is not None:
-            use.session.sid = use.sid  # type: ignore[attr-defined]
-
-    def _show(self, use: SessionUse, payload: bytes | None) -> None:
-        """Make the session hold what a payload holds; None for nothing."""
-        items = {} if payload is None else self.codec.decode(payload) or {}
-        items.pop(CREATED, None)
-        replace_items(use.session, items, self.codec.same)
+    def rotate(self, session: SessionMixin) -> None:
+        """Give the session a new id; saving sees that it is not the stored one."""
+        session.sid = self.ids.new()  # type: ignore[attr-defined]
 
     def _tell(self, app: Flask, saved: Saved) -> None:
         """Log and signal what became of a change next to those of other requests, now that everything is stored."""
@@ -251,78 +225,5 @@ class ServerSide:
     def _log_dropped(self, keys: tuple[str, ...], reason: str) -> None:
         self._once.warn(f"A change of the session by %s was dropped (%s): {reason}.", this_place(), names(keys))
 
-    def rotate(self, session: SessionMixin) -> None:
-        """Give the session a new id; saving sees that it is not the stored one."""
-        session.sid = self.ids.new()  # type: ignore[attr-defined]
-
-    def _take_over(self, use: SessionUse, payload: bytes, saved: Saved, cookie: CookieAction) -> CookieAction:
-        """Make the stored session the loaded one, in case that it is saved again; return what to do with the cookie."""
-        use.refreshed = use.ended = False
-        use.keys, use.origin = use.keys.after_save(), Origin.STORED
-        snapshot = use.snapshot or Snapshot({}, payload)
-        if not saved.here:
-            use.snapshot = snapshot._replace(payload=payload)
-            return CookieAction.KEEP
-        stored = saved.payload
-        if stored is None:
-            use.sid = use.snapshot = use.created_at = None
-            self.rotate(use.session)  # it has ended: what is written from now on is another session
-            return CookieAction.DELETE
-        if stored != payload:
-            self._show(use, stored)
-        use.sid, use.snapshot = _id(use.session), snapshot._replace(payload=stored, late=False)
-        return CookieAction.KEEP if cookie is CookieAction.DELETE else cookie
-
-    def _is_current(self, use: SessionUse) -> bool:
-        """Return whether no other request has ended or rotated the session while a slow request had it loaded.
-
-        A cookie that only renews its expiry must not come after one that names a newer id, or deletes it.
-        """
-        if self.clock() - use.since < QUICK:
-            return True
-        try:
-            return self._reading.stands(use.sid or "")
-        except Exception as error:  # whatever the client raises; the cookie keeps the expiry that it has
-            logger.warning("The session cookie was not renewed, as the store failed: %s", type(error).__name__)
-            return False
-
-    def _send_cookie(self, app: Flask, use: SessionUse, response: Response, action: CookieAction) -> None:
-        if action is CookieAction.DELETE:
-            self.cookies.delete(app, response)
-        elif action is not CookieAction.KEEP:
-            renewal = action is CookieAction.RENEW
-            self.cookies.set(app, use.session, _id(use.session), response, renewal=renewal)
-
-    def _with_creation(self, use: SessionUse, payload: bytes) -> bytes:
-        """Write down when the session began, where an absolute lifetime asks for it and that was not done before.
-
-        One that was cleared and has a new id begins now.
-        """
-        begins = use.ended and _id(use.session) != use.sid
-        if not begins and not self.lifetimes.needs_mark(use.created_at):
-            return payload
-        use.created_at = None if self.lifetimes.absolute is None else self.clock()
-        return self._payloads.encode(use.session, use.created_at)
-
     def _now(self) -> float:
         return self.clock()
-
-
-def _refuse_lost_change(use: SessionUse, response: Response) -> None:
-    """Fail if the response reports success but its change cannot be saved."""
-    if use.session.modified and response.status_code < 400:
-        raise SessionUnavailable("The session was changed, and its store is not available.")
-
-
-def replace_items(session: SessionMixin, items: Mapping[str, Any], same: Callable[[Any, Any], bool]) -> None:
-    """Give a session other items, in their order; a value that is the same stays the object that a view may hold."""
-    values = {
-        key: session[key] if key in session and same(session[key], value) else value for key, value in items.items()
-    }
-    for key in list(session):
-        del session[key]
-    session.update(values)
-
-
-def _id(session: SessionMixin) -> str:
-    return str(session.sid)  # type: ignore[attr-defined]  # every server-side session class of Flask-Session has it

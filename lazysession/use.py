@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import lru_cache
 from threading import RLock
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from flask import Flask, Request, Response, after_this_request, has_app_context
 from flask import request as current_request
@@ -259,6 +259,57 @@ class SessionUse:
             self.refreshed, self.created_at = False, None
         else:
             self.refreshed, self.created_at = snapshot.refreshed, snapshot.created
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether it was cleared and has a new id."""
+        return self.ended and self._current_id() != self.sid
+
+    def _current_id(self) -> str:
+        return str(self.session.sid)  # type: ignore[attr-defined]  # of server-side sessions
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return the seconds that a record has left which a write must not prolong; None where it may.
+
+        :param now: seconds since the epoch.
+        """
+        if self.mode is not Mode.NO_REFRESH or self.ended or self.snapshot is None or self.snapshot.ttl is None:
+            return None
+        return self.snapshot.ttl - (now - self.since)
+
+    def show(self, items: Mapping[str, Any], same: Callable[[Any, Any], bool]) -> None:
+        """Give the session other items, in their order; a value that is the same stays the object that a view may hold.
+
+        :param same: returns whether two values are stored as the same bytes.
+        """
+        session = self.session
+        values = {
+            key: session[key] if key in session and same(session[key], value) else value for key, value in items.items()
+        }
+        for key in list(session):
+            del session[key]
+        session.update(values)
+
+    def show_loaded_id(self) -> None:
+        """Give a session that was not saved the id that it was loaded with."""
+        if self.sid is not None:
+            self.session.sid = self.sid  # type: ignore[attr-defined]
+
+    def take_over(self, payload: bytes | None, *, here: bool) -> None:
+        """Make what is stored what was loaded, in case that the session is saved again.
+
+        :param payload: what is stored; None when the session has ended.
+        :param here: it is stored under the session's id; otherwise another request has rotated or ended the session.
+        """
+        self.refreshed = self.ended = False
+        self.keys, self.origin = self.keys.after_save(), Origin.STORED
+        if payload is None:
+            self.sid = self.snapshot = self.created_at = None
+            return
+        snapshot = self.snapshot or Snapshot({}, payload)
+        self.snapshot = snapshot._replace(payload=payload, late=snapshot.late and not here)
+        if here:
+            self.sid = self._current_id()
 
     # The load
 

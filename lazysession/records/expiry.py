@@ -67,6 +67,10 @@ class Lifetimes:
         created = as_time(items.pop(CREATED))
         return None if created is None else min(created, self.clock())
 
+    def mark(self) -> float | None:
+        """Return the time of creation to store with a session that begins now; None without an absolute lifetime."""
+        return None if self.absolute is None else self.clock()
+
     def needs_mark(self, created: float | None) -> bool:
         """Return whether the time of creation is to be stored with the next write."""
         return self.absolute is not None and created is None

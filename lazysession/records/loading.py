@@ -78,9 +78,24 @@ class Reading:
         found = Snapshot(items, record.payload, record.ttl, record.refreshed, self._lifetimes.take_mark(items))
         return self._bound(key, found, renew) if decode_first else found
 
-    def stands(self, sid: str) -> bool:
-        """Return whether a session is still stored under this very id."""
-        record = self.backend.read(self._ids.key(sid), None)
+    def refresh(self, sid: str, renew: Renew | None) -> bool:
+        """Move the expiry of a loaded session if that is due, and return whether it was moved."""
+        if renew is None:
+            return False
+        try:
+            snapshot = self.find(sid, renew)
+        except Exception as error:  # whatever the client raises; the session itself was read
+            logger.warning("The expiry of a session could not be refreshed (%s).", type(error).__name__)
+            return False
+        return snapshot is not None and snapshot.refreshed
+
+    def is_current(self, sid: str) -> bool:
+        """Return whether no other request has ended or rotated a session that was loaded."""
+        try:
+            record = self.backend.read(self._ids.key(sid), None)
+        except Exception as error:  # whatever the client raises; the cookie keeps the expiry that it has
+            logger.warning("The session cookie was not renewed, as the store failed: %s", type(error).__name__)
+            return False
         return record is not None and self._forwarding.forwarding_of(record.payload) is None
 
     def _bound(self, key: str, found: Snapshot, renew: Renew | None) -> Snapshot | None:

@@ -32,30 +32,36 @@ class Payloads:
         try:
             return self.encode(session, created)
         except (TypeError, ValueError):
-            before = self.decode(snapshot)
+            before = None if snapshot is None else self._decode(snapshot.payload)
             if snapshot is None or before is None or different_keys(before, session, self._codec.same):
                 raise
             return snapshot.payload
 
-    def decode(self, snapshot: Snapshot | None) -> dict[str, Any] | None:
-        """Return the items that were loaded, None when there are none or they cannot be decoded.
+    def compare(
+        self, payload: bytes, created: float | None, snapshot: Snapshot | None
+    ) -> tuple[dict[str, Any] | None, bool]:
+        """Return the items that were loaded, and whether a session with this payload is a change of them.
 
-        Without the time of creation: one that is unsound, or ahead of this machine's clock, is no change of the app's.
+        The items are None when there are none, or they cannot be decoded. They have no time of creation: one that is
+        unsound, or ahead of this machine's clock, is no change of the app's.
         """
-        items = None if snapshot is None else self._codec.decode(snapshot.payload)
-        if items is not None:
-            items.pop(CREATED, None)
-        return items
+        if snapshot is None:
+            return None, False
+        before = self._decode(snapshot.payload)
+        return before, payload != snapshot.payload and self._is_change(payload, created, before)
 
-    def is_change(
-        self, payload: bytes, created: float | None, snapshot: Snapshot | None, before: dict[str, Any] | None
-    ) -> bool:
-        """Return whether bytes differ from those that were loaded, and not because another version wrote those.
-
-        :param before: the items that were loaded.
-        """
-        if snapshot is None or payload == snapshot.payload:
-            return False
+    def _is_change(self, payload: bytes, created: float | None, before: dict[str, Any] | None) -> bool:
+        """Return whether bytes differ from those that were loaded, and not because another version wrote those."""
         if before is not None and created is not None:
             before = {**before, CREATED: created}  # at the end, where encoding puts it
         return before is None or self._codec.encode(before) != payload
+
+    def items_of(self, payload: bytes) -> dict[str, Any]:
+        """Return what the app is shown of stored bytes."""
+        return self._decode(payload) or {}
+
+    def _decode(self, payload: bytes) -> dict[str, Any] | None:
+        items = self._codec.decode(payload)
+        if items is not None:
+            items.pop(CREATED, None)
+        return items

@@ -75,3 +75,17 @@ def plan_save(
     if changed:
         return SavePlan(StoreAction.REPLACE, CookieAction.SET if refreshes else CookieAction.KEEP)
     return SavePlan(StoreAction.NOTHING, CookieAction.RENEW) if permanent and refreshed else _NOTHING
+
+
+def cookie_after(planned: CookieAction, *, here: bool, ended: bool) -> CookieAction:
+    """Return what to do with the cookie once the session is stored.
+
+    :param here: it is stored under its own id. Otherwise another request has rotated or ended the session meanwhile,
+        and the client may have a newer cookie.
+    :param ended: nothing is stored any more.
+    """
+    if not here:
+        return CookieAction.KEEP
+    if ended:
+        return CookieAction.DELETE
+    return CookieAction.KEEP if planned is CookieAction.DELETE else planned
