@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,6 @@ from itsdangerous import BadSignature, Signer
 from werkzeug.datastructures import Headers
 
 from .errors import ConfigurationError
-from .ids import SessionIds
 from .logs import Once, this_place
 
 _PARSED, _KEPT_IN = Request.cookies, Request.dict_storage_class
@@ -26,12 +26,13 @@ class SessionCookies:
     """The session cookie of one app, with the attributes of the wrapped interface.
 
     :param interface: the wrapped interface; its ``get_cookie_*`` methods are called, so overriding one keeps working.
+    :param may_be_id: returns whether a client's value has the shape of an id.
     :param signed: the id is signed (SESSION_USE_SIGNER), with SECRET_KEY or one of SECRET_KEY_FALLBACKS.
     """
 
-    def __init__(self, interface: SessionInterface, ids: SessionIds, *, signed: bool) -> None:
+    def __init__(self, interface: SessionInterface, may_be_id: Callable[[str], bool], *, signed: bool) -> None:
         self._interface = interface
-        self._ids = ids
+        self._may_be_id = may_be_id
         self._signed = signed
         self._once = Once()
 
@@ -44,7 +45,7 @@ class SessionCookies:
         value = cookie_value(request, self._interface.get_cookie_name(app))
         if value and self._signed:
             value = self._unsign(app, value)
-        return value if value and self._ids.may_be(value) else None
+        return value if value and self._may_be_id(value) else None
 
     def set(self, app: Flask, session: SessionMixin, sid: str, response: Response, *, renewal: bool) -> None:
         """Send the cookie; one that only renews its expiry is not sent with a response for shared caches.

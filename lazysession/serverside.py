@@ -70,7 +70,7 @@ class ServerSide:
         self._asked: ServerSideInterface = interface  # type: ignore[assignment]  # Flask-Session has no annotations
         self.session_class: type[SessionMixin] = interface.session_class  # type: ignore[attr-defined]
         self.ids = SessionIds(interface)
-        self.cookies = SessionCookies(interface, self.ids, signed=signs_ids(interface))
+        self.cookies = SessionCookies(interface, self.ids.may_be, signed=signs_ids(interface))
         self.lifetimes = Lifetimes(settings.refresh_throttle, settings.absolute_lifetime, clock=self._now)
         forwarding = Forwarding(backend, codec, self.ids, self._now)
         self._reading = Reading(backend, codec, self.ids, self.lifetimes, forwarding)
