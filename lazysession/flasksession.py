@@ -18,7 +18,7 @@ from flask_session.base import ServerSideSession, ServerSideSessionInterface
 from flask_session.defaults import Defaults
 
 from .backend import Backend, Outcome, Purges, Undecodable
-from .codec import DECODER_OPTIONS, ENCODER_OPTIONS, FORMATS, Codec
+from .codec import DECODER_OPTIONS, ENCODER_OPTIONS, Codec
 from .errors import ConfigurationError
 from .registry import missing_client, names
 from .startup.values import shown
@@ -238,15 +238,8 @@ KNOWN_TYPES = ("redis", "memcached", "mongodb", "sqlalchemy", "dynamodb", "cache
 
 
 def make_codec(app: Flask, *, allow_pickle: bool) -> Codec:
-    """Make the codec of SESSION_SERIALIZATION_FORMAT.
-
-    :raises ConfigurationError: for an unknown format.
-    """
+    """Return the codec of SESSION_SERIALIZATION_FORMAT."""
     format = app.config.get("SESSION_SERIALIZATION_FORMAT", Defaults.SESSION_SERIALIZATION_FORMAT)
-    if format not in FORMATS:
-        raise ConfigurationError(
-            f"SESSION_SERIALIZATION_FORMAT is {format!r}; allowed is {' or '.join(map(repr, FORMATS))}."
-        )
     return Codec(format, allow_pickle=allow_pickle)
 
 
