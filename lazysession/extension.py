@@ -98,7 +98,7 @@ def _make_handler(app: Flask, settings: Settings) -> Handler:
         return _handler_over_present(app, present, settings)
     if session_type == "null":
         if type(present) is SecureCookieSessionInterface and not app.config.get("SESSION_TYPE"):
-            _refuse_store_without_type(app)
+            names.refuse_store_without_type(app.config)
             _look_at_names(app, "null")
         if isinstance(present, SecureCookieSessionInterface):
             refuse_wrong_key(app.config)
@@ -131,16 +131,6 @@ def _look_at_names(app: Flask, session_type: str | None) -> None:
         logger.info("Settings that LazySession does not read: %s.", ", ".join(own))
 
 
-def _refuse_store_without_type(app: Flask) -> None:
-    for name in sorted(name for name, value in items_of(app.config) if value is not None):
-        session_type = _type_of_setting(name)
-        if session_type is not None:
-            raise ConfigurationError(
-                f"{name} is set, and SESSION_TYPE is not: sessions would be cookies that visitors can read. Set "
-                f"SESSION_TYPE = {session_type!r}, or 'null' for signed cookies."
-            )
-
-
 def _handler_again(app: Flask, interface: SessionInterface, *, settings: Settings) -> Handler:
     """Make the session handler of an interface again, after something was set on it."""
     return (
@@ -148,15 +138,6 @@ def _handler_again(app: Flask, interface: SessionInterface, *, settings: Setting
         if flasksession.is_server_side(interface)
         else _wrapped(interface)
     )
-
-
-def _type_of_setting(name: str) -> str | None:
-    """Return the SESSION_TYPE that a setting belongs to, as SESSION_FILE_DIR to "filesystem"; None for any other."""
-    for session_type in (*flasksession.KNOWN_TYPES, *registry.names()):
-        own = f"SESSION_{session_type.upper()}"
-        if name == own or (name.startswith(f"{own}_") and name in flasksession.defaults()):
-            return session_type
-    return "filesystem" if name.startswith("SESSION_FILE_") and name in flasksession.defaults() else None
 
 
 def _handler_over_present(app: Flask, interface: SessionInterface, settings: Settings) -> Handler:

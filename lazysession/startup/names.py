@@ -71,6 +71,20 @@ def refuse_misread_names(config: Mapping[str, Any], defaults: Mapping[str, Any],
             raise ConfigurationError(f"{name} is not read, and {right} is not set. Set {wanted} to a client or a URL.")
 
 
+def refuse_store_without_type(config: Mapping[str, Any]) -> None:
+    """Refuse the setting of a store where SESSION_TYPE is not set.
+
+    :raises ConfigurationError: for the first such setting by name.
+    """
+    for name in sorted(name for name, value in items_of(config) if value is not None):
+        session_type = _type_of_setting(name)
+        if session_type is not None:
+            raise ConfigurationError(
+                f"{name} is set, and SESSION_TYPE is not: sessions would be cookies that visitors can read. Set "
+                f"SESSION_TYPE = {session_type!r}, or 'null' for signed cookies."
+            )
+
+
 def unread(config: Mapping[str, Any], session_type: str | None) -> Iterator[str]:
     """Return a sentence for each setting that looks like one for sessions, and that nothing reads in this app."""
     for name in filter(_MEANT.__contains__, config):
@@ -104,6 +118,15 @@ def _is_of_another_type(name: str, session_type: str) -> bool:
         return session_type not in ("filesystem", "cachelib")  # the latter gets a warning
     stores = [each for each in _with_settings() if f"{name}_".startswith(f"SESSION_{each}_")]
     return bool(stores) and stores[0].lower() != session_type
+
+
+def _type_of_setting(name: str) -> str | None:
+    """Return the SESSION_TYPE that a setting belongs to, as SESSION_FILE_DIR to "filesystem"; None for any other."""
+    for session_type in (*flasksession.KNOWN_TYPES, *registry.names()):
+        own = f"SESSION_{session_type.upper()}"
+        if name == own or (name.startswith(f"{own}_") and name in flasksession.defaults()):
+            return session_type
+    return "filesystem" if name.startswith("SESSION_FILE_") and name in flasksession.defaults() else None
 
 
 class SettingsRead:
