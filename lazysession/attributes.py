@@ -7,8 +7,6 @@ from typing import Protocol, TypeVar
 
 from flask.sessions import SessionInterface
 
-from .errors import ConfigurationError
-
 #: What Flask calls besides open_session, save_session and is_null_session: these are the wrapped interface's.
 METHODS_OF_WRAPPED = (
     "get_cookie_name",
@@ -61,12 +59,12 @@ def with_attribute(handler: Handler, name: str, value: object, follow: Follow[Ha
         return handler
     try:
         return follow(handler, name)
-    except ValueError as error:
+    except ValueError:
         if own:
             setattr(wrapped, name, before)
         else:
             vars(wrapped).pop(name, None)
-        raise ConfigurationError(f"session_interface.{name} cannot be set: {error}") from error
+        raise
 
 
 def _is_of_class(wrapped: SessionInterface, name: str, value: object) -> bool:

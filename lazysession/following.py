@@ -22,16 +22,24 @@ _NOT_OF_OUR_STORE = NOT_OF_THE_STORE | {"key_prefix", "sid_length"}
 
 
 def follow(app: Flask, handler: Handler, name: str, *, again: Callable[[Flask, SessionInterface], Handler]) -> Handler:
-    """Return the session handler that follows an attribute of the wrapped interface, which has just been set.
+    """Return the session handler that follows an attribute of the wrapped interface, which was just set or deleted.
 
     :param again: makes the handler of an interface, as when the app was set up.
-    :raises ValueError: when the value cannot be used, or comes too late.
+    :raises ConfigurationError: when the value cannot be used, or comes too late.
     """
+    try:
+        return _handler_after(name, app, handler) or again(app, handler.wrapped)
+    except ValueError as error:
+        raise ConfigurationError(f"session_interface.{name} cannot be changed: {error}") from error
+
+
+def _handler_after(name: str, app: Flask, handler: Handler) -> Handler | None:
+    """Return the handler after an attribute was set; None where the app's session interface is looked at anew."""
     wrapped = handler.wrapped
     if name == "client":
         refuse_unusable("the client", getattr(wrapped, name, None), {})
     if not isinstance(handler, ServerSide):
-        return handler if name == "serializer" else again(app, wrapped)
+        return handler if name == "serializer" else None
     if name == "serializer":
         return with_serializer(handler)
     made_here = isinstance(wrapped, StoreInterface)
@@ -42,7 +50,7 @@ def follow(app: Flask, handler: Handler, name: str, *, again: Callable[[Flask, S
         raise ConfigurationError(
             f"LazySession made the store from {setting}. Set {setting} before LazySession(app) instead."
         )
-    return again(app, wrapped)
+    return None
 
 
 def with_serializer(handler: ServerSide) -> ServerSide:

@@ -15,8 +15,6 @@ from typing import TypeGuard
 from flask import Flask, Request
 from werkzeug.security import safe_join
 
-from .cookies import cookie_value
-
 _METHOD = "send_static_file"
 _REMEMBER_COOKIE = "remember_token"  # Flask-Login's default
 
@@ -115,4 +113,4 @@ def _has_remember_cookie(app: Flask, request: Request) -> bool:
     """Return whether Flask-Login may log the visitor in by a cookie: with empty sessions, it does so for each file."""
     if not hasattr(app, "login_manager"):
         return False
-    return cookie_value(request, app.config.get("REMEMBER_COOKIE_NAME", _REMEMBER_COOKIE)) is not None
+    return app.config.get("REMEMBER_COOKIE_NAME", _REMEMBER_COOKIE) in request.cookies
