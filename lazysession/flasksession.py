@@ -345,17 +345,12 @@ def interface_class_of(drives: str | None) -> type[SessionInterface] | None:
         return None
     try:
         interface_class: type[SessionInterface] = load(drives)
-    except ImportError:  # as in session_class_of
+    except ImportError:  # Flask-Session's SQL interface needs Flask-SQLAlchemy; ours does not
         return None
     return interface_class
 
 
 def session_class_of(drives: str | None) -> type[ServerSideSession]:
     """Return the session class of Flask-Session's interface ``drives``, or its base class if it cannot be imported."""
-    if drives is not None:
-        try:
-            session_class: type[ServerSideSession] = load(drives).session_class
-            return session_class
-        except ImportError:  # Flask-Session's SQL interface needs Flask-SQLAlchemy; ours does not
-            pass
-    return ServerSideSession  # type: ignore[no-any-return]
+    session_class: type[ServerSideSession] = getattr(interface_class_of(drives), "session_class", ServerSideSession)
+    return session_class
