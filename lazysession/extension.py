@@ -17,7 +17,7 @@ from .backend import Adapter, Backend, DeclaresTables, Prepares, Purges, explana
 from .cli import lazysession_commands
 from .dbsession import uses_db_session
 from .errors import ConfigurationError
-from .flasklogin import deferred_session, holds_login, ignore_freshness_without_login, offer_user_lazily
+from .flasklogin import follow_flask_login
 from .following import follow, with_serializer
 from .handling import follow_error_handling
 from .ids import signs_ids
@@ -34,9 +34,6 @@ from .use import Handler
 from .wrapped import Wrapped
 
 logger = logging.getLogger("lazysession")
-
-#: What Flask-Login writes into the session at a login, before it sends its signal, and removes at a logout.
-_LOGIN_KEYS = frozenset({"_user_id", "_fresh", "_id"})
 
 
 class LazySession:
@@ -81,7 +78,7 @@ class LazySession:
         follow_error_handling(app)
         encode_sessions(app)
         app.cli.add_command(lazysession_commands)
-        _follow_flask_login(app, rotate=settings.rotate_on_login)
+        follow_flask_login(app, rotate=settings.rotate_on_login)
 
 
 def _make_handler(app: Flask, settings: Settings) -> Handler:
@@ -297,49 +294,3 @@ class _CleanUp:
             if not has_request_context():
                 raise
             logger.warning("Expired sessions were not removed: %s", type(error).__name__)
-
-
-def _follow_flask_login(app: Flask, *, rotate: bool) -> None:
-    """Follow the logins and logouts of Flask-Login.
-
-    :param rotate: give the session a new id at each login, also at one by a remember cookie: this prevents session
-        fixation.
-    """
-    try:
-        from flask_login import session_protected, user_loaded_from_cookie, user_logged_in, user_logged_out
-    except ImportError:
-        return
-    offer_user_lazily(app)
-    user_logged_out.connect(_note_logout, app)
-    session_protected.connect(_note_protection, app)
-    if rotate:
-        user_logged_in.connect(_rotate, app)
-        user_loaded_from_cookie.connect(_rotate, app)
-
-
-def _rotate(app: Flask, **_: object) -> None:
-    current = deferred_session()
-    interface = None if current is None else current.lazy_owner  # not app.session_interface, which may wrap it
-    if current is None or not isinstance(interface, LazySessionInterface):
-        return
-    use, handler = current.lazy_loaded, interface.handler
-    if use is not None and isinstance(handler, ServerSide) and holds_login(use, handler.codec):
-        return
-    interface.regenerate(current)
-    if current.lazy_loaded is not None:
-        current.lazy_loaded.login_keys = _LOGIN_KEYS
-
-
-def _note_protection(app: Flask, **_: object) -> None:
-    current = deferred_session()
-    if current is not None and current.lazy_loaded is not None:
-        ignore_freshness_without_login(current.lazy_loaded)
-
-
-def _note_logout(app: Flask, **_: object) -> None:
-    """Note that login keys were removed, also if the session holds none: Flask-Login removes only what it finds."""
-    current = deferred_session()
-    if current is not None:
-        current.lazy_note_removal()
-        if current.lazy_loaded is not None:
-            current.lazy_loaded.logout_keys = _LOGIN_KEYS
