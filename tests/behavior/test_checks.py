@@ -24,14 +24,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*use_signer.*:DeprecationWarnin
 
 ROOT = Path(__file__).parents[2]
 GOOD_KEY = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
-#: An app with everything right; each case below spoils one thing.
+#: An app with everything right; each case below makes one thing wrong.
 GOOD: Mapping[str, Any] = {
     "SECRET_KEY": GOOD_KEY,
     "SESSION_COOKIE_NAME": "__Host-session",
     "SESSION_COOKIE_SECURE": True,
     "SESSION_COOKIE_SAMESITE": "Lax",
 }
-#: GOOD under a name that promises nothing, so that attributes can be spoilt one by one.
+#: GOOD with a cookie name that requires nothing, so that one attribute can be wrong at a time.
 PLAIN: Mapping[str, Any] = {**GOOD, "SESSION_COOKIE_NAME": "session"}
 
 
@@ -58,7 +58,7 @@ def found(*, server_side: bool = True, **settings: Any) -> list[str]:
 
 @pytest.mark.parametrize("server_side", [True, False])
 def test_all_is_well(server_side: bool) -> None:
-    """An app with everything right has no findings, whoever keeps its sessions."""
+    """An app with everything right has no findings, on any store."""
     assert found(server_side=server_side, **GOOD) == []
     assert found(server_side=server_side, **GOOD, PREFERRED_URL_SCHEME="https") == []
 
@@ -123,7 +123,7 @@ def test_partitioned() -> None:
 
 
 def test_the_interface_is_asked() -> None:
-    """An interface that decides an attribute itself, by the request even, is heard."""
+    """An interface that decides an attribute itself, even by the request, is asked."""
 
     class Own(SecureCookieSessionInterface):
         def get_cookie_secure(self, app: Flask) -> bool:
@@ -160,7 +160,7 @@ KEYS: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize("server_side", [True, False], ids=["signer", "cookie"])
 @pytest.mark.parametrize(("settings", "expected"), KEYS, ids=[str(settings) for settings, _ in KEYS])
 def test_keys(settings: dict[str, Any], expected: list[str], server_side: bool) -> None:
-    """The key is looked at where it signs: Flask's cookie, and ids with SESSION_USE_SIGNER."""
+    """The key is checked where it signs: Flask's cookie, and ids with SESSION_USE_SIGNER."""
     app = make_app(server_side=server_side, **GOOD, **({"SESSION_USE_SIGNER": True} if server_side else {}))
     app.config.update(settings)  # later, as LazySession would refuse a signer without a key
     assert [f"{problem.severity} {problem.name}" for problem in problems_of(app)] == expected
@@ -172,7 +172,7 @@ def test_keys_that_sign_nothing() -> None:
 
 
 def test_no_finding_shows_a_key() -> None:
-    """Neither the key nor a piece of it is in the words."""
+    """Neither the key nor a part of it is in the text."""
     app = make_app(SESSION_USE_SIGNER=True, SECRET_KEY="zq7", SECRET_KEY_FALLBACKS=["xj9", ""])
     words = str(problems_of(app))
     assert "secret-key-fallbacks" in words
@@ -217,7 +217,7 @@ IDLE: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", IDLE)
 def test_settings_without_an_effect(name: str) -> None:
-    """Over an interface without an adapter, what only an adapter can heed is said to have no effect."""
+    """Over an interface without an adapter, what only an adapter can use is reported to have no effect."""
     app = make_app(server_side=False, **GOOD, **{name: IDLE[name]})
     (problem,) = problems_of(app)
     assert (problem.severity, problem.name) == ("warning", "settings-idle")
@@ -231,7 +231,7 @@ def test_all_settings_without_an_effect() -> None:
 
 
 def test_settings_that_were_changed_later() -> None:
-    """What LazySession would have refused is found when it came after it."""
+    """What LazySession would have refused is found when it was set later."""
     app = make_app(**GOOD, LAZYSESSION_REFRESH_THROTTLE=600)
     app.config["PERMANENT_SESSION_LIFETIME"] = timedelta(seconds=300)
     (problem,) = problems_of(app)

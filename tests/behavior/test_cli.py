@@ -58,7 +58,7 @@ def test_table(app: Flask) -> None:
 
 
 def test_rules_that_need_a_real_request() -> None:
-    """A callable that asks for what the command cannot make up is said so, and the table goes on."""
+    """A callable that needs more than the command can make up is reported, and the table continues."""
     app = Flask("shop", static_folder=None)
     app.config["LAZYSESSION_RULES"] = [(lambda request: request.view_args["number"] > 5, "skip")]
     LazySession(app)
@@ -87,7 +87,7 @@ def test_path(app: Flask, arguments: list[str], endpoint: str, mode: str, reason
 
 
 def test_a_path_without_a_slash(app: Flask) -> None:
-    """What is no path is said to be none."""
+    """What is no path is an error that says so."""
     result = app.test_cli_runner().invoke(args=["lazysession", "rules", "health"])
     assert result.exit_code == 2
     assert "'health' does not start with '/'" in result.output
@@ -95,7 +95,7 @@ def test_a_path_without_a_slash(app: Flask) -> None:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_an_app_whose_interface_was_replaced(app: Flask) -> None:
-    """Session(app) after LazySession(app) takes the sessions over; the command says so."""
+    """Session(app) after LazySession(app) replaces the interface; the command says so."""
     app.config["SESSION_TYPE"] = "redis"
     Session(app)
     result = app.test_cli_runner().invoke(args=["lazysession", "rules"])
@@ -177,14 +177,14 @@ FAR = Problem("info", "The store is far.", "Move.")
 
 
 def test_nothing_to_find() -> None:
-    """A sound app says so in one line."""
+    """For a sound app the command prints one line."""
     app = sound_app()
     finds(app, [])
     assert check(app) == ("No findings.\n", 0)
 
 
 def test_findings_are_sorted() -> None:
-    """The worst first, each with its name where it has one and its remedy; the last line counts."""
+    """The worst is first, each with its name where it has one and its remedy; the last line counts them."""
     app = sound_app(SESSION_COOKIE_SECURE=False, SESSION_COOKIE_NAME="session")
     finds(app, [FAR, SLOW, FORGETS])
     output, status = check(app)
@@ -216,20 +216,20 @@ def test_findings_are_sorted() -> None:
         (FORGETS, ["--ignore", "secret-key", "--ignore", "store-forgets"], 0),
         (FORGETS, ["--ignore", "secret-key"], 1),
         (FORGETS, ["--offline"], 0),
-        (Problem("critical", "On fire.", "Water."), [], 0),  # an adapter's own word is a warning
+        (Problem("critical", "On fire.", "Water."), [], 0),  # an adapter's own severity counts as a warning
         (Problem("critical", "On fire.", "Water."), ["--fail-on", "warning"], 1),
         (FORGETS, ["--fail-on", "critical"], 2),
     ],
 )
 def test_exit_status(problem: Problem, arguments: list[str], status: int) -> None:
-    """Errors make it 1, or whatever --fail-on says; what is ignored or not asked does not count."""
+    """Errors make it 1, or the severity of --fail-on; what is ignored or not checked does not count."""
     app = sound_app()
     finds(app, [problem])
     assert check(app, *arguments)[1] == status
 
 
 def test_what_is_ignored_is_counted() -> None:
-    """A finding that is left out is not forgotten."""
+    """A finding that is left out is counted."""
     app = sound_app()
     finds(app, [FORGETS, SLOW])
     output, _ = check(app, "--ignore", "store-forgets")
@@ -239,7 +239,7 @@ def test_what_is_ignored_is_counted() -> None:
 
 
 def test_a_store_that_is_down() -> None:
-    """What is known is printed first; that the store is down is one line and a status of its own."""
+    """What is known is printed first; that the store is down is one line and its own exit status."""
     app = sound_app(SESSION_REDIS="redis://127.0.0.1:1/0", SESSION_PERMANENT=False)
     output, status = check(app)
     lines = output.splitlines()
@@ -252,7 +252,7 @@ def test_a_store_that_is_down() -> None:
 
 
 def test_a_store_that_breaks_off() -> None:
-    """What the store's check had found before it failed is shown."""
+    """What the check of the store found before it failed is shown."""
 
     def broken() -> Iterator[Problem]:
         yield SLOW
@@ -267,7 +267,7 @@ def test_a_store_that_breaks_off() -> None:
 
 
 def test_sessions_without_a_backend() -> None:
-    """Over Flask's signed cookie there is no store to ask; the settings are looked at all the same."""
+    """Over Flask's signed cookie there is no store to check; the settings are checked all the same."""
     app = Flask("shop")
     LazySession(app)
     output, status = check(app)
@@ -285,7 +285,7 @@ LazySession(app)
 
 
 def test_a_terminal(tmp_path: Path) -> None:
-    """In a terminal the severity is coloured, and lines end at its width; names and options are not torn apart."""
+    """In a terminal the severity is coloured, and lines end at its width; names and options are not broken."""
     (tmp_path / "shop.py").write_text(SHOP)
     near, far = pty.openpty()
     environment = {**os.environ, "COLUMNS": "60", "FLASK_APP": "shop", "PYTHONPATH": str(Path(__file__).parents[2])}

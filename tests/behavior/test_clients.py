@@ -1,4 +1,4 @@
-"""Clients of the app's own: what cannot serve is refused at start-up, and what sends in its own way is used for all."""
+"""Clients of the app's own: what cannot be used is refused at start-up, and commands are sent in the client's way."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_cannot_serve(session_type: str, value: Any, word: str) -> None:
 
 
 def test_an_engine_over_an_asynchronous_driver() -> None:
-    """A Flask-SQLAlchemy object is looked at as well."""
+    """A Flask-SQLAlchemy object is checked as well."""
 
     class Database:
         engines = {None: FakeEngine()}

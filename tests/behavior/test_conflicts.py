@@ -37,7 +37,7 @@ class TestOverlaps:
         assert put(store, app, a=1, b=1).get("/").status_code == 200
         assert stored(store, app) == {KEY: {"_permanent": True, "a": 1, "theirs": 2, "mine": 1}}
 
-    def test_the_same_key_is_told(self, store: Any, make_app: MakeApp) -> None:
+    def test_the_same_key_is_signalled(self, store: Any, make_app: MakeApp) -> None:
         """The later writer wins, and a signal names the key."""
         app = make_app()
         received: list[Any] = []

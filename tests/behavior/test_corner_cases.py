@@ -1,4 +1,4 @@
-"""Overlaps, errors and session classes that are rare, each of which tore a session or hid an error once."""
+"""Overlaps, errors and session classes that are rare, each of which was a bug once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _numbers = itertools.count()
 
 
 def run(app: Flask, client: FlaskClient, view: Callable[[], Any]) -> Any:
-    """Make a request that runs a view, which may make others meanwhile."""
+    """Make a request that runs a view, which may make other requests meanwhile."""
     number = next(_numbers)
     app.view_functions[f"r{number}"] = lambda: str(view() or "")
     app.url_map.add(Rule(f"/r{number}", endpoint=f"r{number}"))  # also after the first request
@@ -120,7 +120,7 @@ def test_overwrite_late_flash_undoes_the_login(memory_app: MakeApp, loaded: str)
 
 @pytest.mark.parametrize("why", ["refused", "store down"])
 def test_saving_by_hand_as_flask_does(strict: Flask, why: str) -> None:
-    """An app that saves as Flask does, is_null_session() first, gets the error, and no 200 goes out."""
+    """An app that saves as Flask does, is_null_session() first, gets the error, and no 200 is sent."""
     client = visitor(strict, theirs=0)
     if why == "store down":
         break_verbs(strict, "replace")
@@ -143,7 +143,7 @@ def test_saving_by_hand_as_flask_does(strict: Flask, why: str) -> None:
 
 
 def test_message_page_with_flask_principal(app: Flask) -> None:
-    """The real Flask-Principal assigns the identity in every request, unchanged: that is no reason to refuse one."""
+    """The real Flask-Principal assigns the identity in every request, unchanged: that refuses no request."""
     Principal(app)
     client = visitor(app, cart=[])
 
@@ -262,7 +262,7 @@ def test_a_class_that_reads(app: Flask, make: Callable[[Any], Any]) -> None:
 
 
 def test_a_class_that_writes(app: Flask) -> None:
-    """What its own __setitem__ sets to an equal value is not stored beside another request's."""
+    """What its own __setitem__ sets to an equal value is not stored over another request's."""
 
     def make(base: Any) -> Any:
         class Mine(base):
@@ -288,7 +288,7 @@ def test_a_class_that_writes(app: Flask) -> None:
 
 
 def test_reads_before_a_save_by_hand(app: Flask) -> None:
-    """What was read before it may decide what is written after it."""
+    """Keys that were read before it count for what is written after it."""
     client = visitor(app, reset_for="mallory", code_ok=False, visits=0)
 
     def code() -> str:
@@ -305,7 +305,7 @@ def test_reads_before_a_save_by_hand(app: Flask) -> None:
 
 
 def test_a_value_held_over_a_save_by_hand(app: Flask) -> None:
-    """A value that a view holds stays the object in the session, also where the save has merged."""
+    """A value that a view holds is the same object as in the session, also where the save has merged."""
     client = visitor(app, cart=[], lang="de")
 
     def view() -> None:
@@ -353,7 +353,7 @@ def static_twice(client: FlaskClient) -> str:
 
 
 def test_a_guard_that_answers_404(tmp_path: Path) -> None:
-    """An app-wide guard that hides files from strangers as a 404 does so to Ada once in a process."""
+    """An app-wide guard that hides files from anonymous visitors by a 404 does so to Ada once in a process."""
     app = static_app(tmp_path, lambda: None if session.get("user") == "ada" else abort(404))
     assert static_twice(visitor(app, user="ada")) == "file"
 
@@ -406,7 +406,7 @@ def test_number_keys_in_json(memory_app: MakeApp) -> None:
 
 
 def test_pop_with_a_default_in_threads(app: Flask) -> None:
-    """session.pop(key, default) returns the default where another thread was quicker."""
+    """session.pop(key, default) returns the default where another thread was faster."""
 
     def make(base: Any) -> Any:
         class Mine(base):

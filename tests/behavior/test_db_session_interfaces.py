@@ -1,4 +1,4 @@
-"""Interfaces that store through the app's ``db.session``: it is theirs before and after the view, never within."""
+"""Interfaces that store through the app's ``db.session``: they use it before and after the view, never during it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Written(SessionInterface):
 
 
 class ByHelper(Written):
-    """Leaves the work to a function."""
+    """Calls a function for the work."""
 
     def open_session(self, app: Flask, request: Any) -> SecureCookieSession:
         return _open(request)
@@ -151,7 +151,7 @@ def test_a_load_flushes_nothing(app: Flask) -> None:
 
 
 def test_a_load_commits_nothing(app: Flask) -> None:
-    """Nor where what is loaded has expired, which Flask-Session deletes at once."""
+    """Also where the loaded session has expired, which Flask-Session deletes at once."""
 
     def view() -> str:
         db.session.add(ForwardingRecord(name="second"))
@@ -215,7 +215,7 @@ def test_what_is_not_used_is_not_saved(app: Flask) -> None:
 
 @pytest.mark.parametrize("path", ["/static/style.css", "/metrics"])
 def test_what_is_skipped_is_not_loaded(app: Flask, path: str) -> None:
-    """Rules are decided before the load: a skipped request asks for nothing."""
+    """Rules are decided before the load: a skipped request reads nothing."""
     browser = app.test_client()
     browser.get("/login")
     loads.clear()
@@ -244,7 +244,7 @@ def test_a_failed_load(app: Flask) -> None:
 
 
 def test_a_refresh_comes_after_the_view(app: Flask) -> None:
-    """A refresh is a write and a commit: it is made when the response is there, and only after a use."""
+    """A refresh is a write and a commit: it is made after the view, and only after a use."""
     if type(app.session_interface.wrapped) is not Encrypted:  # type: ignore[attr-defined]
         pytest.skip("refreshes in its own way")
     handler: Any = app.session_interface.handler  # type: ignore[attr-defined]
@@ -325,7 +325,7 @@ class Elsewhere(SecureCookieSessionInterface):
     """Uses no database."""
 
 
-def test_others_stay_lazy(tmp_path: Path) -> None:
+def test_other_interfaces_stay_lazy(tmp_path: Path) -> None:
     """An interface that does not use the app's database is asked at the first use, as before."""
     opened: list[str] = []
 

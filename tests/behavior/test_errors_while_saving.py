@@ -76,8 +76,8 @@ def add_failing(app: Flask, view: View = lambda: "done", path: str = "/") -> lis
     return attempts
 
 
-def assert_is_for_nobody_else(response: Any) -> None:
-    """Caches keep nothing of it."""
+def assert_not_cached(response: Any) -> None:
+    """Check that no cache keeps it."""
     assert response.headers["Cache-Control"] == "no-store"
     assert "Cookie" in response.vary
 
@@ -95,7 +95,7 @@ class TestTheErrors:
         assert "changed by another request at the same time" in response.text
         assert "LAZYSESSION" not in response.text
         assert "Set-Cookie" not in response.headers
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
         assert stored(app) == {"theirs": 1}
 
     @pytest.mark.parametrize("testing", [False, True])
@@ -107,13 +107,13 @@ class TestTheErrors:
         assert response.status_code == 503
         assert "The session store is not available" in response.text
         assert "Set-Cookie" not in response.headers
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
         assert attempts == ["create"]
         assert "failed while a session was saved: StoreDown" in caplog.text
         assert LIVE not in caplog.text
 
     def test_functions_for_after_request_run_once(self, app: Flask) -> None:
-        """Flask does not begin again, as it does where saving raises."""
+        """Flask does not run them again, as it does where saving raises."""
         runs: list[int] = []
 
         @app.after_request
@@ -157,7 +157,7 @@ class TestTheErrors:
         assert [client.get(path).status_code for path in ("/value", "/nested")] == [500, 500]
         assert raised == [TypeError, SessionReadOnly]
 
-    @pytest.mark.parametrize("changes", ["beside a change", "after the end", "in a rotation"])
+    @pytest.mark.parametrize("changes", ["over a change", "after the end", "in a rotation"])
     def test_a_receiver_that_raises(self, memory_app: MakeApp, changes: str, caplog: pytest.LogCaptureFixture) -> None:
         """What it raises is logged, and the session is stored, or its end stands, as without it."""
         app = memory_app()
@@ -192,7 +192,7 @@ class TestErrorHandlers:
 
     @pytest.mark.parametrize("handled", [409, SessionConflict, HTTPException, Exception])
     def test_every_kind(self, app: Flask, handled: Any) -> None:
-        """By code, by class, by a base class: what Flask would ask in a view is asked."""
+        """By code, by class, by a base class: the handler that Flask would call in a view is called."""
         seen: list[Exception] = []
 
         def handle(error: Exception) -> tuple[dict[str, str], int]:
@@ -205,10 +205,10 @@ class TestErrorHandlers:
         assert (response.status_code, response.json) == (409, {"error": "busy"})
         assert response.content_type == "application/json"
         assert isinstance(seen[0], SessionConflict)
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
 
     def test_of_the_blueprint(self, app: Flask) -> None:
-        """A blueprint's handler answers for its views alone."""
+        """A blueprint's handler is called for its views alone."""
         shop = Blueprint("shop", __name__)
         shop.register_error_handler(409, lambda _error: ("the shop is busy", 409))
 
@@ -225,7 +225,7 @@ class TestErrorHandlers:
         assert "the shop is busy" not in client.get("/").text
 
     def test_a_handler_that_sends_the_visitor_back(self, app: Flask) -> None:
-        """Its redirect goes out, with its own cookie and headers."""
+        """Its redirect is sent, with its own cookie and headers."""
 
         @app.errorhandler(SessionConflict)
         def back(error: SessionConflict) -> Any:
@@ -242,7 +242,7 @@ class TestErrorHandlers:
         assert (response.status_code, response.location) == (302, "http://localhost/?page=2")
         assert response.headers["Retry-After"] == "1"
         assert response.headers.getlist("Set-Cookie") == ["tried=1; Path=/"]
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
         assert client.post("/").status_code == 409
 
     def test_a_handler_that_uses_the_session(self, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
@@ -260,7 +260,7 @@ class TestErrorHandlers:
         assert stored(app) == {"theirs": 1}
 
     def test_a_handler_that_fails(self, app: Flask) -> None:
-        """What it raises is a 500, as in a view; it propagates where errors do."""
+        """What it raises is a 500, as in a view; it propagates where errors propagate."""
         app.register_error_handler(SessionConflict, lambda _error: 1 / 0)
         add_refused(app)
         client = visitor(app)
@@ -270,7 +270,7 @@ class TestErrorHandlers:
             client.get("/")
 
     def test_trapped_errors(self, app: Flask) -> None:
-        """With TRAP_HTTP_EXCEPTIONS an error without a handler is not made a page, as none is in a view."""
+        """With TRAP_HTTP_EXCEPTIONS an error without a handler is not rendered, as in a view."""
         app.config["TRAP_HTTP_EXCEPTIONS"] = True
         add_refused(app)
         client = visitor(app)
@@ -354,7 +354,7 @@ class TestTheResponseAtHand:
 
     @pytest.mark.parametrize("direct", [False, True])
     def test_the_old_body_is_closed(self, app: Flask, direct: bool) -> None:
-        """Once its response is replaced, nobody else would close it; functions for its end run once."""
+        """Once its response is replaced, nothing else would close it; functions for its end run once."""
         body, ends = Body(), list[str]()
 
         def view() -> Response:
@@ -368,7 +368,7 @@ class TestTheResponseAtHand:
         assert ends == ["end"]
 
     def test_headers(self, app: Flask) -> None:
-        """Those about the old body, its success or its keeping go; others stay, a policy for content among them."""
+        """Headers about the old body, its success or its caching are removed; others stay, also a content policy."""
         gone = {
             "ETag": '"1"',
             "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
@@ -420,12 +420,12 @@ class TestTheResponseAtHand:
         assert ends == ["end"]
 
     def test_rendering_alone(self, app: Flask) -> None:
-        """Whoever calls it, what it makes is for one visitor."""
+        """What it makes is for one visitor, also when called by hand."""
         response = Response("secret")
         with app.test_request_context():
             render(app, SessionConflict("refused"), response)
         assert response.status_code == 409
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
 
     def test_an_error_of_the_app_stays(self, app: Flask) -> None:
         """A 500 says already that the request failed, and is not hidden by a handler of the other error."""
@@ -472,7 +472,7 @@ class TestSavedByHand:
 
     @pytest.mark.parametrize("as_proxy", [True, False])
     def test_the_error_is_raised(self, app: Flask, as_proxy: bool) -> None:
-        """The caller is told, the response that it passed stays; a view that lets it pass gets the 503."""
+        """The caller gets the error, and its response stays as it is; a view that does not catch it gets the 503."""
         raised: list[str] = []
 
         def by_hand() -> str:
@@ -489,7 +489,7 @@ class TestSavedByHand:
 
     @pytest.mark.parametrize("times", [1, 2])
     def test_a_swallowed_error_is_no_success(self, app: Flask, times: int) -> None:
-        """It comes again where the view saves again, and the response is the error's; the write is tried once."""
+        """The error is raised again where the view saves again, and its response is sent; the write is tried once."""
         heard: list[type] = []
 
         def by_hand() -> str:
@@ -503,7 +503,7 @@ class TestSavedByHand:
         attempts = add_failing(app, by_hand)
         response = app.test_client().get("/")
         assert response.status_code == 503
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
         assert heard == [SessionUnavailable] * times
         assert attempts == ["create"]
 
@@ -523,7 +523,7 @@ class TestSavedByHand:
         assert app.test_client().get("/").status_code == 503
 
     def test_the_app_handles_what_is_raised_by_hand(self, app: Flask) -> None:
-        """The response of its error handler stands, whatever its status, and the handler is asked once."""
+        """The response of its error handler is sent, whatever its status, and the handler is called once."""
         asked: list[str] = []
 
         @app.errorhandler(SessionUnavailable)
@@ -536,7 +536,7 @@ class TestSavedByHand:
         assert asked == ["asked"]
 
     def test_the_proxy_is_saved_once(self, app: Flask) -> None:
-        """``flask.session`` itself is the session that it stands for, also for ``is_null_session``."""
+        """``flask.session`` is saved as the session behind it, also by ``is_null_session``."""
         nulls: list[bool] = []
 
         def view() -> str:
@@ -586,7 +586,7 @@ def save(app: Flask, response: Response, *, as_proxy: bool = False) -> None:
 
 
 def test_what_is_logged(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
-    """Once per endpoint: where, what, and the way out."""
+    """Once per endpoint: where, what, and the remedy."""
     add_refused(app, path="/page")
     add_refused(app, path="/other")
     client = visitor(app)

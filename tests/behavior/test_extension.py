@@ -76,7 +76,7 @@ def test_after_session() -> None:
 
 
 def test_one_object_for_two_apps() -> None:
-    """init_app serves any number of apps, each with its own store."""
+    """init_app sets up any number of apps, each with its own store."""
     lazy = LazySession()
     apps = [plain(SESSION_TYPE="redis", SESSION_REDIS=fakeredis.FakeRedis()) for _ in range(2)]
     for app in apps:
@@ -113,7 +113,7 @@ def test_redis_url(redis_url: str) -> None:
 
 
 def test_a_client_that_decodes(redis_url: str) -> None:
-    """decode_responses=True does no harm: payloads are bytes all the same."""
+    """decode_responses=True makes no difference: payloads stay bytes."""
     client = redis.Redis.from_url(redis_url, decode_responses=True)
     app = plain(SESSION_TYPE="redis", SESSION_REDIS=client)
     LazySession(app)
@@ -144,8 +144,8 @@ def test_the_signed_cookie_without_a_key() -> None:
         pass
 
 
-def test_a_cookie_session_is_what_it_is() -> None:
-    """The deferred session passes for the wrapped interface's session class."""
+def test_the_class_of_a_cookie_session() -> None:
+    """The deferred session is an instance of the wrapped interface's session class."""
     app = plain()
     LazySession(app)
     app.add_url_rule("/class", "class", lambda: str(isinstance(session, SecureCookieSession)))
@@ -153,7 +153,7 @@ def test_a_cookie_session_is_what_it_is() -> None:
 
 
 def test_a_custom_interface() -> None:
-    """An interface of the app's own is opened at first use and saves as it does."""
+    """A session of the app's own interface is loaded at first use, and saved by the interface."""
     calls: list[str] = []
 
     class Custom(SecureCookieSessionInterface):
@@ -200,7 +200,7 @@ def test_a_custom_interface_whose_store_fails() -> None:
 
 
 def test_a_custom_interface_that_has_no_session() -> None:
-    """Where the wrapped interface answers None, its null session is what the app gets."""
+    """Where the wrapped interface returns None, the app gets its null session."""
 
     class Nothing(SessionInterface):
         def open_session(self, *_: Any) -> None:
@@ -229,8 +229,8 @@ def test_a_store_that_no_adapter_drives(monkeypatch: pytest.MonkeyPatch) -> None
     assert app.test_client().get("/class").text == "True"
 
 
-def test_an_interface_with_ways_of_its_own() -> None:
-    """One that opens or saves in its own way is opened lazily, and else left alone."""
+def test_an_interface_that_overrides_load_or_save() -> None:
+    """An interface that overrides how sessions are loaded or saved is loaded lazily, and its methods are called."""
 
     class Own(RedisSessionInterface):  # type: ignore[misc]
         def should_set_cookie(self, *_: Any) -> bool:
@@ -245,7 +245,7 @@ def test_an_interface_with_ways_of_its_own() -> None:
 
 @pytest.mark.parametrize("how", ["method", "serializer"])
 def test_a_subclass_that_stores_in_its_own_way(how: str) -> None:
-    """A subclass with storage of its own (encryption, say) is left to it, and lazy all the same."""
+    """A subclass with storage of its own (encryption, say) stores by its own methods, and is lazy all the same."""
     client = fakeredis.FakeRedis()
     app = plain(SESSION_TYPE="redis", SESSION_REDIS=client)
 
@@ -302,7 +302,7 @@ def test_every_length_of_ids(length: int) -> None:
 
 
 def test_a_dropped_app_is_freed() -> None:
-    """Neither a signal nor the interface keeps an app alive that nobody uses any more."""
+    """Neither a signal nor the interface keeps an app alive that is not used any more."""
     app = plain()
     LazySession(app)
     freed = weakref.ref(app)
@@ -311,7 +311,7 @@ def test_a_dropped_app_is_freed() -> None:
     assert freed() is None
 
 
-def test_a_subclass_that_stores_as_ever() -> None:
+def test_a_subclass_that_only_changes_its_cookie() -> None:
     """A subclass that only changes its cookie is driven by the adapter, and its cookie is the one that is sent."""
 
     class Own(RedisSessionInterface):  # type: ignore[misc]
@@ -327,7 +327,7 @@ def test_a_subclass_that_stores_as_ever() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Flask-Session's SQL interface asks for utcnow()
 def test_foreign_session_objects(store: Any, make_app: MakeApp) -> None:
-    """Session objects that somebody else made are saved by the wrapped interface (Flask-SocketIO does so)."""
+    """Session objects that another library made are saved by the wrapped interface (Flask-SocketIO does so)."""
     app = make_app()
     with app.test_request_context():
         foreign = app.session_interface.session_class({"a": 1}, sid="f" * 43)  # type: ignore[attr-defined]
@@ -369,7 +369,7 @@ def test_foreign_session_objects_whose_record_has_expired(tmp_path: Any) -> None
     ],
 )
 def test_start_up_errors(settings: dict[str, Any], message: str) -> None:
-    """What cannot work is said at start-up, by name."""
+    """What cannot work is an error at start-up that names it."""
     with pytest.raises(ConfigurationError, match=re.escape(message)):
         LazySession(plain(**settings))
 

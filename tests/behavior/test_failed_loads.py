@@ -62,13 +62,13 @@ def down(app: Flask, **data: Any) -> tuple[FlaskClient, list[str]]:
 
 
 def look() -> None:
-    """Look at the session, and swallow every error, as careless code does."""
+    """Read the session, and swallow every error, as careless code does."""
     with suppress(Exception):
         session.get("user")
 
 
-def assert_is_for_nobody_else(response: Any) -> None:
-    """Caches keep nothing of it."""
+def assert_not_cached(response: Any) -> None:
+    """Check that no cache keeps it."""
     assert response.headers["Cache-Control"] == "no-store"
     assert "Cookie" in response.vary
     assert "Set-Cookie" not in response.headers
@@ -165,7 +165,7 @@ class TestEveryUse:
         assert visitor(app, a=1).get("/").text == "1"
 
     def test_in_the_middle_of_a_stream(self, app: Flask) -> None:
-        """The stream breaks, so that the client does not take it for whole."""
+        """The stream breaks, so that the client does not take it for complete."""
 
         @app.get("/")
         def view() -> Response:
@@ -202,12 +202,12 @@ class TestEveryUse:
 
         response = app.test_client().get("/")
         assert (response.status_code, response.text) == (503, "down, None")
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
         assert asked == [1]
 
 
 class KeptEvents(Transport):
-    """Keeps what Sentry's SDK would send."""
+    """Collects what Sentry's SDK would send."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,7 +218,7 @@ class KeptEvents(Transport):
 
 
 class TestSwallowed:
-    """A view, or what runs before it, catches the error and goes on."""
+    """A view, or what runs before it, catches the error and continues."""
 
     @pytest.mark.parametrize("answer", ["all is well", ("", 204), redirect("/paid"), ("saved", 201)])
     def test_no_response_under_400(self, app: Flask, answer: Any) -> None:
@@ -238,11 +238,11 @@ class TestSwallowed:
         assert "The session store is not available" in response.text
         assert response.headers["X-Request-Id"] == "7"
         assert "Location" not in response.headers
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
         assert (len(runs), attempts) == (1, ["read"])
 
     def test_before_the_view(self, app: Flask) -> None:
-        """A hook looks and catches; the view gets the error itself."""
+        """A hook reads and catches; the view gets the error itself."""
         app.before_request(look)
         app.add_url_rule("/", view_func=lambda: f"Hello {session.get('user', 'stranger')}")
         response = down(app, user="Ada")[0].get("/")
@@ -301,7 +301,7 @@ class TestSwallowed:
         client, attempts = down(app)
         response = client.get("/")
         assert response.status_code == (418 if handled else 500)
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
         assert attempts == ["read"]
 
     def test_saving_by_hand(self, app: Flask) -> None:
@@ -318,7 +318,7 @@ class TestSwallowed:
         assert down(app)[0].get("/").status_code == 503
 
     def test_it_is_logged(self, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
-        """Once per endpoint: where, what, and the way out."""
+        """Once per endpoint: where, what, and the remedy."""
         app.add_url_rule("/", view_func=lambda: look() or "all is well", endpoint="home")
         client, _ = down(app)
         client.get("/")
@@ -351,7 +351,7 @@ class TestSwallowed:
 
 
 class TestHandled:
-    """Flask handles an exception: the session is an empty one from then on."""
+    """After Flask has handled an exception, the session is an empty one."""
 
     def test_a_404_stays_a_404(self, app: Flask) -> None:
         """Its page asks for the current user while the store is down."""
@@ -361,11 +361,11 @@ class TestHandled:
         client, attempts = down(app, _user_id="1")
         response = client.get("/nowhere")
         assert (response.status_code, response.text) == (404, "True []")
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
         assert attempts == ["read"]
 
     def test_a_404_that_is_a_200(self, app: Flask) -> None:
-        """A handler that answers 200, as those of single-page apps do, reports success with an empty session."""
+        """A handler that returns 200, as those of single-page apps do, reports success with an empty session."""
         app.register_error_handler(404, lambda _error: f"Hello {session.get('user', 'stranger')}")
         assert down(app, user="Ada")[0].get("/nowhere").status_code == 503
 
@@ -378,7 +378,7 @@ class TestHandled:
 
     @pytest.mark.parametrize("status", [503, 200, 302])
     def test_the_handler_of_the_failure(self, app: Flask, status: int) -> None:
-        """What the app's own handler answers stands, whatever its status; it is asked once."""
+        """What the app's own handler returns is sent, whatever its status; it is called once."""
         asked: list[str] = []
 
         @app.errorhandler(SessionUnavailable)
@@ -390,16 +390,16 @@ class TestHandled:
         client, attempts = down(app, user="Ada")
         response = client.get("/")
         assert (response.status_code, response.text) == (status, "sorry None")
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
         assert asked == ["None []"]
         assert attempts == ["read"]
 
     def test_the_default_page(self, app: Flask) -> None:
-        """The 503 that Flask makes by itself is kept by no cache, and caches know whom it is for."""
+        """The 503 that Flask makes by itself is kept by no cache, and it has a Vary header."""
         app.add_url_rule("/", view_func=lambda: session["user"])
         response = down(app)[0].get("/")
         assert response.status_code == 503
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
 
     def test_a_lost_change_is_logged(self, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
         """What an error page writes to the empty session is not saved, and the log says so once per endpoint."""
@@ -436,7 +436,7 @@ class TestHandled:
         """Caches do not keep a page that was made without its session."""
         app = memory_app(LAZYSESSION_ON_READ_ERROR="empty")
         app.add_url_rule("/", view_func=lambda: (str(session.get("user")), {"Cache-Control": "max-age=60"}))
-        assert_is_for_nobody_else(down(app, user="Ada")[0].get("/"))
+        assert_not_cached(down(app, user="Ada")[0].get("/"))
 
 
 class TestHooks:
@@ -484,7 +484,7 @@ class TestHooks:
         client, attempts = down(app, user="Ada")
         response = client.get("/")
         assert response.status_code == 503
-        assert_is_for_nobody_else(response)
+        assert_not_cached(response)
         assert seen == ["nobody"]
         assert attempts == ["read"]
 
@@ -531,7 +531,7 @@ class TestTheApp:
 
     @pytest.mark.parametrize("name", ["handle_user_exception", "handle_exception"])
     def test_other_extensions(self, name: str) -> None:
-        """What one has set on the app before is called, with what Flask passes."""
+        """What another extension has set on the app before is called, with what Flask passes."""
         app = Flask("shop")
         calls: list[Any] = []
         setattr(app, name, lambda error: calls.append(error) or app.make_response(("theirs", 500)))
@@ -541,7 +541,7 @@ class TestTheApp:
         assert [type(error) for error in calls] == [ZeroDivisionError]
 
     def test_an_extension_that_replaces_it(self, app: Flask) -> None:
-        """One that comes later and does not call what was there: its error page may use the session all the same."""
+        """One that replaces it later and does not call it: its error page may use the session all the same."""
         app.handle_user_exception = lambda e: (f"theirs {session.get('user')}", 503)  # type: ignore[method-assign]
         app.add_url_rule("/", view_func=lambda: look() or "all is well")
         response = down(app, user="Ada")[0].get("/")
@@ -571,7 +571,7 @@ class TestTheApp:
         assert id(app) not in reachable
 
     def test_outside_of_a_request(self, app: Flask) -> None:
-        """A method that is called by hand, without a request, does what it did."""
+        """A method that is called by hand, without a request, does what it did before LazySession."""
         app.config["PROPAGATE_EXCEPTIONS"] = True
         with pytest.raises(ZeroDivisionError):
             app.handle_exception(ZeroDivisionError())

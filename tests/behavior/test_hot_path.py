@@ -1,4 +1,4 @@
-"""What requests do not do: the work that is left out, and that what stands in for it says the same."""
+"""What requests do not do: the work that is left out, and that the result is the same."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def request_for(path: str = "/", cookies: str | None = None, method: str = "GET"
 
 
 def test_an_untouched_request_does_nothing(memory_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No rule is asked, no cookie parsed, no lock made; the session is one object with two attributes."""
+    """No rule is evaluated, no cookie parsed, no lock made; the session is one object with two attributes."""
     app = memory_app(LAZYSESSION_RULES=[(lambda request: 1 / 0, "skip")])
     interface, kept = app.session_interface, []
     open_session = interface.open_session
@@ -146,11 +146,11 @@ def test_vary(before: list[str], after: list[str]) -> None:
 
 
 class TestRulesThatAreKnown:
-    """What a table says of a place is remembered; what a callable says never is."""
+    """What a table says of a place is cached; what a callable says never is."""
 
     @staticmethod
     def counted(pattern: str, mode: Mode, asked: list[str], *, asks: bool = False) -> Rule:
-        """Make a rule that tells when it is asked."""
+        """Make a rule that counts its calls."""
 
         def matches(request: Request) -> bool:
             asked.append(pattern)
@@ -159,7 +159,7 @@ class TestRulesThatAreKnown:
         return Rule(pattern, mode, matches, Pattern("function" if asks else "regex", pattern))
 
     def test_a_place_is_looked_up_once(self) -> None:
-        """The second request to a path asks no pattern, and every callable before the one that matched."""
+        """The second request to a path matches no pattern, and calls every callable before the one that matched."""
         asked: list[str] = []
         table = RuleTable(
             [
@@ -214,7 +214,7 @@ class TestReadingFromRedis:
         store.close()
 
     def test_two_processes(self, store: RedisStore) -> None:
-        """A process that has not seen the session asks about its expiry, and knows for a minute."""
+        """A process that has not read the session yet reads its expiry, and remembers it for a minute."""
         apps = [self.app(store), self.app(store)]
         sid = self.write(apps[0])
         names = [self.read(store, app, sid) for app in apps for _ in "12"]
@@ -224,8 +224,8 @@ class TestReadingFromRedis:
         backend.clock = lambda: now + NOTED + 1
         assert [self.read(store, apps[0], sid) for _ in "12"] == [["GET+EVALSHA"], ["GET"]]
 
-    def test_an_expiry_that_others_moved(self, store: RedisStore) -> None:
-        """It is the server's that counts: what another process refreshed is not refreshed again."""
+    def test_an_expiry_that_another_process_moved(self, store: RedisStore) -> None:
+        """The server's expiry counts: what another process refreshed is not refreshed again."""
         apps = [self.app(store), self.app(store)]
         sid = self.write(apps[0])
         for app in apps:
@@ -234,7 +234,7 @@ class TestReadingFromRedis:
         assert 990 < store.ttl(apps[0], f"session:{sid}") <= 1000
 
     def test_a_session_that_went(self, store: RedisStore) -> None:
-        """A note is about the expiry alone: a session that is gone is gone."""
+        """A local expiry says nothing about the session: one that was deleted is not found."""
         app = self.app(store)
         sid = self.write(app)
         store.server.flushall()
@@ -242,7 +242,7 @@ class TestReadingFromRedis:
         assert self.read(store, self.app(store), sid, text="None") == ["GET+EVALSHA"]
 
     def test_a_server_that_lost_the_script(self, store: RedisStore) -> None:
-        """It is told once more, and the session is read and refreshed all the same."""
+        """It gets the script once more, and the session is read and refreshed all the same."""
         sid = self.write(self.app(store))
         app = self.app(store)
         store.pass_time(app, 500)
@@ -271,11 +271,11 @@ class TestReadingFromRedis:
         ],
         ids=["redis", "valkey", "fakeredis", "unknown", "cluster", "master", "replica"],
     )
-    def test_who_is_asked_plainly(self, client: Any, plainly: bool) -> None:
+    def test_which_clients_read_by_get(self, client: Any, plainly: bool) -> None:
         """A GET may be answered by a replica or from a cache, and a script is not: it sees what a change sees."""
         assert _reads_plainly(client) is plainly
 
-    def test_no_note_that_nobody_reads(self) -> None:
+    def test_no_local_expiry_that_is_not_read(self) -> None:
         """A client that always reads by script needs to know nothing of the expiry."""
         backend = RedisBackend(FakeRedisStore().client)
         assert backend.create("key", b"1", 1000)

@@ -76,7 +76,7 @@ def tells_remaining(app: Flask, key: str) -> bool:
 
 
 def test_a_session_beyond_its_absolute_lifetime_is_removed(store: Store, make_app: MakeApp) -> None:
-    """A record that the store would keep (the limit was lowered) is no session any more, and goes when it is met."""
+    """A record that the store would keep (the limit was lowered) is no session, and is removed when it is read."""
     app = make_app(PERMANENT_SESSION_LIFETIME=IDLE, LAZYSESSION_ABSOLUTE_LIFETIME=ABSOLUTE)
     clock, client = Clock(store, app), client_of(app)
     put(store, app, a=1, **{CREATED: clock.now - ABSOLUTE - 1})
@@ -102,7 +102,7 @@ def test_a_session_that_cannot_be_removed_is_over(store: Store, make_app: MakeAp
 
 
 def test_sessions_older_than_the_setting(store: Store, make_app: MakeApp) -> None:
-    """They start to count at their next write, and are refreshed as ever until then."""
+    """Their time starts to count at their next write; until then they are refreshed as before."""
     app = make_app(PERMANENT_SESSION_LIFETIME=IDLE, LAZYSESSION_ABSOLUTE_LIFETIME=ABSOLUTE)
     clock, client = Clock(store, app), client_of(app)
     put(store, app, a=0)
@@ -119,8 +119,8 @@ def test_sessions_older_than_the_setting(store: Store, make_app: MakeApp) -> Non
         assert client.get("/").text == text
 
 
-def test_the_mark_is_not_shown(store: Store, make_app: MakeApp) -> None:
-    """The app never sees when its session began, also after the setting was taken back; reading writes nothing."""
+def test_the_time_of_creation_is_not_shown(store: Store, make_app: MakeApp) -> None:
+    """The app never sees when its session began, also after the setting was removed; reading writes nothing."""
     app = make_app(PERMANENT_SESSION_LIFETIME=IDLE)
     seen: list[Any] = []
     app.add_url_rule("/keys", "keys", lambda: str(seen.append(dict(session))))
@@ -133,12 +133,12 @@ def test_the_mark_is_not_shown(store: Store, make_app: MakeApp) -> None:
 
 
 def test_trips_with_an_absolute_lifetime(store: Store, make_app: MakeApp) -> None:
-    """A read is one trip; one that refreshes is one more, where the store tells what is left."""
+    """A read is one trip; one that refreshes is one more, where the store returns what is left."""
     app = make_app(PERMANENT_SESSION_LIFETIME=IDLE, LAZYSESSION_ABSOLUTE_LIFETIME=ABSOLUTE)
     clock, client = Clock(store, app), client_of(app)
     put(store, app, a=1, **{CREATED: clock.now})
     if not tells_remaining(app, KEY):
-        pytest.skip("this store does not tell what is left, and is asked twice each time")
+        pytest.skip("this store does not return what is left, and makes two trips each time")
     with store.counted() as trips:
         client.get("/")
     assert tuple(trips) == store.peek
@@ -151,14 +151,14 @@ def test_trips_with_an_absolute_lifetime(store: Store, make_app: MakeApp) -> Non
 @pytest.mark.parametrize(
     "created", [True, "1", None, float("nan"), float("inf"), [], 10**400, -1, 1e15], ids=lambda value: str(value)[:9]
 )
-def test_unsound_marks(created: Any) -> None:
+def test_unsound_times_of_creation(created: Any) -> None:
     """What is no time of creation counts as none."""
     assert Lifetimes(absolute=ABSOLUTE).take_mark({CREATED: created}) is None
 
 
 @pytest.mark.parametrize("mark", ["ahead", "1", True, -1])
-def test_a_strange_mark_is_no_change(store: Store, make_app: MakeApp, mark: Any) -> None:
-    """Reading a session whose mark is unsound, or of a machine with another clock, writes nothing."""
+def test_an_unsound_time_of_creation_is_no_change(store: Store, make_app: MakeApp, mark: Any) -> None:
+    """Reading a session whose time of creation is unsound, or from a machine with another clock, writes nothing."""
     app = make_app(LAZYSESSION_RULES=[("/**", "readonly")], LAZYSESSION_ABSOLUTE_LIFETIME=ABSOLUTE)
     clock, client = Clock(store, app), client_of(app)
     put(store, app, a=1, **{CREATED: clock.now + 5 if mark == "ahead" else mark})
@@ -168,7 +168,7 @@ def test_a_strange_mark_is_no_change(store: Store, make_app: MakeApp, mark: Any)
 
 
 def test_a_late_request_after_the_end(store: Store, make_app: MakeApp) -> None:
-    """A note does not lead to a session that is beyond its absolute lifetime."""
+    """A forwarding record does not lead to a session that is beyond its absolute lifetime."""
     app = make_app(PERMANENT_SESSION_LIFETIME=IDLE, LAZYSESSION_ABSOLUTE_LIFETIME=ABSOLUTE)
     app.add_url_rule("/rotate", "rotate", lambda: app.session_interface.regenerate(session) or "")  # type: ignore[attr-defined]
     clock, client = Clock(store, app), client_of(app)
@@ -200,7 +200,7 @@ def test_a_login_that_clears_begins_anew(store: Store, make_app: MakeApp) -> Non
     assert client.get("/").text == "2"
 
 
-def test_a_no_refresh_write_of_an_unmarked_session(store: Store, make_app: MakeApp) -> None:
+def test_a_no_refresh_write_of_a_session_without_a_time(store: Store, make_app: MakeApp) -> None:
     """It begins to count, so the store keeps it no longer than it may live."""
     app = make_app(LAZYSESSION_ABSOLUTE_LIFETIME=ABSOLUTE, LAZYSESSION_RULES=[("/**", "no_refresh")])
     _, client = Clock(store, app), client_of(app)
@@ -223,8 +223,8 @@ def test_the_lifetime_may_change(memory_app: MakeApp) -> None:
     assert lifetimes.renew(app, Mode.NORMAL) is None
 
 
-def test_a_mark_from_the_future_counts_from_now() -> None:
-    """Nobody gets a longer life by it."""
+def test_a_time_in_the_future_counts_from_now() -> None:
+    """It makes no session last longer."""
     lifetimes = Lifetimes(absolute=ABSOLUTE, clock=lambda: 1000.0)
     assert lifetimes.take_mark({CREATED: 10.0**9}) == 1000.0
     assert lifetimes.absolute_rest(1000.0) == ABSOLUTE

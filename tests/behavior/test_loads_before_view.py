@@ -43,7 +43,7 @@ class Own(SqlAlchemySessionInterface):  # type: ignore[misc]
 
 
 class Unconfigured:
-    """Settings that nobody has configured yet: to ask for any attribute is an error."""
+    """Settings that are not configured yet: each attribute is an error."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError("not configured")
@@ -85,7 +85,7 @@ def test_a_database_session_is_found(corner: Callable[[str], SessionInterface], 
     "body", ["return None", "import json\n  return json.loads('1')", "return app.extensions['other']"]
 )
 def test_others_use_none(corner: Callable[[str], SessionInterface], body: str) -> None:
-    """An interface without a database is none that uses it."""
+    """An interface without a database is loaded lazily."""
     assert not uses_db_session(corner(body))
 
 
@@ -118,7 +118,7 @@ def app(tmp_path: Path) -> Generator[Flask]:
 @pytest.mark.skipif(version("flask") < "3.1", reason="TRUSTED_HOSTS came with Flask 3.1")
 @pytest.mark.parametrize("host", ["mallory.example", f"{'a' * 70}.example"])
 def test_a_host_that_is_refused(app: Flask, host: str) -> None:
-    """A host that Flask does not trust, or that is none, is a 400: the load before the view asks for the rule, too."""
+    """A host that Flask does not trust, or that is none, is a 400, also where the session is loaded before the view."""
     app.config["TRUSTED_HOSTS"] = ["shop.example"]
     browser = app.test_client()
     assert browser.get("/untouched", headers={"Host": "shop.example"}).status_code == 200

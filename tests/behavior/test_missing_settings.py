@@ -21,7 +21,7 @@ def shop(**settings: Any) -> Flask:
 @pytest.mark.parametrize("session_type", [{}, {"SESSION_TYPE": ""}, {"SESSION_TYPE": None}, {"SESSION_TYP": "redis"}])
 @pytest.mark.parametrize("setting", ["SESSION_REDIS", "SESSION_SQLALCHEMY", "SESSION_MONGODB", "SESSION_CACHELIB"])
 def test_a_store_without_session_type(setting: str, session_type: dict[str, Any]) -> None:
-    """A store that is set and not used is an error: the sessions would be cookies that anybody can read."""
+    """A store that is set and not used is an error: the sessions would be cookies that every client can read."""
     with pytest.raises(ConfigurationError, match=f"{setting} is set, and SESSION_TYPE is not"):
         LazySession(shop(**{setting: fakeredis.FakeRedis()}, **session_type))
 
@@ -53,7 +53,7 @@ def test_config_that_is_loaded_too_late() -> None:
     ],
 )
 def test_a_hint(wrong: str, right: str) -> None:
-    """A SESSION_TYPE that is near to a known one is told that one."""
+    """The error for a SESSION_TYPE that is near to a known one names that one."""
     with pytest.raises(ConfigurationError, match=f"SESSION_TYPE is '{wrong}'; known are .* Did you mean '{right}'"):
         LazySession(shop(SESSION_TYPE=wrong))
 
@@ -70,7 +70,7 @@ def test_a_hint(wrong: str, right: str) -> None:
     ],
 )
 def test_install_advice(session_type: str, module: str, advice: str | None) -> None:
-    """It is never made out of the name of a module, which anybody could register."""
+    """It is never made out of the name of a module, which an attacker could register."""
     message = str(missing_client(session_type, ImportError(f"No module named {module!r}", name=module)))
     assert ("pip install" in message) == (advice is not None)
     assert advice is None or advice in message

@@ -86,7 +86,7 @@ def cookie_of(app: Flask, name: str) -> str:
 
 @pytest.mark.parametrize("stream", STREAMS)
 def test_a_streamed_page_is_not_shared(app: Flask, fetch: Fetch, stream: str) -> None:
-    """Bob is not served the page that was streamed to Ada, whoever made its generator."""
+    """Bob is not served the page that was streamed to Ada, by any kind of generator."""
     ada, bob = cookie_of(app, "Ada"), cookie_of(app, "Bob")
     assert "Hello Ada" in fetch(f"/{stream}", ada).text
     seen = fetch(f"/{stream}", bob)
@@ -127,7 +127,7 @@ def test_a_skipped_stream_is_cached_for_all(app: Flask, fetch: Fetch) -> None:
 
 
 def test_a_cookie_never_comes_from_the_cache(app: Flask, fetch: Fetch) -> None:
-    """Not even with pages that say that they are public: a renewal is left off, and a new cookie makes them private."""
+    """Also not with pages that are public: a renewal is left off, and a new cookie makes them private."""
     ada = cookie_of(app, "Ada")
     assert fetch("/login/Eve").cookie != fetch("/login/Eve").cookie
     pages = [fetch(f"/public/{what}", cookie) for what in ("read", "write") for cookie in (ada, ada, None, None)]

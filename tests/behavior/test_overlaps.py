@@ -44,7 +44,7 @@ class Visitor:
         self.second.set_cookie("session", self.sid)
 
     def overlap(self, change: Callable[[], Any], other: Callable[[], Any]) -> Any:
-        """Open the session in one request, do ``other`` in another, then go on with ``change``."""
+        """Open the session in one request, do ``other`` in another, then continue with ``change``."""
         self.pages["other"] = other
 
         def view() -> None:
@@ -64,7 +64,7 @@ class Visitor:
         return found
 
     def raise_before_replaces(self, key: str, times: int) -> None:
-        """Let the second browser count a key up just before each of the next replaces."""
+        """Make the second browser count a key up just before each of the next replaces."""
         self.pages["raise"] = lambda: session.update({key: session[key] + 1})
         backend = self.app.session_interface.handler.backend  # type: ignore[attr-defined]
         replace, left = backend.replace, [times]
@@ -85,7 +85,7 @@ def put(**values: Any) -> Callable[[], None]:
 
 
 def test_a_second_merge_keeps_what_the_first_took(store: Store, make_app: MakeApp) -> None:
-    """Changes of others between two attempts are theirs, not mine: each attempt merges my own change alone."""
+    """Changes of other requests between two attempts are not mine: each attempt merges my own change alone."""
     app = make_app()
     visitor = Visitor(app, k=0)
     visitor.raise_before_replaces("k", 3)
@@ -117,8 +117,8 @@ def test_popping_the_last_key_leaves_permanent_alone(store: Store, make_app: Mak
     assert msgspec.msgpack.decode(payload) == {"_permanent": permanent, "cart": ["book"]}
 
 
-def test_clearing_ends_the_session_whatever_others_store(store: Store, make_app: MakeApp) -> None:
-    """clear() is a logout: it deletes, also after a read, and also what somebody stored meanwhile."""
+def test_clearing_ends_the_session_whatever_is_stored(store: Store, make_app: MakeApp) -> None:
+    """clear() is a logout: it deletes, also after a read, and also what another request stored meanwhile."""
     visitor = Visitor(make_app(), user=1)
     response = visitor.overlap(lambda: session.clear(), put(cart=["book"]))
     assert "session=;" in response.headers["Set-Cookie"]
@@ -126,7 +126,7 @@ def test_clearing_ends_the_session_whatever_others_store(store: Store, make_app:
 
 
 def test_both_sides_empty_it(store: Store, make_app: MakeApp) -> None:
-    """When each side removes its key and nothing is left, the record goes, and the cookie with it."""
+    """When each side removes its key and nothing is left, the record is deleted, and the cookie with it."""
     visitor = Visitor(make_app(), a=1, b=1)
     response = visitor.overlap(lambda: session.pop("a"), lambda: session.pop("b") and "")
     assert "session=;" in response.headers["Set-Cookie"]
@@ -134,7 +134,7 @@ def test_both_sides_empty_it(store: Store, make_app: MakeApp) -> None:
 
 
 def test_saved_twice_in_one_request(store: Store, make_app: MakeApp) -> None:
-    """An app that saves in the middle of a request (before a long task) may go on changing its session."""
+    """An app that saves in the middle of a request (before a long task) may continue to change its session."""
     app = make_app()
     visitor = Visitor(app, a=1)
 
@@ -149,7 +149,7 @@ def test_saved_twice_in_one_request(store: Store, make_app: MakeApp) -> None:
     assert visitor.data() == {"a": 1, "theirs": 1, "progress": 3}
 
 
-def test_a_contested_key_is_told_once(store: Store, make_app: MakeApp) -> None:
+def test_a_contested_key_is_signalled_once(store: Store, make_app: MakeApp) -> None:
     """However many attempts the merge takes."""
     app = make_app()
     visitor = Visitor(app, k=0)
@@ -168,7 +168,7 @@ def test_a_contested_key_is_told_once(store: Store, make_app: MakeApp) -> None:
     assert received == [("k",)]
 
 
-def test_our_own_mark_is_no_conflict(store: Store, make_app: MakeApp) -> None:
+def test_the_time_of_creation_is_no_conflict(store: Store, make_app: MakeApp) -> None:
     """Two requests that both begin to count the absolute lifetime changed nothing of the app's at once."""
     visitor = Visitor(make_app(), a=1)
     visitor.app.session_interface.handler.lifetimes.absolute = 10**6  # type: ignore[attr-defined]
@@ -188,7 +188,7 @@ WRITES, THREADS = 40, 4
 
 @pytest.mark.parametrize("any_store", [name for name in EVERY_STORE if not name.startswith("fake")], indirect=True)
 def test_every_thread_keeps_its_key(store: Store, make_app: MakeApp) -> None:
-    """Threads that each count their own key in one shared session lose no count; a conflict that fails is told."""
+    """Threads that each count their own key in one shared session lose no count; a conflict that fails is an error."""
     visitor = Visitor(make_app(), a=1)
     visitor.app.testing = False
 

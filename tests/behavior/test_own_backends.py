@@ -300,7 +300,7 @@ MISTAKES: list[tuple[str, Callable[..., Any], str, str]] = [
 
 
 def test_a_sound_backend_passes() -> None:
-    """Nothing is wrong with the backend that the mistakes are made in."""
+    """The backend in which the mistakes are made is sound."""
     assert failures(Memory) == {}
 
 
@@ -308,7 +308,7 @@ def test_a_sound_backend_passes() -> None:
     ("verb", "act", "test", "words"), MISTAKES, ids=[f"{act.__name__[1:]}-{test}" for _, act, test, _ in MISTAKES]
 )
 def test_a_mistake_is_named(verb: str, act: Callable[..., Any], test: str, words: str) -> None:
-    """A broken verb makes its test fail, and each message names the verb, what was expected and what came."""
+    """A broken verb makes its test fail, and each message names the verb, what was expected and what was returned."""
     failed = failures(broken(verb, act))
     assert words in failed[test]
     assert f"{verb}(" in failed[test]
@@ -438,7 +438,7 @@ def test_a_member_that_cannot_be_called_is_named(
 
 
 def test_what_is_made_of_an_interface(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ``from_interface`` returns is looked at in the same way."""
+    """What ``from_interface`` returns is checked in the same way."""
     from lazysession.backends.redis import RedisBackend
 
     monkeypatch.setattr(RedisBackend, "from_interface", classmethod(lambda cls, interface: object()))

@@ -1,4 +1,4 @@
-"""Every way to read a session beside every way to write it: no pair of them may tear what belongs together.
+"""Every way to read a session, overlapping with every way to write it: no pair may tear what belongs together.
 
 The session is mallory's, who asked for a code. Then bob's code is asked for while mallory's is entered::
 
@@ -6,7 +6,7 @@ The session is mallory's, who asked for a code. Then bob's code is asked for whi
     session["reset_for"] = "bob"         if session["reset_for"] == "mallory":
     session["code_ok"] = False               session["code_ok"] = True
 
-A way to read that is not noticed lets the second one decide by what is another now; a way to write that is not noticed
+A way to read that is not noticed makes the second one decide by an old value; a way to write that is not noticed
 loses the assignment of an equal value.
 """
 
@@ -81,7 +81,7 @@ def app(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> Flask:
 
 
 def run_overlapping(app: Flask, views: list[Callable[[Any], Any]]) -> list[bool]:
-    """Let requests load the session side by side and end in this order; return which of them were refused."""
+    """Make requests load the session at the same time and end in this order; return which of them were refused."""
     requests = [OpenRequest(app, "", LIVE) for _ in views]
     for request, take in zip(requests, views, strict=True):
         request.run(take)
@@ -92,7 +92,7 @@ def run_overlapping(app: Flask, views: list[Callable[[Any], Any]]) -> list[bool]
 @pytest.mark.parametrize("write", FORGETS)
 @pytest.mark.parametrize("read", READS)
 def test_not_torn(app: Flask, store: Store, read: str, write: str) -> None:
-    """Bob never gets the code that mallory entered: written last his request stands, read last hers is refused."""
+    """Bob never gets the code that mallory entered: a last write of his stands, a last read of hers is refused."""
     start = STARTS[write in ("pop", "setdefault", "del")]
     forgot, expected = FORGETS[write], dict(start)
     forgot(expected)

@@ -228,7 +228,7 @@ def test_clear_first_thing(store: Store, app: Flask, count: Count) -> None:
 
 
 def test_clear_of_a_visitor_without_a_cookie(store: Store, app: Flask) -> None:
-    """Nothing to clear is nothing to do."""
+    """Without a session there is nothing to clear."""
     with store.counted() as trips:
         response = client(app, None).get("/clear")
     assert trips == []

@@ -42,7 +42,7 @@ MakeApp = Callable[..., Flask]
     ],
 )
 def test_globs(glob: str, path: str, matches: bool) -> None:
-    """``*`` stays within a segment, ``**`` goes across; all else is literal."""
+    """``*`` matches within a segment, ``**`` across segments; all else is literal."""
     assert (glob_to_regex(glob).fullmatch(path) is not None) is matches
 
 
@@ -50,7 +50,7 @@ GLOBS = st.lists(st.sampled_from(["a", "b", "/", "*", "**", "?", "ab"]), max_siz
 
 
 def matches(glob: str, path: str) -> bool:
-    """Match as the definition says, trying every way."""
+    """Match by the definition, trying every way."""
     if not glob:
         return not path
     if glob.startswith("**"):
@@ -113,7 +113,7 @@ def test_patterns_that_match(pattern: Any) -> None:
     ["/admin", "endpoint:users", "blueprint:adm", "method:POST", re.compile("^users"), lambda _: False],
 )
 def test_patterns_that_do_not_match(pattern: Any) -> None:
-    """And leaves others to the next rule."""
+    """Every other request is left to the next rule."""
     assert decide([(pattern, "no_refresh")]) == "normal"
 
 
@@ -152,14 +152,14 @@ def test_wrong_rules(pattern: Any, mode: str, message: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["/**", "endpoint:*", re.compile(".*"), re.compile("^/")])
 def test_skipping_everything_warns(memory_app: MakeApp, pattern: Any) -> None:
-    """A rule that takes the session from every request is pointed out at start-up."""
+    """A rule that skips every request is warned of at start-up."""
     with pytest.warns(UserWarning, match="matches every request"):
         memory_app(LAZYSESSION_RULES=[(pattern, "skip")])
 
 
 @pytest.mark.parametrize("rule", [("/assets/**", "skip"), ("/**", "no_refresh"), (lambda _: True, "skip")])
 def test_other_rules_do_not_warn(memory_app: MakeApp, rule: Any) -> None:
-    """Narrow rules, and wide ones that do no harm, are nobody's worry."""
+    """Narrow rules, and wide ones that do no harm, cause no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         memory_app(LAZYSESSION_RULES=[rule])
@@ -268,7 +268,7 @@ def add_views(app: Flask, mode: str) -> None:
 
 @pytest.fixture
 def in_mode(store: Any, make_app: MakeApp) -> Callable[..., Any]:
-    """A function that answers a client with a live session, two thirds through its life, in an app of one mode."""
+    """A function that returns a client with a live session, two thirds through its life, in an app of one mode."""
 
     def make(mode: str, **settings: Any) -> Any:
         app = make_app(PERMANENT_SESSION_LIFETIME=1000, **settings)
@@ -299,7 +299,7 @@ def test_no_refresh_writes_keep_the_remaining_life(store: Any, in_mode: Callable
 
 
 def test_normal_writes_begin_a_new_life(store: Any, in_mode: Callable[..., Any]) -> None:
-    """Beside it, a change in normal mode."""
+    """For comparison, a change in normal mode."""
     client = in_mode("normal")
     assert "Set-Cookie" in client.get("/write").headers
     assert 995 < store.ttl(client.application, f"session:{LIVE}") <= 1000
@@ -307,7 +307,7 @@ def test_normal_writes_begin_a_new_life(store: Any, in_mode: Callable[..., Any])
 
 @pytest.mark.parametrize("path", ["/write", "/clear", "/nested"])
 def test_readonly_refuses_writes(store: Any, in_mode: Callable[..., Any], path: str) -> None:
-    """A write raises at once; a nested change, which nobody sees before the end, raises there."""
+    """A write raises at once; a nested change, which is found only at the end, raises there."""
     client = in_mode("readonly")
     before = store.payloads(client.application)
     with pytest.raises(SessionReadOnly, match="readonly"):
@@ -324,7 +324,7 @@ def test_readonly_reads_and_refreshes(store: Any, in_mode: Callable[..., Any]) -
     assert 995 < store.ttl(client.application, f"session:{LIVE}") <= 1000
 
 
-def test_readonly_forgets_a_permanent_set_before(store: Any, in_mode: Callable[..., Any]) -> None:
+def test_readonly_drops_a_permanent_set_before(store: Any, in_mode: Callable[..., Any]) -> None:
     """A hook that sets ``permanent`` in every request does not break the views that only read."""
     client = in_mode("readonly")
     before = store.payloads(client.application)
@@ -333,7 +333,7 @@ def test_readonly_forgets_a_permanent_set_before(store: Any, in_mode: Callable[.
 
 
 def test_skip_drops_writes(store: Any, in_mode: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
-    """A skipped request sees an empty session; its write is dropped, and that is said once for each endpoint."""
+    """A skipped request sees an empty session; its write is dropped, and logged once per endpoint."""
     client = in_mode("skip")
     with store.counted() as trips:
         assert client.get("/read").text == "None"
@@ -352,10 +352,8 @@ def test_skip_drops_writes(store: Any, in_mode: Callable[..., Any], caplog: pyte
 
 
 @pytest.mark.parametrize("path", ["/pop", "/logout"])
-def test_skip_tells_of_a_dropped_logout(
-    in_mode: Callable[..., Any], caplog: pytest.LogCaptureFixture, path: str
-) -> None:
-    """What a skipped request removes may be stored, and stays there: whoever logs out so is told."""
+def test_skip_logs_a_dropped_logout(in_mode: Callable[..., Any], caplog: pytest.LogCaptureFixture, path: str) -> None:
+    """What a skipped request removes may be stored, and stays there: the dropped logout is logged."""
     client = in_mode("skip")
     LoginManager(client.application).user_loader(lambda user_id: None)
     client.application.add_url_rule("/logout", "logout", session_mode("skip")(lambda: str(logout_user())))
@@ -364,7 +362,7 @@ def test_skip_tells_of_a_dropped_logout(
 
 
 def test_skip_is_silent_without_a_change(in_mode: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
-    """Neither a read nor the removal of what one request leaves for the next is worth a line."""
+    """Neither a read nor the removal of what one request leaves for the next is logged."""
     client = in_mode("skip")
     client.application.add_url_rule("/flashes", "flashes", session_mode("skip")(lambda: str(get_flashed_messages())))
     assert (client.get("/read").text, client.get("/flashes").text) == ("None", "[]")
@@ -372,7 +370,7 @@ def test_skip_is_silent_without_a_change(in_mode: Callable[..., Any], caplog: py
 
 
 def test_skip_rotates_nothing() -> None:
-    """A new id that an extension asks for in a skipped request (after a remembered login) is asked of nobody."""
+    """A new id that an extension asks for in a skipped request (after a remembered login) is not made."""
 
     class Interface(SecureCookieSessionInterface):
         def regenerate(self, _session: Any) -> None:
@@ -395,7 +393,7 @@ def test_skip_may_raise(in_mode: Callable[..., Any]) -> None:
 
 
 def test_static_files_are_skipped(store: Any, tmp_path: Path) -> None:
-    """Even when an extension uses the session for a static file, the store is left alone; a rule takes some back."""
+    """Even when an extension uses the session for a static file, the store is left alone; a rule excepts some."""
     (tmp_path / "private").mkdir()
     (tmp_path / "private" / "a.txt").write_text("x")
     (tmp_path / "b.txt").write_text("x")
@@ -455,7 +453,7 @@ def test_unused_requests_ask_no_rule(memory_app: MakeApp) -> None:
 
 
 def test_a_clear_that_is_forbidden(make_app: MakeApp, store: Any) -> None:
-    """A view that catches the refusal of its first use goes on: nothing was loaded, and nothing is to be saved."""
+    """A view that catches the refusal of its first use continues: nothing was loaded, and nothing is saved."""
     app = make_app()
 
     @app.get("/catch")

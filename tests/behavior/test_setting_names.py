@@ -57,7 +57,7 @@ def shop(**settings: Any) -> Flask:
     ],
 )
 def test_a_near_miss(wrong: str, right: str) -> None:
-    """A name that is nearly one of ours is an error that says which."""
+    """A name that is nearly one of ours is an error that names ours."""
     with pytest.raises(ConfigurationError) as raised:
         LazySession(shop(**{wrong: True}))
     assert str(raised.value) == f"{wrong} is not a setting: nothing reads it. Did you mean {right}?"
@@ -150,7 +150,7 @@ def test_what_is_logged(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Any,
 ) -> None:
-    """What may be the app's own, and is named as other libraries name theirs, is logged, and found by ``check``."""
+    """What may be a setting of the app or of another library is logged, and found by ``check``."""
     monkeypatch.chdir(tmp_path)
     app = shop(**settings)
     LazySession(app)
@@ -236,7 +236,7 @@ def test_a_setting_that_comes_later(name: str, value: Any) -> None:
 
 
 def test_a_setting_that_is_removed_later() -> None:
-    """A setting that was read stays what it was; to remove it is as useless as to change it."""
+    """A setting that was read stays what it was; to remove it has no effect either."""
     app = shop(LAZYSESSION_CONFLICT="raise")
     LazySession(app)
     del app.config["LAZYSESSION_CONFLICT"]

@@ -111,7 +111,7 @@ def test_a_wrong_value_for_a_store(session_type: str, name: str, value: Any, wor
     ],
 )
 def test_what_works_is_taken(name: str, value: Any) -> None:
-    """What does what it seems to say with Flask-Session does so here."""
+    """A value that works as intended with Flask-Session does so here."""
     app = shop(**{name: value})
     LazySession(app)
     assert app.test_client().get("/").text == "saved"
@@ -196,7 +196,7 @@ def test_a_key_that_is_a_number(settings: dict[str, Any], monkeypatch: pytest.Mo
     assert "1234567" not in message
 
 
-def test_a_key_that_nobody_needs() -> None:
+def test_a_key_that_is_not_needed() -> None:
     """Ids that are not signed need no key."""
     LazySession(shop(SECRET_KEY=None))
     LazySession(shop(SECRET_KEY=5))

@@ -1,4 +1,4 @@
-"""The SQL adapter: the app's own database session is left alone, and so is everyone who waits for a lock."""
+"""The SQL adapter: the app's own database session is left alone, and no request waits for its own lock."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Shop:
         app.add_url_rule("/start", view_func=lambda: session.update(user=1) or "", endpoint="start")
 
     def view(self, view: Callable[[], Any]) -> FlaskClient:
-        """Serve a view at '/', and answer a client that has a live session."""
+        """Serve a view at '/', and return a client that has a live session."""
         self.app.add_url_rule("/", view_func=view, endpoint="view")
         client = self.app.test_client()
         client.get("/start")
@@ -90,8 +90,8 @@ def test_what_the_app_did_not_commit_is_not_committed(shop: Shop, error: Callabl
         assert transaction["tried"]
 
 
-def test_a_pending_duplicate_stays_the_apps_own_business(shop: Shop) -> None:
-    """A duplicate row fails at the app's commit and nowhere else: it is not rolled back behind its back."""
+def test_a_pending_duplicate_fails_at_the_apps_commit(shop: Shop) -> None:
+    """A duplicate row fails at the app's commit and nowhere else: the session does not roll it back."""
 
     def view() -> str:
         shop.db.session.add(shop.Item(name="first"))
@@ -162,7 +162,7 @@ def test_no_event_of_the_apps_session(shop: Shop) -> None:
 
 
 def test_no_connection_is_held_through_the_view(shop: Shop) -> None:
-    """A used session has given its connection back before the view goes on."""
+    """A used session has returned its connection before the view continues."""
     backend: SqlAlchemyBackend = shop.app.session_interface.handler.backend  # type: ignore[attr-defined]
 
     def view() -> str:
@@ -180,7 +180,7 @@ def locked(shop: Shop) -> Any:
 
 
 def test_a_write_while_the_app_holds_the_lock(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """The request fails at once, says why, and sends no cookie: nothing is lost silently."""
+    """The request fails at once with the reason, and sends no cookie: nothing is lost silently."""
     client = shop.view(lambda: locked(shop).update(tried=True) or "")
     started = time.monotonic()
     response = client.get("/")
@@ -217,7 +217,7 @@ def test_the_pool_of_the_app_is_not_shared(tmp_path: Path) -> None:
 
 
 def test_a_read_transaction_of_the_app(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With SQLAlchemy's recipe for real transactions a mere SELECT holds the file: the error names the ways out."""
+    """With SQLAlchemy's recipe for real transactions a mere SELECT locks the file: the error names the remedies."""
     shop = Shop(tmp_path)
     with shop.app.app_context():
         engine = shop.db.engine
@@ -242,7 +242,7 @@ def test_a_read_transaction_of_the_app(tmp_path: Path, caplog: pytest.LogCapture
 
 @pytest.mark.parametrize(("query", "timeout"), [("", 5), ("?timeout=30", 30)])
 def test_a_timeout_of_the_users_own(tmp_path: Path, query: str, timeout: int) -> None:
-    """A lock timeout that somebody chose is kept, also after a refresh that did not wait."""
+    """A lock timeout that the app chose is kept, also after a refresh that did not wait."""
     backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db{query}")
     assert backend is not None
     backend.create("key", b"1", 1000)
@@ -363,8 +363,8 @@ def test_a_database_in_memory_is_one_of_its_own(tmp_path: Path) -> None:
         assert db.session.execute(text("SELECT count(*) FROM pending")).scalar() == 0
 
 
-def test_a_clean_up_that_fails_is_nobodys_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """SESSION_CLEANUP_N_REQUESTS rides on requests that may have no need of the store."""
+def test_a_clean_up_that_fails_fails_no_request(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SESSION_CLEANUP_N_REQUESTS runs in requests that may not need the store."""
     app = Flask("shop", static_folder=None)
     app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=f"sqlite:///{tmp_path / 'sessions.db'}")
     app.config["SESSION_CLEANUP_N_REQUESTS"] = 1
@@ -429,8 +429,8 @@ def test_errors_carry_no_session_id(tmp_path: Path) -> None:
     assert "private" not in str(caught.value)
 
 
-def test_purging_goes_in_batches_by_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Expired rows are found through the index on their expiry, and deleted a batch at a time, with a word on each."""
+def test_purging_in_batches_by_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expired rows are found through the index on their expiry, and deleted in batches, with progress for each."""
     monkeypatch.setattr("lazysession.backends.sqlalchemy.store.PURGED_AT_ONCE", 10)
     backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db")
     assert backend is not None
@@ -458,7 +458,7 @@ def test_purging_goes_in_batches_by_the_index(tmp_path: Path, monkeypatch: pytes
     assert all("USING" in plan and "ix_sessions_expiry" in plan for plan in plans)
 
 
-def test_purging_goes_on_where_somebody_else_purges_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_purging_continues_next_to_another_purge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of which another process took a row is no reason to stop."""
     monkeypatch.setattr("lazysession.backends.sqlalchemy.store.PURGED_AT_ONCE", 10)
     backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db")
@@ -477,8 +477,8 @@ def test_purging_goes_on_where_somebody_else_purges_too(tmp_path: Path, monkeypa
     assert backend.purge() == 0
 
 
-def test_a_delete_whose_answer_was_lost(tmp_path: Path) -> None:
-    """A delete that is done again, as its connection broke after it, is no session that ended by other hands."""
+def test_a_delete_that_is_repeated(tmp_path: Path) -> None:
+    """A delete that is repeated after its connection broke does not look as if another request had ended it."""
     backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db")
     assert backend is not None
     lost: list[int] = []
@@ -499,7 +499,7 @@ def test_a_delete_whose_answer_was_lost(tmp_path: Path) -> None:
     ["postgresql://user:p@ss:SECRET@host:5432/db", "postgres//user:SECRET@db/shop", {"url": "SECRET"}, b"SECRET"],
 )
 def test_no_password_in_an_error(value: Any) -> None:
-    """What is wrong with a URL is said without the URL."""
+    """The error for a wrong URL does not contain the URL."""
     with pytest.raises(ValueError, match="URL") as caught:
         SqlAlchemyBackend.from_setting(value)
     assert "SECRET" not in str(caught.value)
@@ -537,7 +537,7 @@ def test_a_stale_connection_is_replaced(postgresql_url: str) -> None:
 
 
 def test_a_socket_that_closes_while_psycopg_waits(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """psycopg then raises and leaves the connection marked as sound; it is one gone stale all the same."""
+    """psycopg then raises and leaves the connection marked as sound; it is treated as a stale one."""
     backend = SqlAlchemyBackend.from_setting(postgresql_url)
     assert backend is not None
     backend.delete("closed")
@@ -555,7 +555,7 @@ def test_a_socket_that_closes_while_psycopg_waits(postgresql_url: str, monkeypat
 
 
 def test_many_writers_on_one_file(tmp_path: Path) -> None:
-    """Sixteen threads that each change a session of their own wait their turn on the one file."""
+    """Sixteen threads that each change a session of their own wait for each other on the one file."""
     store = SqlStore(tmp_path)
     app = Flask("shop")
     app.config.update(TESTING=True, **store.config())

@@ -98,7 +98,7 @@ def test_right_urls_of_redis(url: str) -> None:
 
 @pytest.mark.parametrize("query", ["timout=1", "timeout=0", "timeout=abc", "timeout"])
 def test_options_of_memcached(query: str) -> None:
-    """An option that is none, or has no number, is said with those that there are."""
+    """The error for an unknown option, or one without a number, names the options that there are."""
     message = error_of("memcached", f"memcached://host?{query}")
     assert "its options are timeout and connect_timeout, in seconds and more than 0" in message
     assert len(message) < 200
@@ -124,7 +124,7 @@ def test_options_of_memcached(query: str) -> None:
     ],
 )
 def test_other_stores(session_type: str, value: str, words: str) -> None:
-    """What the environment left empty, in quotes or unfilled is the same fault for each store."""
+    """A value that is empty, in quotes or an unfilled placeholder is the same error for each store."""
     assert words in error_of(session_type, value)
 
 

@@ -1,4 +1,4 @@
-"""Streamed responses: their Vary header, a first use after the headers, and what it refreshes, costs and says."""
+"""Streamed responses: their Vary header, a first use after the headers, and what it refreshes, costs and logs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def logged_in(app: Flask) -> FlaskClient:
 
 
 class TestVary:
-    """Which responses tell caches that they depend on the cookie."""
+    """Which responses have a Vary header."""
 
     @pytest.mark.parametrize("stream", STREAMS)
     def test_every_stream_varies(self, memory_app: MakeApp, stream: str) -> None:
@@ -64,7 +64,7 @@ class TestVary:
 
     @pytest.mark.parametrize("how", ["rule", "view"])
     def test_a_skipped_stream_does_not_vary(self, memory_app: MakeApp, how: str) -> None:
-        """Mode ``skip`` takes the header off: what such a page shows does not depend on the session."""
+        """Mode ``skip`` removes the header: what such a page shows does not depend on the session."""
         app = memory_app(LAZYSESSION_RULES=[("/page", "skip")] if how == "rule" else ())
         view: Any = stream_with_context(greeting)
         app.add_url_rule("/page", view_func=view if how == "rule" else session_mode("skip")(view))
@@ -73,7 +73,7 @@ class TestVary:
         assert "Vary" not in response.headers
 
     def test_a_file_does_not_vary(self, memory_app: MakeApp) -> None:
-        """What goes past Flask to the server (``direct_passthrough``) is a file; no rule is asked about it."""
+        """A response that Flask passes through (``direct_passthrough``) is a file; no rule is evaluated for it."""
         app = memory_app(LAZYSESSION_RULES=[(lambda request: 1 / 0, "skip")])
         app.add_url_rule("/", view_func=lambda: Response(iter([b"file"]), direct_passthrough=True))
         response = logged_in(app).get("/")
@@ -104,7 +104,7 @@ class TestVary:
         assert response.headers["Vary"] == "Cookie"
 
     def test_the_mode_is_decided_once(self, memory_app: MakeApp) -> None:
-        """A rule is asked when a streamed response is made, and not again when its generator uses the session."""
+        """A rule is evaluated when a streamed response is made, and not again when its generator uses the session."""
         asked: list[str] = []
 
         def rule(request: Any) -> bool:
@@ -139,7 +139,7 @@ class TestRefresh:
         assert 995 < store.ttl(app, KEY) <= 1000
 
     def test_a_visitor_of_streams_alone_stays_logged_in(self, store: Any, make_app: MakeApp) -> None:
-        """Someone who sees a streamed page every three seconds is not logged out after a hundred."""
+        """A visitor who gets a streamed page every three seconds is not logged out after a hundred."""
         app = make_app(PERMANENT_SESSION_LIFETIME=100, LAZYSESSION_REFRESH_THROTTLE=0)
         add_streams(app)
         client = put(store, app, lifetime=100)
@@ -159,7 +159,7 @@ class TestRefresh:
         assert 395 < store.ttl(app, KEY) <= 400
 
     def test_a_generator_without_a_context(self, memory_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The store is asked inside an app context all the same, as some interfaces need one."""
+        """The store is read inside an app context all the same, as some interfaces need one."""
         app = memory_app()
         add_streams(app)
         client = logged_in(app)
@@ -174,7 +174,7 @@ class TestRefresh:
         client.get("/captured").get_data()
         assert inside == [True]
 
-    def test_the_mode_is_that_of_the_page(self, memory_app: MakeApp) -> None:
+    def test_the_signal_names_the_mode_of_the_page(self, memory_app: MakeApp) -> None:
         """The signal names the mode and the rule that hold for the page."""
         app = memory_app()
         add_streams(app)
@@ -207,7 +207,7 @@ class TestRefresh:
 
 
 def use_by_passthrough() -> Response:
-    """Use the session in a stream that goes past Flask to the server."""
+    """Use the session in a stream that Flask passes through."""
     return Response(map(str.encode, stream_with_context(greeting())), direct_passthrough=True)
 
 
@@ -246,7 +246,7 @@ class TestUsesWithoutVary:
     def test_logged_once_per_endpoint(
         self, memory_app: MakeApp, caplog: pytest.LogCaptureFixture, view: Callable[[], Response]
     ) -> None:
-        """With the endpoint and the way out, and without the path, which may hold a secret."""
+        """With the endpoint and the remedy, and without the path, which may hold a secret."""
         app = memory_app()
         app.add_url_rule("/<secret>", "export", lambda secret: view())
         app.add_url_rule("/other/<secret>", "other", lambda secret: view())
@@ -276,7 +276,7 @@ class TestUsesWithoutVary:
 
     @pytest.mark.parametrize("vary", ["Cookie", "Accept-Encoding, cookie", "*"])
     def test_a_view_that_says_so_itself(self, memory_app: MakeApp, caplog: pytest.LogCaptureFixture, vary: str) -> None:
-        """This is the way out for a stream that goes past Flask."""
+        """This is the remedy for a stream that Flask passes through."""
         app = memory_app()
 
         @app.get("/")
@@ -310,7 +310,7 @@ class TestUsesWithoutVary:
         assert seen == (["Ada"] if "teardown" in where else [])
 
 
-class TestWhatFlaskIsTold:
+class TestFlasksOwnCalls:
     """Flask calls ``save_session`` for every session of ours, and an unused one costs nothing there."""
 
     def test_no_session_is_null(self, memory_app: MakeApp) -> None:
@@ -345,7 +345,7 @@ class TestWhatFlaskIsTold:
 
     @pytest.mark.parametrize("view", [use_on_close, use_by_passthrough, stream_with_context(greeting)])
     def test_a_request_is_freed_when_it_ends(self, memory_app: MakeApp, view: Any) -> None:
-        """What is remembered of the response makes no circle, so memory does not wait for the garbage collector."""
+        """The reference to the response is not circular, so that memory does not wait for the garbage collector."""
         app, ended = memory_app(), []
         app.add_url_rule("/", view_func=view, endpoint="view")
 

@@ -164,7 +164,7 @@ class TestViews:
         assert re.fullmatch(rf"{HERE}:view:{line_of(view, 'current_user')} via flask_login\.\w+:\w+", received)
 
     def test_flashed_messages(self, app: Flask) -> None:
-        """A function of Flask is named as well, as it tells what the line does."""
+        """A function of Flask is named as well, as it shows what the line does."""
 
         @app.route("/")
         def view() -> str:
@@ -174,7 +174,7 @@ class TestViews:
         assert timing(app) == f"{HERE}:view:{line_of(view, 'flash(')} via flask.helpers:flash"
 
     def test_jsonify(self, app: Flask) -> None:
-        """The standard library is no name that helps."""
+        """A function of the standard library is not named."""
 
         @app.route("/")
         def view() -> Any:
@@ -249,7 +249,7 @@ class TestViews:
         assert timing(app, "/tea") == f"{HERE}:teapot:{line_of(teapot, 'who()')} via flask_fancy:_look"
 
     def test_a_receiver_of_an_extension(self, app: Flask, extension: Any) -> None:
-        """A signal that the app sends is heard by an extension: the app's line sent it."""
+        """An extension receives a signal that the app sends: the app's line is named."""
         from blinker import Signal
 
         sent = Signal()
@@ -263,7 +263,7 @@ class TestViews:
         assert timing(app) == f"{HERE}:view:{line_of(view, 'sent.send')} via flask_fancy:_look"
 
     def test_the_signal(self, app: Flask, extension: Any) -> None:
-        """Receivers that take it get what the header says, and a text that is empty where nothing is traced."""
+        """Receivers that take it get the text of the header, which is empty where nothing is traced."""
         app.add_url_rule("/", view_func=lambda: extension.who())
         heard: list[str] = []
 
@@ -313,7 +313,7 @@ class TestExtensions:
         assert timing(app) == f"extension flask_fancy:page:{line_of(extension.page, 'session')}"
 
     def test_streams(self, app: Flask, extension: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A generator runs when the view has returned; what the server calls it from is none of the app's lines."""
+        """A generator runs when the view has returned; the server's call is none of the app's lines."""
         app.add_url_rule("/", view_func=lambda: app.response_class(stream_with_context(extension.lines())))
         heard: list[str] = []
         app.add_url_rule("/own", "own", lambda: app.response_class(stream_with_context(own_lines())))

@@ -60,7 +60,7 @@ class Rule:
     ],
 )
 def test_a_rule_that_can_never_be_right(pattern: Any, words: str) -> None:
-    """What cannot match, or cannot be called, is refused at start-up."""
+    """A rule that cannot match, or cannot be called, is refused at start-up."""
     mode = "skip" if pattern != "skip" else "/a/**"
     with pytest.raises(ConfigurationError, match=f"^LAZYSESSION_RULES.*{re.escape(words)}"):
         shop((pattern, mode))
@@ -90,7 +90,7 @@ def test_paths_start_with_a_slash(pattern: str) -> None:
     ],
 )
 def test_rules_that_may_match(pattern: Any) -> None:
-    """Any callable that takes the request will do, and nothing is said."""
+    """Any callable that takes the request is accepted without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         shop((pattern, "readonly"))
@@ -106,7 +106,7 @@ def test_rules_that_may_match(pattern: Any) -> None:
     ],
 )
 def test_a_rule_that_is_hardly_right(pattern: Any, words: str) -> None:
-    """What could match, and hardly will, is warned of at start-up."""
+    """A rule that could match, and hardly will, is warned of at start-up."""
     with pytest.warns(UserWarning, match=re.escape(words)):
         shop((pattern, "skip"))
 
@@ -131,7 +131,7 @@ def test_names_that_match_nothing(pattern: str, words: str, caplog: pytest.LogCa
     app = shop((pattern, "readonly"))
     client = app.test_client()
     client.get("/nowhere")
-    assert caplog.messages == []  # nobody used the session
+    assert caplog.messages == []  # the session was not used
     client.get("/")
     client.get("/admin/users/all")
     (message,) = caplog.messages
@@ -149,7 +149,7 @@ def test_names_that_match_nothing(pattern: str, words: str, caplog: pytest.LogCa
     "pattern", ["blueprint:admin", "blueprint:*.users", "endpoint:admin.*", "endpoint:index", "method:TRACE"]
 )
 def test_names_that_match(pattern: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is said of a rule that some request can match."""
+    """There is no warning about a rule that some request can match."""
     app = shop((pattern, "readonly"))
     app.test_client().get("/")
     assert caplog.messages == []
@@ -201,7 +201,7 @@ def test_a_rule_that_never_decides(first: Any, second: Any) -> None:
 
 
 def test_a_rule_that_changes_nothing() -> None:
-    """With the same mode it is no more than an info; SKIP_PATHS stand behind RULES."""
+    """With the same mode it is only an info; SKIP_PATHS come after RULES."""
     app = shop(("/a/**", "skip"), LAZYSESSION_SKIP_PATHS=["/a/b"])
     assert "info: The session rule '/a/b' never decides" in printed(app, "check", "--offline")
 
@@ -225,12 +225,12 @@ def test_a_rule_that_changes_nothing() -> None:
     ids=lambda each: getattr(each, "__name__", str(each)),
 )
 def test_a_rule_that_may_decide(first: Any, second: Any) -> None:
-    """Nothing is said where some request matches the later rule alone."""
+    """There is no warning where some request matches the later rule alone."""
     assert "never decides" not in printed(shop((first, "readonly"), (second, "normal")), "rules")
 
 
 def test_an_untouched_request_asks_no_rule() -> None:
-    """What matches nothing is looked for when a session is used, and not before."""
+    """Rules that match nothing are looked for when a session is used, and not before."""
     app = shop(("blueprint:nope", "readonly"))
     app.add_url_rule("/plain", "plain", lambda: "")
     app.test_client().get("/plain")
