@@ -173,7 +173,7 @@ def show(name: str, slow: str, end: str, pairs: int, **counts: int) -> None:
 
 @pytest.mark.parametrize("slow", SLOW)
 def test_a_logout_is_final(store: Store, make_app: MakeApp, name: str, pairs: int, slow: str) -> None:
-    """A request that a logout overtakes brings nothing back, and sends no cookie."""
+    """A request that a logout overtakes restores nothing, and sends no cookie."""
     site, counts = Site(make_app()), Counter(revived=0, cookies=0)
     for met, on_purpose in meetings(site, slow, "logout", pairs):
         counts["revived"] += revived(site, met)
@@ -182,7 +182,7 @@ def test_a_logout_is_final(store: Store, make_app: MakeApp, name: str, pairs: in
 
 
 @pytest.mark.parametrize("slow", SLOW)
-def test_a_rotated_id_is_dead(store: Store, make_app: MakeApp, name: str, pairs: int, slow: str) -> None:
+def test_a_rotated_id_ends(store: Store, make_app: MakeApp, name: str, pairs: int, slow: str) -> None:
     """A request that a login overtakes does not keep the old id alive, gets no cookie, and loses no change."""
     site, counts = Site(make_app()), Counter(alive=0, cookies=0, lost=0)
     expected = {"owner": "anybody", "_user_id": "quick", **({"late": 1} if slow == "writing" else {})}
@@ -210,7 +210,7 @@ def test_one_of_two_is_a_logout(
 
 
 def test_two_rotations(store: Store, make_app: MakeApp, name: str, pairs: int) -> None:
-    """Two logins at once are two sessions: neither id opens what the other brought, and the old one neither."""
+    """Two logins at once are two sessions: neither id opens what the other login stored, nor does the old one."""
     site, some, counts = Site(make_app()), pairs // 3, Counter(alive=0, lost=0, mixed=0)
     for (old, late, end), _ in meetings(site, "rotation", "rotation", some):
         ids = [*sent(late), *sent(end)]

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The 'use_signer' option is depre
 SEED = 20261122
 KNOWN = [LIVE, "Known-" + "k" * 37, "x_9" * 14 + "Z"]
 SOUND = b"\x82\xaa_permanent\xc3\xa1n\x01"
-MEMORY = 600  # blocks that a sweep may leave behind, of however many requests
+MEMORY = 600  # blocks that a sweep may leave behind, of any number of requests
 ABSOLUTE = {"LAZYSESSION_ABSOLUTE_LIFETIME": 10**9}
 
 MakeTarget = Callable[..., Target]
@@ -50,7 +50,7 @@ def share(request: pytest.FixtureRequest) -> Callable[[int], int]:
 
 @pytest.fixture
 def make_target() -> Generator[MakeTarget]:
-    """A function that makes an app under attack, whose listeners go with the test."""
+    """A function that makes an app under attack, whose listeners are removed after the test."""
     made: list[Target] = []
 
     def make(*arguments: Any, **settings: Any) -> Target:
@@ -90,7 +90,7 @@ class Sweep:
         self.restore()
 
     def restore(self) -> None:
-        """Store the known sessions anew; of a store in memory nothing else is kept."""
+        """Store the known sessions again; in a store in memory nothing else is kept."""
         if isinstance(self.store, FakeRedisStore):
             self.store.client.flushall()
             self.store.client.names.clear()
@@ -105,7 +105,7 @@ class Sweep:
         self.store.put(self.target.app, f"session:{sid}", payload)
 
     def cookies(self, cookies: Cookies, number: int) -> None:
-        """Send hostile cookies; one in fifty is sound, as a proof that the others could have got in."""
+        """Send hostile cookies; one in fifty is sound, as a proof that the others could have logged in."""
         sound = "sound", cookies.header_of(LIVE)
         for at, sent in enumerate(islice(cookies, number)):
             if at % 50 == 0:
@@ -136,13 +136,13 @@ class Sweep:
                 self.restore()
 
     def record_memory(self) -> None:
-        """Note how much memory is in use when everything that can go is gone."""
+        """Record how much memory is in use after a garbage collection."""
         self.restore()
         gc.collect()
         self.blocks.append(sys.getallocatedblocks())
 
     def ask(self, case: str, header: str, known: frozenset[str], secrets: list[str]) -> None:
-        """Ask for some page; for what is sound, one that must show it."""
+        """Request some page; for a sound cookie, one that must show it."""
         page, counts = "read" if case == "sound" else self.random.choice([*PAGES]), self.target.counts
         self.target.ask(page, header, case, known, secrets)
         if case == "sound":
@@ -150,7 +150,7 @@ class Sweep:
             counts["sound and opened"] += self.target.opened == LIVE
 
     def settle(self, **more: object) -> int:
-        """Print what was counted, see that what must stay at nothing did, and answer how much memory was taken."""
+        """Print what was counted, check the counts that must stay 0, and return how much memory was taken."""
         target, counts = self.target, self.target.counts
         self.record_memory()
         growth = self.blocks[-1] - self.blocks[0]
@@ -242,7 +242,7 @@ def test_over_a_real_connection(make_target: MakeTarget, share: Callable[[int], 
 
 
 class Quiet(WSGIRequestHandler):
-    """Says nothing of requests."""
+    """Logs no request."""
 
     def log(self, type: str, message: str, *arguments: object) -> None:
         """Be silent."""

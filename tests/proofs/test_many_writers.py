@@ -48,7 +48,7 @@ def shares(keys: list[str], of: int) -> list[list[str]]:
 
 
 def begin(app: Flask) -> str:
-    """Begin the session that all will share; answer its cookie."""
+    """Begin the session that all will share; return its cookie."""
     client = app.test_client()
     client.get("/set/first")
     cookie = client.get_cookie("session")

@@ -153,7 +153,7 @@ def test_on_read_error(outage: Outage, setting: str, fault: str) -> None:
 
 @pytest.mark.parametrize("fault", ["refuse", "reset", "blackhole"])
 def test_the_app_can_handle_it(outage: Outage, fault: str) -> None:
-    """An error handler hears of a failed read, and of the client's own error behind it."""
+    """An error handler gets the error of a failed read, and the client's own error as its cause."""
     heard: list[Exception | None] = []
 
     def sorry(error: SessionUnavailable) -> tuple[str, int]:

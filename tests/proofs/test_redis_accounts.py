@@ -253,7 +253,7 @@ def test_the_refusal_is_logged_once(server: Any, account_url: str, caplog: pytes
 
 
 def test_a_key_that_never_rests(server: Any, account_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where every attempt meets another request's refresh, the attempts end, and the answer is that it changed."""
+    """Where every attempt meets another request's refresh, the attempts end with CONFLICT."""
     backend = RedisBackend(redis.Redis.from_url(account_url))
     backend.create(KEY, b"one", 1000)
     attempts = []
@@ -272,7 +272,7 @@ def test_a_key_that_never_rests(server: Any, account_url: str, monkeypatch: pyte
 
 
 def test_a_change_in_between_is_reported(server: Any, account_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another request stores between WATCH and EXEC stays, and is what the answer shows."""
+    """What another request stores between WATCH and EXEC stays, and is in the result."""
     backend = RedisBackend(redis.Redis.from_url(account_url))
     plain = redis.client.Pipeline.multi
 
@@ -313,7 +313,7 @@ class TestNoTransactionsEither:
         assert backend.delete(KEY) == WriteResult(Outcome.STORED)
 
     def test_an_app(self, backend: RedisBackend, caplog: pytest.LogCaptureFixture) -> None:
-        """A change is a 503, and the log names the way out."""
+        """A change is a 503, and the log names the remedy."""
         browser = shop(backend.client).test_client()
         assert browser.get("/set/ada").status_code == 200
         assert browser.get("/get").text == "ada"
@@ -344,7 +344,7 @@ class PrefixedRedis(redis.Redis):
 
 
 def test_a_client_that_changes_keys(server: Any, account_url: str) -> None:
-    """Its pipelines would name other keys: nothing is changed, and the error names the way out."""
+    """Its pipelines would name other keys: nothing is changed, and the error names the remedy."""
     backend = RedisBackend(PrefixedRedis.from_url(account_url))
     assert backend.create(KEY, b"one", 1000)
     record = backend.read(KEY, ALWAYS)

@@ -107,7 +107,7 @@ def test_what_cannot_be_stored_is_named(memory_app: MakeApp, value: Any) -> None
 
 @dataclasses.dataclass(frozen=True)
 class Sku:
-    """A value that makes a fine key in Python, and none in msgpack or JSON."""
+    """A value that can be a key in Python, and not in msgpack or JSON."""
 
     number: int
 
@@ -115,7 +115,7 @@ class Sku:
 @pytest.mark.parametrize("format", ["msgpack", "json"])
 @pytest.mark.parametrize("value", [{Sku(1): 2}, {(Sku(1), 2): 3}, msgspec.Raw(b"\xc1")], ids=["key", "in a key", "raw"])
 def test_what_cannot_be_read_back_is_named(memory_app: MakeApp, format: str, value: Any) -> None:
-    """What is encoded and never decoded again would cost the visitor the whole session."""
+    """What can be encoded and not decoded would lose the visitor's whole session."""
     app = memory_app(SESSION_SERIALIZATION_FORMAT=format)
     app.add_url_rule("/", view_func=lambda: session.update(fine=1, thing=value) or "")
     with pytest.raises(TypeError, match=r"session\['thing'\] cannot be stored \((dict|Raw): "):
@@ -149,7 +149,7 @@ def test_what_refuses_to_be_compared_is_named(memory_app: MakeApp) -> None:
         client.get("/lazy")
 
 
-def test_a_change_beside_what_an_old_pickle_held(memory_app: MakeApp) -> None:
+def test_a_change_next_to_what_an_old_pickle_held(memory_app: MakeApp) -> None:
     """1 and True are not the same: the change is not dropped, but an error, as the rest cannot be stored."""
     app = memory_app(LAZYSESSION_ALLOW_PICKLE=True)
     app.session_interface.client.set(f"session:{LIVE}", pickle.dumps({"c": 1j, "n": 1}))  # type: ignore[attr-defined]
@@ -221,7 +221,7 @@ def test_a_session_that_is_read_deep_in_the_stack(memory_app: MakeApp, format: s
     "payload", [b"\x91" * 100_000, b"[" * 100_000, b'{"a":' * 100_000], ids=["msgpack", "json", "dict"]
 )
 def test_a_payload_without_an_end(payload: bytes) -> None:
-    """What no stack can hold is no session."""
+    """What is nested too deeply to be decoded is no session."""
     assert [Codec(format).decode(payload) for format in ("msgpack", "json")] == [None, None]
 
 
@@ -230,7 +230,7 @@ def test_markup_of_hostile_bytes() -> None:
     assert Codec("msgpack").decode(msgspec.msgpack.encode({"a": msgspec.msgpack.Ext(77, b"\xff")})) is None
 
 
-def test_extensions_of_others_come_back_as_they_were() -> None:
+def test_unknown_extensions_are_kept() -> None:
     """Reading a session with an unknown extension and storing it again changes no byte."""
     payload = msgspec.msgpack.encode({"a": msgspec.msgpack.Ext(5, b"x")})
     assert Codec("msgpack").encode(Codec("msgpack").decode(payload) or {}) == payload
@@ -238,7 +238,7 @@ def test_extensions_of_others_come_back_as_they_were() -> None:
 
 @pytest.mark.parametrize("format", ["msgpack", "json"])
 def test_a_text_that_changes_the_session(format: str) -> None:
-    """Making a lazy text may run code of the app that stores something (a locale, say): that comes too late."""
+    """Making a lazy text may run code of the app that changes the session (a locale, say): that is too late."""
     data: dict[str, Any] = {"a": 1}
 
     class LazyString:
@@ -253,7 +253,7 @@ def test_a_text_that_changes_the_session(format: str) -> None:
 
 
 def test_flashing_markup(any_store: Store, make_app: MakeApp) -> None:
-    """flash(Markup(...)) works, and the next page shows it as what it is."""
+    """flash(Markup(...)) works, and the next page shows it as Markup."""
     app = make_app()
     app.add_url_rule("/", "flash", lambda: flash(Markup("<b>Saved</b>"), "info") or "")
     page = "{% for category, text in get_flashed_messages(with_categories=true) %}{{ category }} {{ text }}{% endfor %}"

@@ -43,7 +43,7 @@ BOB = {"reset_for": "bob", "code_ok": False}
 
 
 def test_a_decision_that_is_out_of_date_is_refused() -> None:
-    """Rule 2: /code read reset_for, which is another now."""
+    """Rule 2: /code read reset_for, which has another value now."""
     mine = {**RESET, "code_ok": True}
     assert merge(RESET, mine, BOB, keys(["reset_for"], ["code_ok"])) == Refused(("reset_for",))
 
@@ -55,7 +55,7 @@ def test_an_equal_value_is_a_change() -> None:
 
 
 def test_a_one_time_code_verifies_once() -> None:
-    """Rule 3: popped here, and replaced by another request: this one may not go on to verify."""
+    """Rule 3: popped here, and replaced by another request: this request must not verify with it."""
     base, theirs = {"pending": "mallory", "otp": 1}, {"pending": "bob", "otp": 2}
     mine = {"pending": "mallory", "verified": True}
     assert merge(base, mine, theirs, keys(["otp"], ["otp", "verified"])) == Refused(("otp",))
@@ -106,7 +106,7 @@ def test_a_removal_is_not_undone() -> None:
 
 
 def test_what_changes_nothing_is_no_change() -> None:
-    """Rule 1: an equal value that was assigned, and an absent key that was popped, where nothing else changed them."""
+    """Rule 1: an equal value that was assigned, and an absent key that was popped, that no other request changed."""
     base = {"_flashes": ["hello"], "identity": "ada", "user": 1}
     used = keys(["user", "next"], ["identity", "next", "_flashes"])
     assert merge(base, {"identity": "ada", "user": 1}, {**base, "user": 2}, used) == Merged(
@@ -136,7 +136,7 @@ def test_an_absent_key_counts() -> None:
 
 
 def test_a_read_after_the_own_change_is_none() -> None:
-    """What a request reads after it has changed it is its own."""
+    """A read after the request's own change reads its own value."""
     used = KeyUse()
     used.changed.add("a")
     used.note_read("a")
@@ -146,7 +146,7 @@ def test_a_read_after_the_own_change_is_none() -> None:
 
 
 def test_whether_anything_is_left() -> None:
-    """After a removal of one's own, emptiness depends on every other key."""
+    """After the request's own removal, emptiness depends on every other key."""
     used = keys(["a"], ["a"])
     used.note_emptiness({"b": 1})
     assert merge({"a": 1, "b": 1}, {"b": 1, "c": 1}, {"a": 1}, used) == Refused(("b",))
@@ -159,7 +159,7 @@ def test_whether_anything_is_left() -> None:
 
 
 def test_late_changes() -> None:
-    """Applied where they touch nothing that the rotated session changed, dropped where they touch nothing else."""
+    """Applied where the rotated session changed none of their keys, dropped where it changed all of them."""
     base, now = {"a": 1, "b": 1, "c": 1}, {"a": 2, "b": 2, "c": 1}
     assert merge(base, {**base, "c": 3}, now, late=True) == Merged({**now, "c": 3}, ())
     assert merge(base, {**base, "a": 3, "b": 2}, now, late=True) == Merged(now, ("a",))
@@ -178,7 +178,7 @@ def test_hidden_keys() -> None:
     assert Merging(SAME).merge(change, {}, late=True) == Refused(("a",))
 
 
-def test_a_late_rotation_begins_nothing_on_what_is_not_so() -> None:
+def test_a_late_rotation_that_depends_on_an_old_value() -> None:
     """Its own session may not follow from a key that the rotated session holds otherwise."""
     change = Change({"user": 1}, {"user": 1, "ok": True}, keys(["user"], ["ok"]))
     assert Merging(SAME).refuse_rotation(change, {"user": 2}) == Refused(("user",))
@@ -314,7 +314,7 @@ def used_by(app: Flask, act: Callable[[], Any]) -> KeyUse:
 
 @pytest.mark.parametrize(("read", "expected"), READS)
 def test_reads(memory_app: MakeApp, read: Callable[[], Any], expected: set[str] | None) -> None:
-    """Each way to read notes the keys that it depends on; None is all of them, the absent ones included."""
+    """Each way to read records the keys that it depends on; None is all of them, the absent ones included."""
     used = used_by(memory_app(), read)
     known = {key for key in ("a", "b", "absent") if used.was_read(key)}
     assert known == ({"a", "b", "absent"} if expected is None else expected)
@@ -341,7 +341,7 @@ CHANGES: list[tuple[Callable[[], Any], set[str]]] = [
 
 @pytest.mark.parametrize(("change", "expected"), CHANGES)
 def test_changes(memory_app: MakeApp, change: Callable[[], Any], expected: set[str]) -> None:
-    """Each way to change notes the keys, also where the value is what it was."""
+    """Each way to change records the keys, also where the value stays equal."""
     assert used_by(memory_app(), change).changed == expected
 
 
@@ -358,7 +358,7 @@ def test_a_method_of_the_session_class(memory_app: MakeApp) -> None:
 
 
 def test_what_was_known_before_a_save(memory_app: MakeApp) -> None:
-    """What a request read and changed before a save by hand is what it knows: the next save may depend on it."""
+    """What a request read and changed before a save by hand still counts: the next save may depend on it."""
     app = memory_app()
 
     def save() -> None:

@@ -49,7 +49,7 @@ def test_a_process_makes_its_value_once(fork: Any) -> None:
 
 
 def test_threads_of_a_child_get_the_same_value(fork: Any) -> None:
-    """Two that ask at once may both make a value, and one of the values is used by both."""
+    """Two at once may both make a value, and one of the values is used by both."""
     both_make = threading.Barrier(2)
     forked = False
 
@@ -86,7 +86,7 @@ def test_locks_that_the_parent_held_are_not_waited_for(fork: Any) -> None:
 
 
 def test_a_lock_of_a_record_that_the_parent_held_is_not_waited_for(fork: Any) -> None:
-    """A child takes the lock of the same session at once, without the second that is waited for a slow thread."""
+    """A child takes the lock of the same session at once, without the second of waiting for a slow thread."""
     taken: list[bool] = []
 
     def take() -> None:
@@ -102,7 +102,7 @@ def test_a_lock_of_a_record_that_the_parent_held_is_not_waited_for(fork: Any) ->
 
 
 def held_by_another_thread(lock: Any) -> Callable[[], None]:
-    """Take a lock in a thread, as it may be at a fork; call the result to give it back."""
+    """Take a lock in a thread, as it may be at a fork; call the result to release it."""
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -175,7 +175,7 @@ def test_a_client_that_the_parent_used_is_not_waited_for(fork: Any) -> None:
         assert in_use_by_another(in_use) == 1
 
 
-def test_two_apps_share_a_client_by_turns() -> None:
+def test_two_apps_share_a_client() -> None:
     """A client that one thread uses at a time is used by one app at a time."""
 
     class Client:

@@ -1,4 +1,4 @@
-"""What opens a deferred session and what does not, and all the places it has to work in."""
+"""What loads a deferred session and what does not, and all the places it has to work in."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ USES: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("use", NOT_USES.values(), ids=NOT_USES.keys())
 def test_not_a_use(memory_app: MakeApp, use: Callable[[], Any]) -> None:
-    """Neither opens the session nor sets Vary."""
+    """Neither loads the session nor sets Vary."""
     app = memory_app()
     app.add_url_rule("/", view_func=lambda: str(use()) + str(current().lazy_loaded))
     response = app.test_client().get("/")
@@ -97,7 +97,7 @@ def test_not_a_use(memory_app: MakeApp, use: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
 def test_a_use(memory_app: MakeApp, use: Callable[[], Any]) -> None:
-    """Opens the session and sets Vary."""
+    """Loads the session and sets Vary."""
     app = memory_app()
     app.add_url_rule("/", view_func=lambda: str(use()) + str(current().lazy_loaded is not None))
     response = app.test_client().get("/")
@@ -119,7 +119,7 @@ def in_view(app: Flask, view: Callable[[], Any]) -> Any:
 
 
 def test_what_it_is_an_instance_of(memory_app: MakeApp) -> None:
-    """It passes for the store's session class, before and after it is opened, and for nothing else."""
+    """It is an instance of the store's session class, before and after it is loaded, and of nothing else."""
 
     def classes() -> list[bool]:
         before = [isinstance(session, kind) for kind in (RedisSession, ServerSideSession, SessionMixin, dict)]
@@ -131,7 +131,7 @@ def test_what_it_is_an_instance_of(memory_app: MakeApp) -> None:
 
 
 def test_conversions(memory_app: MakeApp) -> None:
-    """The ways to make a dict of it see the data, past every fast path of CPython."""
+    """The ways to make a dict of it see the data, also those that CPython has a fast path for."""
 
     def convert() -> list[Any]:
         session["a"] = 1
@@ -152,7 +152,7 @@ def test_conversions(memory_app: MakeApp) -> None:
 
 
 def test_repr(memory_app: MakeApp) -> None:
-    """repr says that it is not opened, and shows the data once it is."""
+    """repr says that it is not loaded, and shows the data once it is."""
 
     def represent() -> tuple[str, str]:
         before = repr(current())
@@ -165,7 +165,7 @@ def test_repr(memory_app: MakeApp) -> None:
 
 
 def test_pattern_matching(memory_app: MakeApp) -> None:
-    """A match statement takes it for the mapping it is."""
+    """A match statement treats it as a mapping."""
 
     def match() -> Any:
         session["a"] = 1
@@ -223,8 +223,8 @@ def test_client_that_keeps_its_context(memory_app: MakeApp) -> None:
         assert session["a"] == 1
 
 
-def test_threads_share_one_opening(store: Any, make_app: MakeApp) -> None:
-    """Threads of one request open its session once between them and see each other's changes."""
+def test_threads_share_one_load(store: Any, make_app: MakeApp) -> None:
+    """Threads of one request load its session once together, and see each other's changes."""
     app = make_app()
 
     def view() -> str:
@@ -279,7 +279,7 @@ def test_streaming(memory_app: MakeApp, caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_write_while_the_session_is_saved(memory_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
-    """A thread that outlives its view may come while the store is being asked: what it writes is lost, and logged."""
+    """A thread that outlives its view may write while the session is saved: what it writes is lost, and logged."""
     app = memory_app()
     handler: Any = app.session_interface.handler  # type: ignore[attr-defined]
     save = handler.save
@@ -323,7 +323,7 @@ def test_update_takes_what_a_dict_takes(memory_app: MakeApp) -> None:
 
 
 def test_attributes_of_the_session_class(memory_app: MakeApp) -> None:
-    """Attributes that an app sets are those of the opened session."""
+    """Attributes that an app sets are those of the loaded session."""
 
     def attributes() -> Any:
         session.note = "x"  # type: ignore[attr-defined]
@@ -352,7 +352,7 @@ def test_permanent_is_remembered(store: Any, make_app: MakeApp) -> None:
     assert tuple(trips) == store.read
 
 
-def test_a_rule_that_uses_the_session_is_told_so(memory_app: MakeApp) -> None:
+def test_a_rule_that_uses_the_session(memory_app: MakeApp) -> None:
     """A rule cannot ask the session that it decides about: one clear error, no endless recursion."""
     app = memory_app(LAZYSESSION_RULES=[(lambda _request: "a" in session, "skip")])
     app.add_url_rule("/", view_func=lambda: str(session.get("a")))

@@ -1,4 +1,4 @@
-"""The decision at the end of a request: a pure function."""
+"""The plan for the end of a request: a pure function."""
 
 from __future__ import annotations
 
