@@ -1,4 +1,4 @@
-"""What apps ask of the interface and of the session object, answered as before the switch."""
+"""What apps use of the interface and of the session object works as before the switch."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class TestIdsAndCookies:
 
     @both
     def test_use_signer(self, extension: Any, make: MakeApp, client: Any) -> None:
-        """From then on ids are signed, and those that are not signed are not taken; and back."""
+        """From then on ids are signed, and unsigned ones are not accepted; and the other way round."""
         app = make(extension)
         browser = app.test_client()
         browser.get("/set/user/ada")
@@ -234,7 +234,7 @@ class TestStores:
 
     @both
     def test_storage_methods(self, extension: Any, make: MakeApp, client: Any) -> None:
-        """Functions in the place of the storage methods are asked to read, store and delete."""
+        """Functions in the place of the storage methods are called to read, store and delete."""
         app = make(extension)
         shelf: dict[str, dict[str, Any]] = {}
 
@@ -253,7 +253,7 @@ class TestStores:
         assert get(browser) == {}
 
     def test_a_client_that_cannot_serve(self, make: MakeApp, client: Any) -> None:
-        """It is refused at the assignment, by the same words as the setting, and the one before stays."""
+        """It is refused at the assignment, with the same message as for the setting, and the old client stays."""
         app = make(LazySession)
         for wrong in (fakeredis.FakeAsyncRedis(), fakeredis.FakeRedis):
             with pytest.raises(ConfigurationError, match="client"):
@@ -364,7 +364,7 @@ class TestTheSerializer:
 
     @both
     def test_methods_of_an_own_one(self, extension: Any, make: MakeApp, client: Any) -> None:
-        """A serializer of the app's own is asked for its methods at each session: its methods may be changed."""
+        """The methods of a serializer of the app's own are looked up for each session, so that they may be changed."""
 
         class Backwards:
             def encode(self, session: Any) -> bytes:
@@ -416,7 +416,7 @@ class TestTheSignedCookie:
         ("name", "value"), [("salt", "shop"), ("digest_method", hashlib.sha256), ("key_derivation", "django-concat")]
     )
     def test_signature(self, lazy: bool, name: str, value: Any) -> None:
-        """Cookies are signed in the new way from then on, and older ones are not taken."""
+        """Cookies are signed in the new way from then on, and older ones are not accepted."""
         app, reference = (with_cookies(each) for each in (lazy, False))
         browser = app.test_client()
         browser.get("/set/user/ada")
@@ -461,8 +461,8 @@ class TestThePlainWays:
 
     @both
     @pytest.mark.parametrize("name", ["open_session", "save_session"])
-    def test_the_doors(self, extension: Any, make: MakeApp, name: str) -> None:
-        """A function around one of Flask's two doors is called, and what it passes on works."""
+    def test_open_session_and_save_session(self, extension: Any, make: MakeApp, name: str) -> None:
+        """A function around open_session or save_session is called, and works."""
         app = make(extension)
         calls: list[str] = []
         plain = getattr(interface_of(app), name)
@@ -485,7 +485,7 @@ class TestThePlainWays:
     @both
     @pytest.mark.parametrize("name", ["key_prefix", "client", "session_class", "save_session"])
     def test_a_patch_is_undone(self, extension: Any, make: MakeApp, client: Any, name: str) -> None:
-        """unittest.mock puts back what was there, whether it sets or deletes."""
+        """unittest.mock restores what was there, whether it sets or deletes."""
         app = make(extension)
         values = {"key_prefix": "shop:", "client": fakeredis.FakeRedis(), "session_class": ServerSideSession}
         before = getattr(interface_of(app), name)
@@ -505,7 +505,7 @@ class TestThePlainWays:
                 setattr(interface_of(app), name, None)
 
     def test_a_request_that_is_under_way(self, make: MakeApp, client: Any) -> None:
-        """A request that has loaded its session before the change saves it after that."""
+        """A request that has loaded its session before the change saves it after the change."""
         app = make(LazySession)
 
         def change() -> str:

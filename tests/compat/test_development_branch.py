@@ -120,7 +120,7 @@ class TestPostgreSQL:
         assert live == 0
 
     def test_purging_is_flask_sessions(self, app: Flask, pool: ThreadedConnectionPool) -> None:
-        """Flask-Session's command removes expired sessions; ours says so instead of doing nothing in silence."""
+        """Flask-Session's command removes expired sessions; ours says so instead of silently doing nothing."""
         app.test_client().get("/set/user/ada")
         run(pool, "UPDATE public.flask_sessions SET expiry = NOW() - INTERVAL '1 second'")
         assert "flask session_cleanup" in app.test_cli_runner().invoke(args=["lazysession", "purge"]).output
@@ -132,7 +132,7 @@ class TestPostgreSQL:
         assert "generic-compare" in app.test_cli_runner().invoke(args=["lazysession", "check"]).output
 
     def test_flask_session_0_8(self) -> None:
-        """Where Flask-Session does not know it, the error names the way out."""
+        """Where Flask-Session does not know it, the error names the remedy."""
         with pytest.raises(ConfigurationError, match=r"'postgresql'.*'sqlalchemy'.*SESSION_SQLALCHEMY.*URL"):
             shop(SESSION_TYPE="postgresql", SESSION_POSTGRESQL="postgresql://localhost/app")
 
@@ -237,7 +237,7 @@ class TestWithoutSigner:
 
 
 class TestDynamoDBTableExists:
-    """SESSION_DYNAMODB_TABLE_EXISTS: no table is created, and none is asked for, when the app starts."""
+    """SESSION_DYNAMODB_TABLE_EXISTS: no table is created or described when the app starts."""
 
     @pytest.fixture(autouse=True)
     def account(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +267,7 @@ class TestDynamoDBTableExists:
     def test_without_the_setting(
         self, make_value: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """It is asked for as before where the setting is not there, or False."""
+        """The table is described as before where the setting is missing or False."""
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         for settings in ({}, {"SESSION_DYNAMODB_TABLE_EXISTS": False}):
             caplog.clear()
@@ -275,7 +275,7 @@ class TestDynamoDBTableExists:
             assert "The store of SESSION_DYNAMODB does not answer: EndpointConnectionError" in caplog.text
 
     def test_a_missing_table_stays_missing(self, make_value: Any, dynalite_url: str) -> None:
-        """Requests that use their session get a 503 until the table is made, by other means."""
+        """Requests that use their session get a 503 until the table is created outside of the app."""
         client = boto3.client("dynamodb", endpoint_url=dynalite_url, **ACCOUNT)  # type: ignore[call-overload]
         value, table = make_value(dynalite_url), f"Existing-{type(make_value).__name__}-{id(make_value)}"
         settings = {"SESSION_DYNAMODB": value, "SESSION_DYNAMODB_TABLE": table, "SESSION_DYNAMODB_TABLE_EXISTS": True}

@@ -125,7 +125,7 @@ def with_changes(app: Flask) -> Flask:
 
 
 def test_visitors_without_a_login_are_protected_without_a_conflict() -> None:
-    """Flask-Login notes in each session without a login that it is not fresh: no change depends on that."""
+    """Flask-Login stores in each session without a login that it is not fresh: no change depends on that."""
     visitor = with_changes(shop()).test_client()
     visitor.get("/note")
     assert visitor.get("/change/cart?meanwhile=/change/lang").status_code == 200

@@ -83,7 +83,7 @@ def make(extension: type, config: dict[str, Any]) -> Flask:
 def test_a_session_wanders_between_both(
     config: Callable[[], dict[str, Any]], format: str, signed: bool, order: tuple[type, type]
 ) -> None:
-    """Written by one, read and changed by the other, read back and ended by the first."""
+    """One writes it, the other reads and changes it, the first reads it again and ends it."""
     settings = {"SESSION_SERIALIZATION_FORMAT": format, "SESSION_USE_SIGNER": signed}
     first, second = (make(extension, config() | settings).test_client() for extension in order)
     sid = first.get("/set/a").text
@@ -101,7 +101,7 @@ def test_a_session_wanders_between_both(
 
 @pytest.mark.parametrize("format", ["msgpack", "json"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_flask_session_takes_a_note_for_nothing(config: Callable[[], dict[str, Any]], format: str) -> None:
+def test_flask_session_ignores_a_forwarding_record(config: Callable[[], dict[str, Any]], format: str) -> None:
     """What a rotation leaves under the old id is an empty session to Flask-Session, neither saved nor sent."""
     app, peer = (make(ours, config() | {"SESSION_SERIALIZATION_FORMAT": format}) for ours in (LazySession, Session))
     client, late, elsewhere = app.test_client(), app.test_client(), peer.test_client()

@@ -47,7 +47,7 @@ class _Key(str, enum.Enum):
 
 
 class TestConfigs:
-    """What other names and values than those of the docs are right."""
+    """Names and values other than those of the docs that are right."""
 
     @both
     @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ class TestConfigs:
 
     @both
     def test_a_setting_of_another_store_that_comes_later(self, extension: Any) -> None:
-        """What was not read before either is no error."""
+        """A setting that was not read before either is no error."""
         app = shop()
         extension(app)
         app.config.update(SESSION_FILE_DIR="/x", SESSION_SQLALCHEMY_TABLE="x")
@@ -148,7 +148,7 @@ class _RunsUntilComplete:
 
 
 class _Mocked:
-    """Has each attribute that is asked for, as a mock does; asking without an end is the error."""
+    """Has each attribute that is asked for, as a mock does; an endless chain of attributes is the error."""
 
     asked = 0
 
@@ -187,7 +187,7 @@ class TestRules:
 
 
 class _Price:
-    """What only an encoder of the app's own knows."""
+    """A value that only an encoder of the app's own knows."""
 
 
 class _Encoder(json.JSONEncoder):
@@ -215,7 +215,7 @@ class TestJSON:
         ("provider", "value", "text"), [(_WithEncoder, _Price(), '"a price"'), (_WithoutOptions, 5, "5")]
     )
     def test_a_provider_with_its_own_dumps(self, extension: Any, provider: Any, value: Any, text: str) -> None:
-        """A provider gets the options that it would get without us, so an encoder of its own is asked."""
+        """A provider gets the options that it would get without us, so that an encoder of its own is called."""
         app = shop()
         app.json = provider(app)
         extension(app)
@@ -243,7 +243,7 @@ class _Encrypting:
 
 
 class _Around(SessionInterface):
-    """An interface that another extension puts around the one that is there."""
+    """An interface that another extension wraps around the present one."""
 
     def __init__(self, inner: SessionInterface) -> None:
         self.inner = inner
@@ -298,7 +298,7 @@ class TestInterfaces:
         ],
     )
     def test_a_patch_leaves_nothing(self, extension: Any, name: str, value: Any) -> None:
-        """After unittest.mock has put back what was there, sessions are stored and sent as they were."""
+        """After unittest.mock has restored what was there, sessions are stored and sent as before."""
         app = shop()
         extension(app)
         before = type(getattr(interface_of(app), "handler", None))
@@ -360,7 +360,7 @@ class TestInterfaces:
         assert app.test_client().get("/").text == "saved"
 
     def test_a_login_through_an_interface_around_it(self) -> None:
-        """A login gives a new session id also where another extension has put its interface around ours."""
+        """A login gives a new session id also where another extension has wrapped its interface around ours."""
         app = shop()
         manager, user = LoginManager(app), UserMixin()
         user.id = "ada"  # type: ignore[attr-defined]

@@ -68,7 +68,7 @@ def server(memcached_url: str) -> str:
 @pytest.mark.parametrize("extensions", [(LazySession,), (Session, LazySession)], ids=["alone", "after Session"])
 @pytest.mark.parametrize("client_class", [memcache.Client, Derived])
 def test_flask_sessions_methods_drive_it(server: str, client_class: Any, extensions: tuple[type, ...]) -> None:
-    """Its client goes to the generic adapter, which stores and reads."""
+    """The generic adapter stores and reads through its client."""
     app = make(client_class([server]), *extensions)
     assert type(backend_of(app)) is GenericBackend
     browser = app.test_client()

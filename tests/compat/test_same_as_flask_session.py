@@ -104,7 +104,7 @@ def operations() -> st.SearchStrategy[Operation]:
 
 
 def run(make_lazy: bool, stored: dict[str, Any] | None, sequence: list[Operation]) -> tuple[Any, ...]:
-    """Run a sequence in one request; answer every outcome, the data then stored, and whether a cookie lives."""
+    """Run a sequence in one request; return every outcome, the data then stored, and whether there is a cookie."""
     client = fakeredis.FakeRedis()
     app = Flask("oracle")
     app.config.update(SESSION_TYPE="redis", SESSION_REDIS=client, TESTING=True)

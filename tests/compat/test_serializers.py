@@ -277,7 +277,7 @@ def test_two_processes_at_once(redis_url: str) -> None:
 
 
 def test_a_url(redis_url: str) -> None:
-    """Where LazySession made the client of a URL, a serializer is used just so."""
+    """Where LazySession made the client of a URL, a serializer is used in the same way."""
     client = redis.Redis.from_url(redis_url)
     client.flushall()
     app = with_serializer(shop(SESSION_TYPE="redis", SESSION_REDIS=redis_url), Encrypting(), "after")
