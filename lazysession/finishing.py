@@ -7,11 +7,10 @@ from flask import Flask, Response
 from .cookies import forbid_storing, vary_by_cookie
 from .errors import SessionConflict, SessionUnavailable
 from .logs import Once, is_called_from, place_of
-from .modes import Mode, RuleTable
 from .recorder import server_timing
 from .rendering import render
 from .skipping import Skipping
-from .use import Failure, Phase, SessionUse
+from .use import Failure, Origin, Phase, SessionUse
 
 
 class Finishing:
@@ -21,9 +20,9 @@ class Finishing:
     of the app that saves by hand, and the test client's ``session_transaction``.
     """
 
-    def __init__(self, rules: RuleTable) -> None:
+    def __init__(self) -> None:
         self._once = Once()
-        self._skipping = Skipping(rules)
+        self._skipping = Skipping()
 
     def finish(self, app: Flask, use: SessionUse, response: Response) -> bool:
         """Save a session, and return whether it was loaded: a first use that its mode forbids loads nothing."""
@@ -36,7 +35,7 @@ class Finishing:
         return True
 
     def _finish_loaded(self, app: Flask, use: SessionUse, response: Response) -> None:
-        if use.mode is Mode.SKIP:
+        if use.origin is Origin.SKIPPED:
             self._skipping.finish(use, response, use.owner.get_cookie_name(app))
         else:
             vary_by_cookie(response)
@@ -112,12 +111,12 @@ class Finishing:
 
     def _reports_success(self, use: SessionUse, response: Response) -> bool:
         """Return whether a response is under 400 and not what the app's own error handler made of the failure."""
-        return response.status_code < 400 and not use.is_answered and response.headers is not use.rendered
+        return response.status_code < 400 and not use.failure_was_handled and response.headers is not use.rendered
 
     def _render(self, app: Flask, use: SessionUse, failure: Failure, response: Response) -> None:
         render(app, failure.again(), response)
         # An error handler may have returned a redirect: that stands for this response alone.
-        use.is_answered, use.rendered = False, response.headers
+        use.failure_was_handled, use.rendered = False, response.headers
 
     def _remove_cookies(self, use: SessionUse, response: Response) -> None:
         """Remove the cookies of a response whose session was empty, or not saved: they may have been made of it."""

@@ -65,7 +65,7 @@ class LazySessionInterface(SessionInterface):
     ) -> None:
         self.__dict__["wrapped"] = handler.wrapped
         self._follow = follow
-        self._finishing = Finishing(rules)
+        self._finishing = Finishing()
         self._app = weakref.ref(app)  # the app has the interface; a circle would keep dropped apps until a collection
         self._use_handler(handler)
         self.rules = rules
@@ -84,7 +84,7 @@ class LazySessionInterface(SessionInterface):
             return getattr(self.wrapped, "stands_for", None) or type(self.wrapped)
 
     def __getattr__(self, name: str) -> Any:
-        # what the wrapped interface offers beside Flask's own methods: client, serializer, key_prefix, ...
+        # what the wrapped interface has besides Flask's own methods: client, serializer, key_prefix, ...
         if name == "wrapped":  # not there yet: copied or unpickled without __init__
             raise AttributeError(name)
         return getattr(self.wrapped, name)

@@ -6,7 +6,7 @@ from flask import Response
 
 from .cookies import cookie_value
 from .logs import Once, names, place_of
-from .modes import AT_THE_VIEW, STATIC, RuleTable
+from .modes import AT_THE_VIEW, STATIC
 from .use import SessionUse
 
 #: What a guard answers to a visitor whom it does not know.
@@ -16,13 +16,9 @@ _TURNED_AWAY_FROM_FILES = _TURNED_AWAY | {404, 410}
 
 
 class Skipping:
-    """Ends skipped requests that used their session, which is empty for them.
+    """Ends skipped requests that used their session, which is empty for them."""
 
-    :param rules: the table of the app, which is told of static files that a guard needs the session for.
-    """
-
-    def __init__(self, rules: RuleTable) -> None:
-        self._rules = rules
+    def __init__(self) -> None:
         self._once = Once()
 
     def finish(self, use: SessionUse, response: Response, cookie_name: str) -> None:
@@ -54,7 +50,7 @@ class Skipping:
         """Skip static files no more where a guard may have missed the session; a rule of the app's own stands."""
         skip = "skip the session"
         if use.rule == STATIC.reason and use.request.endpoint is not None:
-            self._rules.stop_skipping(use.request.endpoint)
+            use.owner.rules.stop_skipping(use.request.endpoint)
             skip = "no longer skip the session in this process"
         self._log(f"Requests to %s {skip} (%s): one with a session cookie got %s.", use, str(status))
 

@@ -32,8 +32,7 @@ def announce_use(app: Flask, use: SessionUse, response: Response) -> bool:
 
     :returns: whether that use may read the session.
     """
-    use.decision = use.owner.rules.mode_of(app, use.request)
-    if use.decision.mode is Mode.SKIP:
+    if use.decide(app).mode is Mode.SKIP:
         return False
     vary_by_cookie(response)
     return True

@@ -220,7 +220,7 @@ class SessionUse:
     #: Flask has handled an exception of the request, or runs after_request: a failed load is an empty session now.
     is_handled = False
     #: The app's error handlers were asked for the response to the failure.
-    is_answered = False
+    failure_was_handled = False
     #: The headers of the response that was made the response to the failure.
     rendered: Headers | None = None
 
@@ -375,7 +375,7 @@ class SessionUse:
                 raise self.load_failure.again()
             self.owner.handler.begin_empty(self, Origin.STORE_DOWN)
             return
-        self.decision = decision = self.decision or self._decide(app)
+        decision = self.decide(app)
         if self._takes_early(decision, cleared=cleared):
             self.take_early()
             return
@@ -400,10 +400,12 @@ class SessionUse:
             raise SessionReadOnly(f"The session may not be cleared here: its mode is readonly ({self.rule}).")
         handler.start_over(app, self)
 
-    def _decide(self, app: Flask) -> Decision:
-        if not is_current(self.request):
-            return _OUTSIDE  # the test client's session_transaction
-        return self.owner.rules.mode_of(app, self.request)
+    def decide(self, app: Flask) -> Decision:
+        """Return the mode of the request; from then on it stays: a later use may come without a request context."""
+        if self.decision is None:
+            is_outside = not is_current(self.request)  # in the test client's session_transaction
+            self.decision = _OUTSIDE if is_outside else self.owner.rules.mode_of(app, self.request)
+        return self.decision
 
     # A load before the view
 
@@ -460,7 +462,7 @@ class SessionUse:
         self.is_handled = True
         for failure in (self.load_failure, self.save_failure):
             if failure is not None and failure.error is error:
-                self.is_answered = True
+                self.failure_was_handled = True
 
     # Changes
 
