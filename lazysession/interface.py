@@ -209,10 +209,6 @@ class LazySessionInterface(SessionInterface):
 
     # What a use asks
 
-    def is_traced(self, app: Flask) -> bool:
-        """Return whether it is recorded which code uses sessions."""
-        return app.debug if self.trace is None else self.trace
-
     def follow_serializer(self) -> None:
         """Follow what the app has changed of the serializer since the last load."""
         watch = self._watch

@@ -38,8 +38,8 @@ class Origin(Enum):
     STORE_DOWN = "nowhere: the load failed"
 
 
-#: Nobody knows what is stored: nothing of such a session is saved.
-UNKNOWN = (Origin.SKIPPED, Origin.STORE_DOWN)
+#: It is unknown what is stored: nothing of such a session is saved.
+_UNKNOWN = (Origin.SKIPPED, Origin.STORE_DOWN)
 
 
 class Phase(Enum):
@@ -135,6 +135,8 @@ class Owner(Protocol):
     transient_keys: frozenset[str]
     raises_on_skipped_write: bool
     late_uses: LateUseLog
+    #: Record which code uses sessions; None while the app is in debug mode.
+    trace: bool | None
     #: Called at the first use of a session, and at each later one until it raises nothing.
     before_first_use: Callable[[], None] | None
 
@@ -146,10 +148,6 @@ class Owner(Protocol):
     @property
     def session_class(self) -> type[SessionMixin]:
         """The class that loaded sessions will have."""
-        ...
-
-    def is_traced(self, app: Flask) -> bool:
-        """Return whether it is recorded which code uses sessions."""
         ...
 
     def follow_serializer(self) -> None:
@@ -188,6 +186,8 @@ class SessionUse:
     #: The object of the wrapped interface's own session class.
     session: SessionMixin
     origin = Origin.NEW
+    #: Whether anything of this session may reach the store.
+    is_saveable = True
     #: The mode that the first use got, and the reason for it.
     mode = Mode.NORMAL
     rule = ""
@@ -236,11 +236,6 @@ class SessionUse:
         self._lock = RLock()
 
     @property
-    def is_saveable(self) -> bool:
-        """Whether anything of this session may reach the store."""
-        return self.origin not in UNKNOWN
-
-    @property
     def payload(self) -> bytes | None:
         """The stored bytes, None when there is no record or it was not read."""
         return None if self.snapshot is None else self.snapshot.payload
@@ -255,6 +250,7 @@ class SessionUse:
     ) -> None:
         """Take the session that a handler has loaded or begun."""
         self.session, self.origin, self.sid, self.snapshot = session, origin, sid, snapshot
+        self.is_saveable = origin not in _UNKNOWN
         if snapshot is None:
             self.refreshed, self.created_at = False, None
         else:
@@ -326,39 +322,31 @@ class SessionUse:
                 raise RuntimeError("The session is used by the very code that loads it (a rule, a backend).")
             self.phase = Phase.LOADING
             try:
-                self._load_or_go_on_empty(deferred.lazy_headers, cleared=cleared)
-                self._apply_permanent(deferred.lazy_permanent)
-            except BaseException:
+                self._load(deferred.lazy_headers, cleared=cleared)
+            except Exception as error:
+                if not self._goes_on_empty(error):
+                    raise
+                self._load(deferred.lazy_headers, cleared=False)
+            finally:
                 self.phase = Phase.UNUSED
-                raise
+            if deferred.lazy_permanent is not None:
+                self._apply_permanent(deferred.lazy_permanent)
             self.phase, self.is_loaded = Phase.LOADED, True
         if session_opened.receivers:
             added = {"origin": self.used_by}
             send(session_opened, self.owner.app, added=added, session=deferred, mode=self.mode, rule=self.rule)
 
-    def _apply_permanent(self, value: bool | None) -> None:
-        """Set what was set before the load; None for nothing."""
-        if value is None or not self.is_saveable or self.mode not in (Mode.NORMAL, Mode.NO_REFRESH):
-            return
-        if not says_permanent(self.session, value):
+    def _apply_permanent(self, value: bool) -> None:
+        """Set what was set before the load."""
+        if self.is_saveable and self.mode in (Mode.NORMAL, Mode.NO_REFRESH) and not says_permanent(self.session, value):
             self.session.permanent = value
-
-    def _load_or_go_on_empty(self, headers: Headers | None, *, cleared: bool) -> None:
-        try:
-            self._load(headers, cleared=cleared)
-        except SessionReadOnly:  # clear() where the mode forbids it; reading may follow
-            raise
-        except Exception as error:
-            if not self._goes_on_empty(error):
-                raise
-            self._load(headers, cleared=False)
 
     def _load(self, headers: Headers | None, *, cleared: bool) -> None:
         owner = self.owner
         app = owner.app
         if owner.before_first_use is not None:
             _look_before_first_use(owner)
-        is_traced = owner.is_traced(app)
+        is_traced = app.debug if owner.trace is None else owner.trace
         started = time.perf_counter() if is_traced else 0.0
         self._fill(app, headers, cleared=cleared)
         self.session.accessed = True
@@ -376,7 +364,7 @@ class SessionUse:
             self.owner.handler.begin_empty(self, Origin.STORE_DOWN)
             return
         decision = self.decide(app)
-        if self._takes_early(decision, cleared=cleared):
+        if self.is_early and self._takes_early(decision, cleared=cleared):
             self.take_early()
             return
         self.mode, self.rule = decision
@@ -426,7 +414,7 @@ class SessionUse:
             self.early_failure = Failure.of(error)
 
     def _takes_early(self, decision: Decision, *, cleared: bool) -> bool:
-        if not self.is_early or decision.mode is Mode.SKIP:
+        if decision.mode is Mode.SKIP:
             return False
         return not cleared or not (self.owner.handler.clears_unread or decision.mode is Mode.READONLY)
 
@@ -444,6 +432,8 @@ class SessionUse:
 
     def _goes_on_empty(self, error: Exception) -> bool:
         """Remember why the session could not be loaded, and return whether an empty session takes its place already."""
+        if isinstance(error, SessionReadOnly):  # clear() where the mode forbids it; reading may follow
+            return False
         if self.load_failure is None:
             self.load_failure = Failure.of(error)
             if is_current(self.request):
