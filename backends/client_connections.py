@@ -8,8 +8,8 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from lazysession.backends.common import LocksPerProcess, keep_for_good
 from lazysession.backends.memcached.connect import replace_pool
+from lazysession.processes import LocksPerProcess, keep_for_good
 
 #: Set on the client: python-memcached's is a ``threading.local``, so it has one for the connections of each thread.
 _MARK = "lazysession_process"

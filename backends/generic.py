@@ -40,7 +40,7 @@ class GenericBackend(ObjectBackend):
     :param interface: the interface; its store is the one of the app, also when the app's transaction is on it.
     """
 
-    drives: ClassVar[str | None] = None
+    interface_class: ClassVar[str | None] = None
 
     def __init__(self, interface: StoringInterface) -> None:
         super().__init__()
@@ -59,11 +59,6 @@ class GenericBackend(ObjectBackend):
         :raises ValueError: always.
         """
         raise ValueError("the generic adapter drives an interface; it has no store of its own.")
-
-    @classmethod
-    def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Tell that it is always Flask-Session who builds."""
-        return True
 
     def check(self) -> Iterator[Problem]:
         """Return what the interface's methods lack; for a client that needs them, what the client lacks."""
@@ -88,11 +83,11 @@ class GenericBackend(ObjectBackend):
             return None
         return None if data is None else Stored(data, None)
 
-    def put(self, key: str, data: dict[str, Any], lifetime: float) -> None:
+    def put(self, key: str, data: dict[str, Any], ttl: float) -> None:
         """Upsert a session of the interface's own class."""
         session = self._interface.session_class(data, sid=key.removeprefix(self._interface.key_prefix))
         session.modified = True
-        expiry = timedelta(seconds=max(1.0, lifetime))  # some interfaces round down, and no store takes nothing
+        expiry = timedelta(seconds=max(1.0, ttl))  # some interfaces round down, and no store takes nothing
         with self._client_use():
             self._interface._upsert_session(expiry, session, key)  # pyright: ignore[reportPrivateUsage]
 

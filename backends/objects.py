@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,29 +12,18 @@ from typing import Any, NamedTuple
 import msgspec
 from markupsafe import Markup
 
-from lazysession.backend import Outcome, Record, Renew, WriteResult, from_extension, plain_value, to_extension
-from lazysession.backends.common import LocalExpiries, LocksPerProcess
-
-logger = logging.getLogger("lazysession")
-
-#: Seconds that a record gets where nobody has said how long it lives: Flask's own default of 31 days.
-UNKNOWN_LIFETIME = 31 * 86400.0
+from lazysession.backend import Outcome, Record, WriteResult, from_extension, plain_value, to_extension
+from lazysession.processes import StripedLocks
 
 #: Shared by all backends of the process, so that two of them on one store exclude each other as well.
-#: Threads that are not in a forked process may hold those of its parent.
-_LOCKS = LocksPerProcess(lambda: [threading.RLock() for _ in range(64)])
-
-
-def stripe(name: str, count: int) -> int:
-    """Return which of ``count`` locks a name has, the same in every process."""
-    return zlib.crc32(name.encode()) % count
+_LOCKS = StripedLocks()
 
 
 class Stored(NamedTuple):
     """What a store holds under a key.
 
     :param data: the session's items.
-    :param remaining: seconds left; None when the store cannot tell.
+    :param ttl: seconds left; None when the store cannot tell.
     """
 
     data: dict[str, Any]
@@ -44,25 +31,23 @@ class Stored(NamedTuple):
 
 
 class ObjectBackend(ABC):
-    """A backend over a store of dicts: find, put and remove are the store's, comparing and refreshing is done here.
+    """A backend over a store of dicts: find, put and remove are the store's, comparing is done here.
 
-    Payloads are msgpack of what is stored. Comparing and replacing, and refreshing by storing once more, happen under
-    :meth:`alone`, which excludes the threads of this process; a subclass may exclude more.
+    Payloads are msgpack of what is stored. What compares before it changes a record does both under :meth:`alone`,
+    which excludes the threads of this process; a subclass may exclude more.
 
     :param clock: seconds since the epoch.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
-        self._deadlines: LocalExpiries[float] = LocalExpiries()
-        self._lifetime = 0.0  # the longest asked for
 
     @abstractmethod
     def find(self, key: str) -> Stored | None:
         """Return what is stored, or None when it is absent, expired or cannot be decoded."""
 
     @abstractmethod
-    def put(self, key: str, data: dict[str, Any], lifetime: float) -> None:
+    def put(self, key: str, data: dict[str, Any], ttl: float) -> None:
         """Store, for so many seconds, whether or not the key is taken; raise when that fails."""
 
     @abstractmethod
@@ -71,109 +56,74 @@ class ObjectBackend(ABC):
 
     def alone(self, key: str) -> AbstractContextManager[Any]:
         """Keep others from changing what is under the key."""
-        locks = _LOCKS.get()
-        return locks[stripe(key, len(locks))]
+        lock: AbstractContextManager[Any] = _LOCKS.of(key)
+        return lock
 
-    def add(self, key: str, data: dict[str, Any], lifetime: float) -> bool:
-        """Store unless the key is taken; answer whether it was stored."""
+    def add(self, key: str, data: dict[str, Any], ttl: float) -> bool:
+        """Store unless the key is taken; return whether it was stored."""
         with self.alone(key):
             if self.find(key) is not None:
                 return False
-            self.put(key, data, lifetime)
+            self.put(key, data, ttl)
             return True
 
-    def extend(self, key: str, lifetime: float) -> bool:
-        """Give the record so many seconds from now, by storing once more what is there; False when it is gone."""
-        with self.alone(key):
-            stored = self.find(key)
-            if stored is not None:
-                self.put(key, stored.data, lifetime)
-            return stored is not None
-
-    def read(self, key: str, renew: Renew | None) -> Record | None:
-        """Read what is stored; a refresh that is due is :meth:`extend`."""
+    def read(self, key: str) -> Record | None:
+        """Return what is stored."""
         stored = self.find(key)
-        if stored is None:
-            return None
-        refreshed = renew is not None and self._refresh(key, stored, renew)
-        return Record(pack(stored.data), stored.ttl, refreshed)
+        return None if stored is None else Record(pack(stored.data), stored.ttl)
 
-    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
+    def create(self, key: str, payload: bytes, ttl: float) -> bool:
         """Create with :meth:`add`.
 
         :raises ValueError: for a payload that is no session.
         """
-        self._lifetime = max(self._lifetime, lifetime)
-        created = self.add(key, unpack(payload), lifetime)
-        if created:
-            self._note(key, lifetime)
-        return created
+        return self.add(key, unpack(payload), ttl)
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
-        """Find, compare and put, alone with the key; CHANGED comes with the payload found.
+    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
+        """Find, compare and put, alone with the key; CONFLICT comes with the current payload.
 
-        :param lifetime: None keeps what the store, or else this process, knows to be left; where neither knows, the
-            record gets a whole lifetime.
         :raises ValueError: for a payload that is no session.
         """
-        with self.alone(key):
-            stored, other = self._compare(key, expected)
-            if stored is None:
-                return other
-            if lifetime is None:
-                left = self._left(key, stored)
-                lifetime = (self._lifetime or UNKNOWN_LIFETIME) if left is None else left
-            self.put(key, keep_unchanged(stored.data, payload), lifetime)
-        self._note(key, lifetime)
-        return WriteResult(Outcome.STORED)
+
+        def put(stored: Stored) -> Outcome:
+            left = stored.ttl if ttl is None else ttl
+            if left is None:
+                return Outcome.TTL_UNKNOWN
+            self.put(key, keep_unchanged(stored.data, payload), left)
+            return Outcome.STORED
+
+        return self._change(key, expected, put)
 
     def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
-        """Compare, where something was seen, and delete, alone with the key: no refresh brings it back."""
-        with self.alone(key):
-            if expected is None:
-                stored = self.find(key)
-            else:
-                stored, other = self._compare(key, expected)
-                if stored is None:
-                    return other
+        """Compare where a payload is expected, and remove, alone with the key: no touch brings it back."""
+
+        def remove(_: Stored) -> Outcome:
             self.remove(key)
-        self._deadlines.forget(key)
-        return WriteResult(Outcome.STORED, None if expected is not None or stored is None else pack(stored.data))
+            return Outcome.STORED
 
-    def _compare(self, key: str, expected: bytes) -> tuple[Stored | None, WriteResult]:
-        """Return what is stored, if that is what was seen; else None, and what to answer instead."""
-        stored = self.find(key)
-        if stored is None:
-            return None, WriteResult(Outcome.MISSING)
-        found = pack(stored.data)
-        return (
-            (stored, WriteResult(Outcome.STORED)) if found == expected else (None, WriteResult(Outcome.CONFLICT, found))
-        )
+        if expected is not None:
+            return self._change(key, expected, remove)
+        with self.alone(key):
+            stored = self.find(key)
+            self.remove(key)  # also what cannot be decoded
+        return WriteResult(Outcome.MISSING) if stored is None else WriteResult(Outcome.STORED, pack(stored.data))
 
-    def _refresh(self, key: str, stored: Stored, renew: Renew) -> bool:
-        self._lifetime = max(self._lifetime, renew.lifetime)
-        if not renew.due(self._left(key, stored)):
-            return False
-        try:
-            refreshed = self.extend(key, renew.lifetime)
-        except Exception as error:  # whatever the client raises
-            logger.warning(
-                "The expiry of a session could not be refreshed (%s); the session itself was read.",
-                type(error).__name__,
-            )
-            return False
-        if refreshed:
-            self._note(key, renew.lifetime)
-        return refreshed
+    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+        """Store once more what is there, if that is what is expected, alone with the key."""
+        with self.alone(key):
+            stored = self.find(key)
+            if stored is None or (expected is not None and pack(stored.data) != expected):
+                return False
+            self.put(key, stored.data, ttl)
+            return True
 
-    def _left(self, key: str, stored: Stored) -> float | None:
-        if stored.ttl is not None:
-            return stored.ttl
-        deadline, now = self._deadlines.get(key), self.clock()
-        return None if deadline is None or deadline <= now else deadline - now  # one that is over was moved by others
-
-    def _note(self, key: str, lifetime: float) -> None:
-        self._deadlines.put(key, self.clock() + lifetime)
+    def _change(self, key: str, expected: bytes, change: Callable[[Stored], Outcome]) -> WriteResult:
+        with self.alone(key):
+            stored = self.find(key)
+            if stored is None:
+                return WriteResult(Outcome.MISSING)
+            current = pack(stored.data)
+            return WriteResult(Outcome.CONFLICT, current) if current != expected else WriteResult(change(stored))
 
 
 logger = logging.getLogger("lazysession")

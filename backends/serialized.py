@@ -9,7 +9,17 @@ from typing import Any
 
 import flask_session.base
 
-from lazysession.backend import Backend, Checks, Outcome, Problem, Purges, Record, Renew, WriteResult
+from lazysession.backend import (
+    Backend,
+    Outcome,
+    Problem,
+    Record,
+    SupportsCheck,
+    SupportsPurge,
+    SupportsReadAndTouch,
+    TouchFailed,
+    WriteResult,
+)
 from lazysession.backends.generic import pickle_problems
 from lazysession.backends.objects import ObjectBackend, keep_unchanged, pack, unpack
 
@@ -107,24 +117,31 @@ class SerializedBackend:
         self.client = getattr(backend, "client", None)
         self._interface = interface
         self._convert = Converter(interface.serializer)
-        if isinstance(backend, Purges):
+        if isinstance(backend, SupportsPurge):
             self.purge = backend.purge
+        if isinstance(backend, SupportsReadAndTouch):
+            self._touches_as_it_reads, self.read_and_touch = backend, self._read_and_touch
 
-    def read(self, key: str, renew: Renew | None) -> Record | None:
+    def read(self, key: str) -> Record | None:
         """Read, and decode."""
-        record = self.unserialized.read(key, renew)
-        return None if record is None else record._replace(payload=self._decode(record.payload))
+        return self._decoded(self.unserialized.read(key))
 
-    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
+    def _read_and_touch(self, key: str, ttl: float | None, unless_more_than: float) -> Record | None:
+        try:
+            return self._decoded(self._touches_as_it_reads.read_and_touch(key, ttl, unless_more_than))
+        except TouchFailed as failure:
+            raise TouchFailed(self._decode_record(failure.record)) from failure.__cause__
+
+    def create(self, key: str, payload: bytes, ttl: float) -> bool:
         """Encode, and create."""
-        return self.unserialized.create(key, self._encode(key, unpack(payload)), lifetime)
+        return self.unserialized.create(key, self._encode(key, unpack(payload)), ttl)
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
-        """Encode, and replace the stored bytes that ``seen`` was decoded from; values that are unchanged stay."""
+    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
+        """Encode, and replace the stored bytes that ``expected`` was decoded from; values that are unchanged stay."""
 
         def act(stored: bytes) -> WriteResult:
             items = keep_unchanged(self._convert.decode(stored), payload)
-            return self.unserialized.replace(key, self._encode(key, items), lifetime, stored)
+            return self.unserialized.replace(key, self._encode(key, items), ttl, stored)
 
         return self._compare(key, expected, act)
 
@@ -139,14 +156,18 @@ class SerializedBackend:
             logger.warning("A deleted session could not be decoded by the app's serializer: %s", type(error).__name__)
             return deleted._replace(current=None)
 
+    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+        """Touch; what is expected is the stored bytes that it was decoded from."""
+        return self.unserialized.touch(key, ttl, getattr(expected, "stored", None))
+
     def check(self) -> Iterator[Problem]:
         """Look at the store, if it can be asked, and at the serializer."""
-        if isinstance(self.unserialized, Checks):
+        if isinstance(self.unserialized, SupportsCheck):
             yield from self.unserialized.check()
         yield from pickle_problems(self._interface)
 
     def _compare(self, key: str, expected: bytes, act: Callable[[bytes], WriteResult]) -> WriteResult:
-        """Act on the stored bytes while they decode to ``seen``: equal data may be stored in other bytes meanwhile."""
+        """Act on the stored bytes while they decode to ``expected``: equal data may be stored in other bytes meanwhile."""
         stored: bytes | None = getattr(expected, "stored", None)
         while True:
             found = None
@@ -156,7 +177,7 @@ class SerializedBackend:
                     return result
                 found = result.current
             if found is None:
-                record = self.unserialized.read(key, None)
+                record = self.unserialized.read(key)
                 if record is None:
                     return WriteResult(Outcome.MISSING)
                 found = record.payload
@@ -164,6 +185,12 @@ class SerializedBackend:
             if current not in (expected, self._as_read_back(key, expected)):
                 return WriteResult(Outcome.CONFLICT, current)
             stored = found
+
+    def _decoded(self, record: Record | None) -> Record | None:
+        return None if record is None else self._decode_record(record)
+
+    def _decode_record(self, record: Record) -> Record:
+        return record._replace(payload=self._decode(record.payload))
 
     def _as_read_back(self, key: str, payload: bytes) -> bytes:
         """Return the payload as a later read returns it: JSON makes a list of a tuple, for example."""

@@ -1,6 +1,6 @@
-"""The contract between LazySession and one store: four verbs, each one round trip where the store can.
+"""The contract between LazySession and one store: five verbs, each one round trip where it succeeds.
 
-A backend speaks of whole store keys and of payloads as bytes; it never sees a session object, a cookie or a setting.
+A backend decides nothing: the core calls :meth:`Backend.touch` when a refresh is due. It speaks of whole store keys and of payloads as bytes; it never sees a session object, a cookie or a setting.
 Absent, expired and undecodable are outcomes. Only a fault of the system (connection, authentication, out of space)
 raises, and then with the client's own exception.
 """
@@ -17,36 +17,29 @@ from markupsafe import Markup
 _MARKUP = 77
 
 
-class Renew(NamedTuple):
-    """The wish that a read also refreshes the expiry, when that is due.
-
-    :param lifetime: seconds that the session shall have left after a refresh.
-    :param throttle: least number of seconds between two refreshes; 0 refreshes at every read.
-    """
-
-    lifetime: float
-    throttle: float
-
-    def due(self, ttl: float | None) -> bool:
-        """Return whether a session with ``ttl`` seconds left (None: no expiry at all) is to be refreshed.
-
-        More left than the lifetime (someone shortened it) is due as well: a session never outlives its lifetime. A
-        second more is none: what another machine, or another request while this one waited, has just written.
-        """
-        return ttl is None or ttl > self.lifetime + 1 or ttl <= self.lifetime - self.throttle
-
-
 class Record(NamedTuple):
-    """What a read found.
+    """What is stored under a key.
 
     :param payload: the stored bytes.
-    :param remaining: seconds left before any refresh; None when the store cannot tell.
-    :param refreshed: whether this read moved the expiry.
+    :param ttl: seconds left, of :meth:`SupportsReadAndTouch.read_and_touch` those before the refresh; None when the
+        store cannot tell, or the record never expires.
+    :param touched: the expiry was moved.
     """
 
     payload: bytes
-    ttl: float | None
-    refreshed: bool
+    ttl: float | None = None
+    touched: bool = False
+
+
+class TouchFailed(Exception):
+    """The record was read, and its expiry could not be moved; the client's own error is the cause.
+
+    :param record: what was read.
+    """
+
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self.record = record
 
 
 class Undecodable(ValueError):
@@ -54,20 +47,22 @@ class Undecodable(ValueError):
 
 
 class Outcome(Enum):
-    """How a replace, or a delete of what was seen, ended."""
+    """How a conditional write ended."""
 
     STORED = "stored"
     CONFLICT = "conflict"
     MISSING = "missing"
+    #: Nothing was changed: the store cannot keep what a record has left (:meth:`Backend.replace`).
+    TTL_UNKNOWN = "ttl unknown"
 
 
 class WriteResult(NamedTuple):
-    """The answer to a replace or delete.
+    """What a replace or delete did.
 
     :param outcome: STORED (for a delete: removed); CONFLICT, when the stored payload is not ``expected``; MISSING, when
-        there is none (any more).
+        nothing is stored.
     :param current: with CONFLICT, the payload that is stored now, where the store tells it in the same round trip; of a
-        delete that compares nothing, the payload that was removed, None for none.
+        delete without ``expected``, the payload that was removed.
     """
 
     outcome: Outcome
@@ -99,42 +94,66 @@ def from_extension(number: int, data: memoryview) -> Any:
 
 
 class Backend(Protocol):
-    """One store. Keys are complete (prefix included), lifetimes are seconds."""
+    """One store: five verbs, each one round trip where it succeeds. Keys are complete, times are seconds.
 
-    def read(self, key: str, renew: Renew | None) -> Record | None:
-        """Return the stored record, or None when it is absent or expired.
+    Absent, expired and undecodable are outcomes. Only a fault of the system raises, with the client's own error.
+    """
 
-        :param renew: refresh the expiry on the way when :meth:`Renew.due`; None for no refresh. A refresh that fails
-            is logged and never fails the read, and it never changes the payload or creates a record.
-        """
+    def read(self, key: str) -> Record | None:
+        """Return what is stored, None when it is absent or expired."""
         ...
 
-    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
-        """Store a new record; answer False, and change nothing, when the key is taken."""
+    def create(self, key: str, payload: bytes, ttl: float) -> bool:
+        """Store a new record; return False, and change nothing, when the key is taken."""
         ...
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
+    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
         """Put ``payload`` in the place of ``expected``, atomically; never creates.
 
-        :param lifetime: seconds to live from now; None keeps what the record has left.
+        :param ttl: seconds to live from now; None keeps what the record has left. A store that can neither keep nor
+            tell it changes nothing and returns TTL_UNKNOWN; it is asked again with what this process remembers.
         """
         ...
 
     def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
-        """Remove the record; absent is fine.
+        """Remove the record.
 
-        :param expected: remove it only while this is the stored payload, atomically; None removes whatever is there.
-        :returns: STORED when it was removed, else CONFLICT or MISSING, as for a replace. Without ``expected`` always
-            STORED, with the payload that was removed as ``current``: it may be a forwarding record.
+        :param expected: remove it only while this is the stored payload, atomically; None removes whatever is stored.
+        :returns: without ``expected``, STORED with exactly the payload that was removed, or MISSING.
+        """
+        ...
+
+    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+        """Move the expiry of what is stored, and never change or create data; return whether it was moved.
+
+        :param ttl: seconds to live from now.
+        :param expected: move it only while this is the stored payload, where the store can compare: what another
+            request has stored meanwhile may be a forwarding record, which must not live longer.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsReadAndTouch(Protocol):
+    """A backend that reads and moves the expiry in one round trip."""
+
+    def read_and_touch(self, key: str, ttl: float | None, unless_more_than: float) -> Record | None:
+        """Return what is stored and the seconds that were left, and move the expiry when that is due.
+
+        It is due unless the record has more than ``unless_more_than`` seconds left and not more than ``ttl``, with a
+        second of tolerance: more means that the lifetime was shortened.
+
+        :param ttl: seconds to live from now; None moves nothing, and only returns the seconds that are left.
+        :raises TouchFailed: when the record was read, and its expiry could not be moved.
         """
         ...
 
 
 class Problem(NamedTuple):
-    """One finding of :meth:`Checks.check`.
+    """One finding of :meth:`SupportsCheck.check`.
 
     :param severity: ``"error"``, where sessions do not work or are not safe; ``"warning"``, where they will not be one
-        day, or for somebody; ``"note"`` for what follows from a choice.
+        day, or for somebody; ``"info"`` for what follows from a choice.
     :param what: what is wrong, and why it matters. No part of a secret.
     :param remedy: what to set.
     :param name: by which ``flask lazysession check --ignore`` knows it.
@@ -147,11 +166,11 @@ class Problem(NamedTuple):
 
 
 @runtime_checkable
-class Purges(Protocol):
+class SupportsPurge(Protocol):
     """A backend whose store keeps expired records until someone removes them."""
 
     def purge(self, progress: Callable[[int, int], None] | None = None) -> int:
-        """Remove every expired record and answer how many there were.
+        """Remove every expired record and return how many there were.
 
         :param progress: called with the number removed so far and the number in all (the number removed again where
             that is not known), the last time with what is returned; not called where nothing has expired.
@@ -160,7 +179,7 @@ class Purges(Protocol):
 
 
 @runtime_checkable
-class Prepares(Protocol):
+class SupportsPrepare(Protocol):
     """A backend whose store needs something before its first session, such as a table.
 
     The app starts where :meth:`prepare` fails, so the verbs have to do the same at their first use.
@@ -188,7 +207,7 @@ class DeclaresTables(Protocol):
 
 
 @runtime_checkable
-class Explains(Protocol):
+class SupportsExplain(Protocol):
     """A backend that can return more of its client's errors than the name of their class."""
 
     def explain(self, error: Exception) -> str:
@@ -199,11 +218,11 @@ class Explains(Protocol):
 def explanation(backend: object, error: Exception) -> str:
     """Return what is logged of an error of a backend: the backend's own text, or the name of the error's class."""
     backend = getattr(backend, "unserialized", backend)
-    return backend.explain(error) if isinstance(backend, Explains) else type(error).__name__
+    return backend.explain(error) if isinstance(backend, SupportsExplain) else type(error).__name__
 
 
 @runtime_checkable
-class Checks(Protocol):
+class SupportsCheck(Protocol):
     """A backend that can tell what is wrong with its store's set-up."""
 
     def check(self) -> Iterable[Problem]:
@@ -217,9 +236,9 @@ class Adapter(Protocol):
     The entry point's name is the SESSION_TYPE that it serves.
     """
 
-    #: Flask-Session's interface class that :meth:`from_interface` drives, as ``module:name``; None for a store of
-    #: one's own, which Flask-Session does not know.
-    drives: ClassVar[str | None]
+    #: Flask-Session's interface class that :meth:`from_interface` takes over, as ``module:name``; None for a store that
+    #: Flask-Session does not know.
+    interface_class: ClassVar[str | None]
 
     @classmethod
     def from_interface(cls, interface: object) -> Backend | None:
@@ -232,15 +251,11 @@ class Adapter(Protocol):
 
     @classmethod
     def from_setting(cls, value: object, **options: object) -> Backend | None:
-        """Make a backend of the setting ``SESSION_<TYPE>``: a client or a URL string.
+        """Return a backend of the setting ``SESSION_<TYPE>``, which is a client or a URL string.
 
         :param options: every setting ``SESSION_<TYPE>_<NAME>``, under ``name`` in lower case.
-        :raises ValueError: when the value can be neither; the message says what is allowed.
-        :returns: None to leave the value to Flask-Session (no value at all: its own default).
+        :raises ValueError: when the value can be neither, or does not fit the options; the message says what is allowed.
+        :returns: None for "let Flask-Session build its interface", which :meth:`from_interface` then takes over: where
+            there is no value, and where Flask-Session would use this very client.
         """
-        ...
-
-    @classmethod
-    def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Return whether Flask-Session builds its own interface of this value, and uses that very client."""
         ...

@@ -13,7 +13,7 @@ from flask import Flask, current_app
 from flask.cli import AppGroup
 from werkzeug.routing import Rule
 
-from .backend import Backend, Checks, Problem, Purges, explanation
+from .backend import Backend, Problem, SupportsCheck, SupportsPurge, explanation
 from .checks.app import find_problems, find_useless_rules
 from .checks.findings import FINDINGS
 from .interface import LazySessionInterface
@@ -51,7 +51,7 @@ def rules_command(path: str | None, method: str) -> None:
 def purge_command() -> None:
     """Remove expired sessions from a store that does not do so itself."""
     backend = _backend()
-    if not isinstance(backend, Purges):
+    if not isinstance(backend, SupportsPurge):
         click.echo(
             "Nothing to purge from here: the store expires sessions itself, or Flask-Session's own command does "
             "(flask session_cleanup)."
@@ -132,7 +132,7 @@ def _ask_store(problems: list[Problem]) -> Exception | None:
     """Add what the backend finds, also if it fails before its end; return the error that it raised."""
     backend = _backend()
     try:
-        if isinstance(backend, Checks):
+        if isinstance(backend, SupportsCheck):
             for problem in backend.check():
                 problems.append(problem)  # noqa: PERF402 - those before an error count
     except Exception as error:  # whatever the client raises when its server is down

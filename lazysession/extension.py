@@ -13,7 +13,7 @@ from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
 from . import flasksession, registry
 from .attributes import is_made_by_flask_session
-from .backend import Adapter, Backend, DeclaresTables, Prepares, Purges, explanation
+from .backend import Adapter, Backend, DeclaresTables, SupportsPrepare, SupportsPurge, explanation
 from .cli import lazysession_commands
 from .dbsession import uses_db_session
 from .errors import ConfigurationError
@@ -156,7 +156,11 @@ def _handler_over_present(app: Flask, interface: SessionInterface, settings: Set
 def _adapter_of(interface: SessionInterface) -> type[Adapter] | None:
     """Return the adapter of an interface's store; None for an interface that stores in a way of its own."""
     adapter = registry.find_for_interface(interface)
-    own = adapter is not None and adapter.drives is not None and flasksession.stores_as(interface, adapter.drives)
+    own = (
+        adapter is not None
+        and adapter.interface_class is not None
+        and flasksession.stores_as(interface, adapter.interface_class)
+    )
     return adapter if own else None
 
 
@@ -175,22 +179,13 @@ def _from_interface(app: Flask, adapter: type[Adapter] | None, interface: Sessio
 
 def _handler_of_type(app: Flask, session_type: str, settings: Settings) -> Handler:
     adapter = registry.find(session_type) if session_type != registry.GENERIC else None
-    if adapter is None:
+    backend = None if adapter is None else _from_setting(app, adapter, session_type)
+    if adapter is None or backend is None:
         return _handler_over_present(app, flasksession.build(app, session_type), settings)
     codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
-    value, options = _store_settings(app, session_type)
-    with app.app_context():
-        backend = _from_setting(adapter, session_type, value, options)
-    if backend is None and adapter.drives is None:
-        raise ConfigurationError(f"SESSION_{session_type.upper()} is not set: SESSION_TYPE {session_type!r} needs it.")
-    if backend is None:
-        return _handler_over_present(app, flasksession.build(app, session_type), settings)
-    if adapter.left_to_flask_session(value, **options):
-        interface = flasksession.build(app, session_type)
-    else:
-        session_class = flasksession.session_class_of(adapter.drives)
-        interface = flasksession.StoreInterface(app, backend, codec, session_class)
-        interface.stands_for = flasksession.interface_class_of(adapter.drives)
+    session_class = flasksession.session_class_of(adapter.interface_class)
+    interface = flasksession.StoreInterface(app, backend, codec, session_class)
+    interface.stands_for = flasksession.interface_class_of(adapter.interface_class)
     return _over_backend(app, interface, backend, settings)
 
 
@@ -202,18 +197,21 @@ def _store_settings(app: Flask, session_type: str) -> tuple[Any, dict[str, Any]]
     return app.config.get(name), options
 
 
-def _from_setting(
-    adapter: type[Adapter], session_type: str, value: Any, options: dict[str, Any]
-) -> Backend | None:  # fmt: skip
+def _from_setting(app: Flask, adapter: type[Adapter], session_type: str) -> Backend | None:
+    """Return the backend that an adapter makes of its settings; None where Flask-Session builds its interface."""
+    value, options = _store_settings(app, session_type)
     registry.check_options(adapter, session_type, options)
     try:
-        backend = adapter.from_setting(value, **options)
+        with app.app_context():
+            backend = adapter.from_setting(value, **options)
     except ImportError as error:
         raise registry.missing_client(session_type, error) from error
     except ValueError as error:
         raise ConfigurationError(f"SESSION_{session_type.upper()} cannot be used: {error}") from error
     if backend is not None:
         registry.check_backend(backend, adapter, "from_setting")
+    elif adapter.interface_class is None:
+        raise ConfigurationError(f"SESSION_{session_type.upper()} is not set: SESSION_TYPE {session_type!r} needs it.")
     return backend
 
 
@@ -227,7 +225,7 @@ def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> bool:
     This is logged, and the store is prepared at the first use. Nothing is created for ``flask db upgrade``: a migration
     may be about to create the table itself.
     """
-    if not isinstance(backend, Prepares) or _applies_migrations():
+    if not isinstance(backend, SupportsPrepare) or _applies_migrations():
         return True
     session_type = flasksession.session_type_of(app.config)
     name = type(interface).__name__ if session_type == "null" else f"SESSION_{session_type.upper()}"
@@ -255,7 +253,7 @@ def _applies_migrations() -> bool:
 
 def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, settings: Settings) -> ServerSide:
     is_up = _prepare(app, interface, backend)
-    if isinstance(backend, Purges) and not _has_own_clean_up(interface):
+    if isinstance(backend, SupportsPurge) and not _has_own_clean_up(interface):
         # Flask-Session's clean-up commits the app's own database session; this one has a connection of its own.
         interface._delete_expired_sessions = _CleanUp(backend)  # type: ignore[attr-defined]
     if is_up and isinstance(backend, DeclaresTables) and "sqlalchemy" in app.extensions:  # it connects as well
@@ -284,7 +282,7 @@ def _has_own_clean_up(interface: SessionInterface) -> bool:
 class _CleanUp:
     """The clean-up that Flask-Session runs by a command, and in some requests."""
 
-    def __init__(self, backend: Purges) -> None:
+    def __init__(self, backend: SupportsPurge) -> None:
         self._backend = backend
 
     def __call__(self) -> None:

@@ -17,7 +17,7 @@ from flask_session import Session
 from flask_session.base import ServerSideSession, ServerSideSessionInterface
 from flask_session.defaults import Defaults
 
-from .backend import Backend, Outcome, Purges, Undecodable
+from .backend import Backend, Outcome, SupportsPurge, Undecodable
 from .codec import DECODER_OPTIONS, ENCODER_OPTIONS, Codec
 from .errors import ConfigurationError
 from .registry import missing_client, names
@@ -48,12 +48,12 @@ def serves_requests_as_usual(interface: SessionInterface) -> bool:
     return not _has_own(interface, ServerSideSessionInterface, _REQUEST_METHODS)
 
 
-def stores_as(interface: SessionInterface, drives: str) -> bool:
-    """Return whether an interface stores as Flask-Session's class ``drives`` (``module:name``) does.
+def stores_as(interface: SessionInterface, reference: str) -> bool:
+    """Return whether an interface stores as Flask-Session's class ``module:name`` does.
 
     False for a subclass with storage methods of its own: only it can read what it stores.
     """
-    return not _has_own(interface, load(drives), _STORAGE_METHODS)
+    return not _has_own(interface, load(reference), _STORAGE_METHODS)
 
 
 def is_own(serializer: object) -> bool:
@@ -308,7 +308,7 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
         self.store = getattr(backend, "store", None)
         self.backend = backend
         self._codec = codec
-        self.ttl = not isinstance(backend, Purges)
+        self.ttl = not isinstance(backend, SupportsPurge)
         known = signature(ServerSideSessionInterface.__init__).parameters
         settings: dict[str, Any] = {
             name: app.config.get(key, getattr(Defaults, key, None)) for name, key in _COMMON.items()
@@ -323,7 +323,7 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
     # Flask-Session's own methods, for extensions that load and save sessions by this interface (Flask-SocketIO)
 
     def _retrieve_session_data(self, store_id: str) -> dict[str, Any] | None:
-        record = self.backend.read(store_id, None)
+        record = self.backend.read(store_id)
         return None if record is None else self._codec.decode(record.payload)
 
     def _delete_session(self, store_id: str) -> None:
@@ -332,25 +332,25 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
     def _upsert_session(self, session_lifetime: timedelta, session: ServerSideSession, store_id: str) -> None:
         payload, lifetime = self._codec.encode(dict(session)), session_lifetime.total_seconds()
         while not self.backend.create(store_id, payload, lifetime):
-            record = self.backend.read(store_id, None)
+            record = self.backend.read(store_id)
             if record is None:  # expired, and some stores refuse the key until it is removed
                 self.backend.delete(store_id)
             elif self.backend.replace(store_id, payload, lifetime, record.payload).outcome is Outcome.STORED:
                 return
 
 
-def interface_class_of(drives: str | None) -> type[SessionInterface] | None:
-    """Return Flask-Session's interface class ``drives``, or None where it cannot be imported."""
-    if drives is None:
+def interface_class_of(reference: str | None) -> type[SessionInterface] | None:
+    """Return Flask-Session's interface class ``module:name``, or None where it cannot be imported."""
+    if reference is None:
         return None
     try:
-        interface_class: type[SessionInterface] = load(drives)
+        interface_class: type[SessionInterface] = load(reference)
     except ImportError:  # Flask-Session's SQL interface needs Flask-SQLAlchemy; ours does not
         return None
     return interface_class
 
 
-def session_class_of(drives: str | None) -> type[ServerSideSession]:
-    """Return the session class of Flask-Session's interface ``drives``, or its base class if it cannot be imported."""
-    session_class: type[ServerSideSession] = getattr(interface_class_of(drives), "session_class", ServerSideSession)
+def session_class_of(reference: str | None) -> type[ServerSideSession]:
+    """Return the session class of Flask-Session's interface ``module:name``, or its base class if it cannot be imported."""
+    session_class: type[ServerSideSession] = getattr(interface_class_of(reference), "session_class", ServerSideSession)
     return session_class

@@ -38,7 +38,7 @@ def find_for_interface(interface: object) -> type[Adapter] | None:
         if package[0] != "flask_session" or len(package) < 2:
             continue
         adapter = find(package[1])
-        if adapter is not None and adapter.drives == f"{base.__module__}:{base.__qualname__}":
+        if adapter is not None and adapter.interface_class == f"{base.__module__}:{base.__qualname__}":
             return adapter
     return None
 
@@ -97,10 +97,11 @@ _loaded: dict[str, tuple[object, EntryPoint]] = {}
 _PAGE = 'See "Write your own backend" in the documentation.'
 #: Each verb, and how it is called.
 _VERBS: dict[str, tuple[str, list[tuple[object, ...]]]] = {
-    "read": ("read(key, renew)", [("", None)]),
-    "create": ("create(key, payload, lifetime)", [("", b"", 1.0)]),
-    "replace": ("replace(key, payload, lifetime, expected)", [("", b"", None, b"")]),
+    "read": ("read(key)", [("",)]),
+    "create": ("create(key, payload, ttl)", [("", b"", 1.0)]),
+    "replace": ("replace(key, payload, ttl, expected)", [("", b"", None, b"")]),
     "delete": ("delete(key, expected=None)", [("",), ("", b"")]),
+    "touch": ("touch(key, ttl, expected=None)", [("", 1.0), ("", 1.0, b"")]),
 }
 
 
@@ -109,7 +110,7 @@ def check_options(adapter: object, session_type: str, options: Mapping[str, obje
 
     :raises ConfigurationError: naming the settings, and those that the adapter knows.
     """
-    make, asks = _method(adapter, "from_setting"), _method(adapter, "left_to_flask_session")
+    make = _method(adapter, "from_setting")
     parameters = list(inspect.signature(make).parameters.values())[1:]
     prefix, where = f"SESSION_{session_type.upper()}_", _describe(adapter)
     unknown = [name for name in options if not _takes(make, None, options={name: None}, partly=True)]
@@ -123,8 +124,6 @@ def check_options(adapter: object, session_type: str, options: Mapping[str, obje
     missing = [prefix + name.upper() for name in needed if name not in options]
     if missing:
         raise ConfigurationError(f"Set {_joined(missing)}, which the {where} needs.")
-    if not _takes(asks, None, options=options):
-        raise ConfigurationError(_wrong_signature(where, "left_to_flask_session(value, **options)"))
 
 
 def check_backend(backend: object, adapter: object, maker: str) -> None:
@@ -145,24 +144,27 @@ def check_backend(backend: object, adapter: object, maker: str) -> None:
 
 def _check_adapter(adapter: object, entry_point: EntryPoint) -> None:
     where = _describe(adapter)
-    methods = ("from_interface", "from_setting", "left_to_flask_session")
-    missing = [name for name in ("drives", *methods) if not hasattr(adapter, name)]
+    forms = {"from_interface": "from_interface(interface)", "from_setting": "from_setting(value, **options)"}
+    missing = [name for name in ("interface_class", *forms) if not hasattr(adapter, name)]
     if missing:
         raise ConfigurationError(f"The {where} has no {_joined(missing)}. {_PAGE}")
-    drives: object = getattr(adapter, "drives", None)
-    if drives is not None and not _names_a_class(drives, trusted=entry_point.value.startswith("lazysession.")):
-        raise ConfigurationError(f"The {where} has drives = {drives!r}; allowed is None or 'module:class'. {_PAGE}")
-    forms = ("from_interface(interface)", "from_setting(value, **options)", "left_to_flask_session(value, **options)")
-    for name, form in zip(methods, forms, strict=True):
+    served: object = getattr(adapter, "interface_class", None)
+    if served is not None and not _names_a_class(served, trusted=entry_point.value.startswith("lazysession.")):
+        raise ConfigurationError(
+            f"The {where} has interface_class = {served!r}; allowed is None or 'module:class'. {_PAGE}"
+        )
+    for name, form in forms.items():
         if not _takes(_method(adapter, name), None, partly=True):
-            raise ConfigurationError(_wrong_signature(where, form))
+            raise ConfigurationError(
+                f"The {where} has to have a classmethod {form}, and has one that is called in another way. {_PAGE}"
+            )
 
 
-def _names_a_class(drives: object, *, trusted: bool) -> bool:
-    """Return whether ``drives`` names a class; one whose library is not installed, or of this package, may be one."""
-    if not isinstance(drives, str):
+def _names_a_class(served: object, *, trusted: bool) -> bool:
+    """Return whether ``interface_class`` names a class; one of this package, or whose library is missing, may be one."""
+    if not isinstance(served, str):
         return False
-    module, _, name = drives.partition(":")
+    module, _, name = served.partition(":")
     if trusted or not module or not name:
         return bool(module and name)
     try:
@@ -203,10 +205,6 @@ def _needs_more(signature: inspect.Signature, given: int) -> bool:
 def _method(adapter: object, name: str) -> Callable[..., Any]:
     method: Callable[..., Any] = getattr(adapter, name)
     return method
-
-
-def _wrong_signature(where: str, form: str) -> str:
-    return f"The {where} has to have a classmethod {form}, and has one that is called in another way. {_PAGE}"
 
 
 def _describe(adapter: object) -> str:

@@ -24,6 +24,7 @@ from .records.payloads import Payloads
 from .records.plan import CookieAction, StoreAction, cookie_after, plan_save
 from .records.rotation import Forwarding
 from .records.saving import Payload, Save, Saved, Saving
+from .records.store import RecordStore
 from .settings import Settings
 from .signals import send, session_conflict, session_write_dropped
 from .use import Origin, SessionUse
@@ -72,11 +73,12 @@ class ServerSide:
         self.ids = SessionIds(interface)
         self.cookies = SessionCookies(interface, self.ids.may_be, signed=signs_ids(interface))
         self.lifetimes = Lifetimes(settings.refresh_throttle, settings.absolute_lifetime, clock=self._now)
-        forwarding = Forwarding(backend, codec, self.ids, self._now)
-        self._reading = Reading(backend, codec, self.ids, self.lifetimes, forwarding)
+        self.records = RecordStore(backend)
+        forwarding = Forwarding(self.records, codec, self.ids, self._now)
+        self._reading = Reading(self.records, codec, self.ids, self.lifetimes, forwarding)
         merging = Merging(codec.same, settings.conflict, settings.conflict_exempt_keys | settings.transient_keys)
         self._payloads = Payloads(codec)
-        self._saving = Saving(backend, codec, self.ids, forwarding, merging)
+        self._saving = Saving(self.records, codec, self.ids, forwarding, merging)
         self._once = Once()
 
     def over(self, backend: Backend, codec: Codec) -> ServerSide:
@@ -99,8 +101,8 @@ class ServerSide:
             self.begin_empty(use, Origin.NEW)
             return
         try:
-            renew = None if self.loads_before_view else self.lifetimes.renew(app, use.mode)
-            snapshot = self._reading.find(sid, renew)
+            refresh = None if self.loads_before_view else self.lifetimes.refresh(app, use.mode)
+            snapshot = self._reading.find(sid, refresh)
         except Exception as error:  # whatever the client raises: the contract leaves it the choice
             self._load_without_store(use, error)
             return
@@ -151,7 +153,7 @@ class ServerSide:
         if payload == use.payload and not use.refreshed and session.sid == use.sid and session:
             if not self.loads_before_view:
                 return  # unchanged: nothing to save
-            use.refreshed = self._reading.refresh(use.sid or "", self.lifetimes.renew(app, use.mode))
+            use.refreshed = self._reading.refresh(use.sid or "", self.lifetimes.refresh(app, use.mode))
         before, changed = self._payloads.compare(payload, use.created_at, use.snapshot)
         plan = plan_save(
             had_record=use.sid is not None or use.origin is Origin.CLEARED,

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from lazysession.backend import Problem
-from lazysession.backends.objects import stripe
+from lazysession.processes import stripe
 
 try:
     import fcntl

@@ -35,12 +35,12 @@ class CacheLibBackend(ObjectBackend):
     """Keep each session under its key in a cache; comparing and replacing excludes the threads of this process only.
 
     Two processes that share a cache which is neither files nor memory can lose each other's changes. What is left is
-    known for a SimpleCache; for other caches refreshes go by a note of this process.
+    known for a SimpleCache; for other caches refreshes go by what each process remembers.
 
     :param cache: a cache of cachelib, or anything with ``get``, ``set``, ``add`` and ``delete`` that behave so.
     """
 
-    drives: ClassVar[str | None] = "flask_session.cachelib.cachelib:CacheLibSessionInterface"
+    interface_class: ClassVar[str | None] = "flask_session.cachelib.cachelib:CacheLibSessionInterface"
 
     def __init__(self, cache: Any) -> None:
         super().__init__()
@@ -55,12 +55,13 @@ class CacheLibBackend(ObjectBackend):
 
     @classmethod
     def from_setting(cls, value: object, **options: object) -> CacheLibBackend | None:
-        """Make a backend of SESSION_CACHELIB: a cache, or a directory as ``file:///absolute`` or ``file:relative``.
+        """Return a backend of SESSION_CACHELIB: of a directory, as ``file:///absolute`` or ``file:relative``.
 
         A directory that is not there is created for its owner alone, its files too, and nothing is ever pruned.
 
-        :raises ValueError: for anything else.
-        :returns: None without a value: Flask-Session then uses the directory ``flask_session``, which prunes.
+        :raises ValueError: for anything that is neither that nor a cache.
+        :returns: None for a cache, which Flask-Session takes, and without a value: it then uses the directory
+            ``flask_session``, which prunes.
         """
         if value is None:
             return None
@@ -68,14 +69,10 @@ class CacheLibBackend(ObjectBackend):
             return FileCacheBackend(_cache_in(_path_of(value)), makes_directory=True)
         if isinstance(value, type) or not all(hasattr(value, name) for name in ("get", "set", "delete")):
             raise ValueError(
-                f"an object of type {type(value).__name__} is neither a cache of cachelib nor a URL such as 'file:///var/lib/app/sessions'."
+                f"an object of type {type(value).__name__} is neither a cache of cachelib nor a URL such as "
+                "'file:///var/lib/app/sessions'."
             )
-        return backend_of(value)
-
-    @classmethod
-    def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Return whether Flask-Session takes the value: any cache, and no URL."""
-        return not isinstance(value, str)
+        return None
 
     def find(self, key: str) -> Stored | None:
         """Get what is stored, and what a SimpleCache knows of its expiry."""
@@ -88,19 +85,19 @@ class CacheLibBackend(ObjectBackend):
             ttl = expiry - self.clock() if expiry else None
         return Stored(data, ttl)
 
-    def put(self, key: str, data: dict[str, Any], lifetime: float) -> None:
-        """Set with a timeout in whole seconds, at least one: 0 would be for ever.
+    def put(self, key: str, data: dict[str, Any], ttl: float) -> None:
+        """Set with a timeout in whole seconds, at least one: with 0 it would never expire.
 
         :raises OSError: when the cache says that it could not.
         """
-        if self.cache.set(key, data, timeout=_seconds(lifetime)) is False:
+        if self.cache.set(key, data, timeout=_seconds(ttl)) is False:
             raise OSError(f"{type(self.cache).__name__} could not store a session.")
 
-    def add(self, key: str, data: dict[str, Any], lifetime: float) -> bool:
+    def add(self, key: str, data: dict[str, Any], ttl: float) -> bool:
         """Add in one step where the cache can, else get and set."""
         if not self._adds:
-            return super().add(key, data, lifetime)
-        return bool(self.cache.add(key, data, timeout=_seconds(lifetime)))
+            return super().add(key, data, ttl)
+        return bool(self.cache.add(key, data, timeout=_seconds(ttl)))
 
     def remove(self, key: str) -> None:
         """Delete; the answer is not asked, as caches say False for what is absent too."""
@@ -191,14 +188,17 @@ class FileCacheBackend(CacheLibBackend):
         found = self._files.read(key, self.clock())
         return None if found is None else Stored(*found)
 
-    def add(self, key: str, data: dict[str, Any], lifetime: float) -> bool:
+    def add(self, key: str, data: dict[str, Any], ttl: float) -> bool:
         """Find and put, alone with the key: cachelib's own add is two steps, and takes expired files for taken."""
-        return ObjectBackend.add(self, key, data, lifetime)
+        return ObjectBackend.add(self, key, data, ttl)
 
-    def extend(self, key: str, lifetime: float) -> bool:
-        """Write the expiry alone; False when the file is gone."""
+    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+        """Write the expiry alone.
+
+        :param expected: ignored, as comparing would read the file once more.
+        """
         with self.alone(key):
-            return self._files.extend(key, self.clock(), _seconds(lifetime))
+            return self._files.extend(key, self.clock(), _seconds(ttl))
 
     def remove(self, key: str) -> None:
         """Delete the file.
@@ -230,7 +230,7 @@ class FileCacheBackend(CacheLibBackend):
 class FileSystemBackend(CacheLibBackend):
     """Drive Flask-Session's deprecated type ``filesystem``: the same files, set up by SESSION_FILE_DIR and the like."""
 
-    drives: ClassVar[str | None] = "flask_session.filesystem.filesystem:FileSystemSessionInterface"
+    interface_class: ClassVar[str | None] = "flask_session.filesystem.filesystem:FileSystemSessionInterface"
 
     @classmethod
     def from_setting(cls, value: object, **options: object) -> CacheLibBackend | None:
@@ -276,5 +276,5 @@ def _pickles(cache: Any) -> bool:
     return serializer is not None and getattr(type(serializer), "load", None) is BaseSerializer.load
 
 
-def _seconds(lifetime: float) -> int:
-    return max(1, int(lifetime))  # 0 would be for ever
+def _seconds(ttl: float) -> int:
+    return max(1, int(ttl))  # with 0 it would never expire

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from lazysession.backend import Outcome, Problem, Record, Renew, WriteResult
-from lazysession.backends.common import PerProcess, Preparation
+from lazysession.backend import Outcome, Problem, Record, WriteResult
+from lazysession.backends.common import Preparation
 from lazysession.backends.dynamodb.connect import (
     URL_FORM,
     TableMaker,
@@ -25,8 +24,7 @@ from lazysession.backends.dynamodb.connect import (
     takes_python_values,
     timeout_problems,
 )
-
-logger = logging.getLogger("lazysession")
+from lazysession.processes import PerProcess
 
 DEFAULT_TABLE = "Sessions"
 #: Seconds that a request, or else the start of an app, waits for a table that DynamoDB is creating.
@@ -49,7 +47,7 @@ class DynamoDBBackend:
     :param clock: the present time in seconds since 1970, UTC.
     """
 
-    drives: ClassVar[str | None] = "flask_session.dynamodb.dynamodb:DynamoDBSessionInterface"
+    interface_class: ClassVar[str | None] = "flask_session.dynamodb.dynamodb:DynamoDBSessionInterface"
 
     def __init__(
         self,
@@ -115,6 +113,7 @@ class DynamoDBBackend:
         :raises ValueError: for anything else, for a URL without a region where boto3 knows none either, and for a
             table that is named twice.
         :returns: without a value, one for the DynamoDB on localhost:8000, as with Flask-Session, with its warning.
+            Never None: Flask-Session creates the table when it is set up, for which DynamoDB must be reachable.
         """
         if table_exists is not None and not isinstance(table_exists, bool):
             raise ValueError(f"SESSION_DYNAMODB_TABLE_EXISTS is {table_exists!r}; allowed is True or False.")
@@ -129,25 +128,14 @@ class DynamoDBBackend:
             backend.store = value.Table(table)
         return backend
 
-    @classmethod
-    def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Return False: Flask-Session creates the table when it is set up, for which DynamoDB must be reachable."""
-        return False
+    def read(self, key: str) -> Record | None:
+        """Read with one GetItem."""
+        return self._get(key, self.clock())
 
-    def read(self, key: str, renew: Renew | None) -> Record | None:
-        """Read with one GetItem; a refresh that is due is one UpdateItem of the expiration alone."""
-        now = self.clock()
-        found = self._get(key, now)
-        if found is None:
-            return None
-        payload, ttl = found
-        refreshed = renew is not None and renew.due(ttl) and self._refresh(key, now, now + renew.lifetime)
-        return Record(payload, ttl, refreshed)
-
-    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
+    def create(self, key: str, payload: bytes, ttl: float) -> bool:
         """Create with one PutItem; a key whose item has expired is free, as DynamoDB removes it days later."""
         now = self.clock()
-        item = {"id": self._value("S", key), "val": self._value("B", payload), "expiration": self._time(now + lifetime)}
+        item = {"id": self._value("S", key), "val": self._value("B", payload), "expiration": self._time(now + ttl)}
         values = {":now": self._time(now)}
         try:
             self._ready().put_item(
@@ -159,33 +147,53 @@ class DynamoDBBackend:
             raise
         return True
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
-        """Replace with one UpdateItem that names the payload seen; CHANGED comes with the payload found."""
+    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
+        """Replace with one UpdateItem that names the expected payload; CONFLICT comes with the current one."""
         now = self.clock()
         change = "SET val = :val"
-        values = {":val": self._value("B", payload), ":seen": self._value("B", expected)}
-        if lifetime is not None:
+        values = {":val": self._value("B", payload), ":expected": self._value("B", expected)}
+        if ttl is not None:
             change += ", expiration = :expiration"
-            values[":expiration"] = self._time(now + lifetime)
+            values[":expiration"] = self._time(now + ttl)
         try:
-            self._update(key, now, change, f"val = :seen AND {_LIVE}", values)
+            self._update(key, now, change, f"val = :expected AND {_LIVE}", values)
         except ClientError as error:
             return self._why_refused(error, key, now)
         return WriteResult(Outcome.STORED)
 
     def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
-        """Delete with one DeleteItem, which tells what was there; with a payload seen it names that, as a replace."""
+        """Delete with one DeleteItem, which returns what was there; it names an expected payload as a replace does."""
         now = self.clock()
         condition: dict[str, Any] = {"ReturnValues": "ALL_OLD"}
         if expected is not None:
-            values = {":seen": self._value("B", expected), ":now": self._time(now)}
-            condition = {"ConditionExpression": f"val = :seen AND {_LIVE}", "ExpressionAttributeValues": values} | _TELL
+            values = {":expected": self._value("B", expected), ":now": self._time(now)}
+            condition = {
+                "ConditionExpression": f"val = :expected AND {_LIVE}",
+                "ExpressionAttributeValues": values,
+            } | _TELL
         try:
             answer = self._ready().delete_item(**self._item(key), **condition)
         except ClientError as error:
             return self._why_refused(error, key, now)
+        if expected is not None:
+            return WriteResult(Outcome.STORED)
         removed = _parse(answer.get("Attributes"), now)
-        return WriteResult(Outcome.STORED, None if removed is None else removed[0])
+        return WriteResult(Outcome.MISSING) if removed is None else WriteResult(Outcome.STORED, removed.payload)
+
+    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+        """Move the expiration with one UpdateItem, which names an expected payload as a replace does."""
+        now = self.clock()
+        values, condition = {":expiration": self._time(now + ttl)}, _LIVE
+        if expected is not None:
+            values[":expected"] = self._value("B", expected)
+            condition = f"val = :expected AND {_LIVE}"
+        try:
+            self._update(key, now, "SET expiration = :expiration", condition, values)
+        except ClientError as error:
+            if _is_refusal(error):
+                return False
+            raise
+        return True
 
     def check(self) -> Iterator[Problem]:
         """Look at the client's timeouts, and whether the table exists and removes expired sessions by itself."""
@@ -225,7 +233,7 @@ class DynamoDBBackend:
         self._preparation.ensure()
         return self.client
 
-    def _get(self, key: str, now: float) -> tuple[bytes, float | None] | None:
+    def _get(self, key: str, now: float) -> Record | None:
         return _parse(self._ready().get_item(**self._item(key), ConsistentRead=True).get("Item"), now)
 
     def _why_refused(self, error: ClientError, key: str, now: float) -> WriteResult:
@@ -234,19 +242,7 @@ class DynamoDBBackend:
         # Without an item it is gone, or the server (dynalite) is one that does not send it along.
         item: Any = error.response.get("Item")
         found = _parse(item, now) if item else self._get(key, now)
-        return WriteResult(Outcome.MISSING) if found is None else WriteResult(Outcome.CONFLICT, found[0])
-
-    def _refresh(self, key: str, now: float, expiration: float) -> bool:
-        try:
-            self._update(key, now, "SET expiration = :expiration", _LIVE, {":expiration": self._time(expiration)})
-        except (ClientError, BotoCoreError) as error:
-            if not _is_refusal(error):  # refused is deleted meanwhile
-                logger.warning(
-                    "The expiry of a session could not be refreshed (%s); the session itself was read.",
-                    code_of(error) or type(error).__name__,
-                )
-            return False
-        return True
+        return WriteResult(Outcome.MISSING) if found is None else WriteResult(Outcome.CONFLICT, found.payload)
 
     def _update(self, key: str, now: float, change: str, condition: str, values: dict[str, Any]) -> None:
         self._ready().update_item(
@@ -285,15 +281,15 @@ def _client_and_table(value: Any, table: str | None) -> tuple[Any, str]:
     )
 
 
-def _parse(item: dict[str, Any] | None, now: float) -> tuple[bytes, float | None] | None:
-    """Return an item's payload and the seconds that it has left, or None for one that counts as absent."""
+def _parse(item: dict[str, Any] | None, now: float) -> Record | None:
+    """Return the record of an item, or None for one that counts as absent."""
     if not item or "val" not in item:
         return None
     expiration = _plain(item.get("expiration"))
     ttl = None if expiration is None else float(expiration) - now
     if ttl is not None and ttl <= 0:
         return None
-    return bytes(_plain(item["val"])), ttl
+    return Record(bytes(_plain(item["val"])), ttl)
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What is wrong with a client of memcached that only the user can mend."""
+"""The problems of a client of memcached that only the user can fix."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from lazysession.backend import Problem
 
 
 def timeout_problems(client: Any) -> Iterator[Problem]:
-    """Return that a client, any as it is of one library or another, waits for ever.
+    """Return the problem of a client without a timeout; any, as it is of one library or another.
 
-    pymemcache does unless told; python-memcached waits 3 s and pylibmc 5 s.
+    pymemcache has none by default; python-memcached waits 3 s and pylibmc 5 s.
     """
     nodes = getattr(client, "clients", None)  # of a HashClient
     for each in nodes.values() if isinstance(nodes, dict) else [client]:

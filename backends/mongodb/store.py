@@ -1,10 +1,9 @@
-"""Sessions in a MongoDB collection: the documents of Flask-Session, changed by filters that name what was seen."""
+"""Sessions in a MongoDB collection: the documents of Flask-Session, changed by filters that name the expected payload."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-import logging
 import warnings
 from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
@@ -16,11 +15,9 @@ from bson.codec_options import CodecOptions
 from pymongo import MongoClient, ReadPreference, WriteConcern, errors
 from pymongo.collection import Collection
 
-from lazysession.backend import Outcome, Problem, Record, Renew, WriteResult
+from lazysession.backend import Outcome, Problem, Record, WriteResult
 from lazysession.backends.common import Preparation, utc_now
 from lazysession.backends.mongodb.indexes import index_problems, make_indexes, reason_of, timeout_problems
-
-logger = logging.getLogger("lazysession")
 
 _SCHEMES = ("mongodb://", "mongodb+srv://")
 _DEFAULT_DB = "flask_session"
@@ -47,7 +44,7 @@ class MongoDBBackend:
     :param clock: the present time, in naive UTC.
     """
 
-    drives: ClassVar[str | None] = "flask_session.mongodb.mongodb:MongoDBSessionInterface"
+    interface_class: ClassVar[str | None] = "flask_session.mongodb.mongodb:MongoDBSessionInterface"
 
     def __init__(
         self,
@@ -73,15 +70,16 @@ class MongoDBBackend:
     @classmethod
     def from_setting(
         cls, value: Any, *, db: str | None = None, collect: str = "sessions", **options: object
-    ) -> MongoDBBackend | None:
-        """Make a backend of SESSION_MONGODB: a client, or a URL (``mongodb://``, ``mongodb+srv://``).
+    ) -> MongoDBBackend:
+        """Return a backend of SESSION_MONGODB: a client, or a URL (``mongodb://``, ``mongodb+srv://``).
 
         The indexes are made at the first use, where they are missing. No server is asked here.
 
         :param db: the database; None for the one in the URL's path, or else Flask-Session's ``flask_session``.
         :param collect: the collection.
         :raises ValueError: for anything else, and for names that MongoDB does not take.
-        Without a value, it is the MongoDB on localhost, as with Flask-Session, which warns of that too.
+        :returns: without a value, one for the MongoDB on localhost, as with Flask-Session, which warns of that too.
+            Never None: Flask-Session makes an index when it is set up, for which MongoDB must be reachable.
         """
         if value is None:
             warnings.warn("SESSION_MONGODB is not set: sessions go to the MongoDB on localhost.", RuntimeWarning, 2)
@@ -93,11 +91,6 @@ class MongoDBBackend:
         db = db or _database_of_url(client)
         sessions = _collection_of(client, db, collect)
         return cls(client, sessions, unique=None)
-
-    @classmethod
-    def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Return False: Flask-Session makes an index when it is set up, for which MongoDB must be reachable."""
-        return False
 
     def explain(self, error: Exception) -> str:
         """Return MongoDB's name for an error, or that of its class."""
@@ -111,24 +104,22 @@ class MongoDBBackend:
     def _make_indexes(self) -> None:
         self._unique = make_indexes(self._prepared)
 
-    def read(self, key: str, renew: Renew | None) -> Record | None:
-        """Read with one find; a refresh that is due is one update of the expiration alone."""
+    def read(self, key: str) -> Record | None:
+        """Read with one find."""
         now = self.clock()
         document = self._sessions.find_one({"id": key}, _FIELDS)
         expiration = document.get("expiration") if document else None
         if document is None or expiration is None or expiration <= now:  # MongoDB removes it within the minute
             return None
-        ttl = (expiration - now).total_seconds()
-        refreshed = renew is not None and renew.due(ttl) and self._refresh(key, now, renew.lifetime)
-        return Record(_as_bytes(document["val"]), ttl, refreshed)
+        return Record(_as_bytes(document["val"]), (expiration - now).total_seconds())
 
-    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
+    def create(self, key: str, payload: bytes, ttl: float) -> bool:
         """Create with one upsert that changes nothing where the key is taken.
 
         Upserts that run at once can each insert. Here they want the same ``_id``, so that one of them does, also in a
         collection without a unique index on ``id``.
         """
-        expiration = self.clock() + timedelta(seconds=lifetime)
+        expiration = self.clock() + timedelta(seconds=ttl)
         document = {"_id": _object_id(key), "val": payload, "expiration": expiration}
         try:
             answer = self._sessions.update_one({"id": key}, {"$setOnInsert": document}, upsert=True)
@@ -136,30 +127,34 @@ class MongoDBBackend:
         except errors.DuplicateKeyError:
             return False
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
-        """Replace with one update that names the payload seen; a second command only tells why none matched."""
+    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
+        """Replace with one update that names the expected payload; a second command only tells why none matched."""
         values: dict[str, Any] = {"val": payload}
-        if lifetime is not None:
-            values["expiration"] = self.clock() + timedelta(seconds=lifetime)
-        return self._change_what_was_seen(
-            lambda document: self._sessions.update_one(document, {"$set": values}).matched_count, key, expected
-        )
+        if ttl is not None:
+            values["expiration"] = self.clock() + timedelta(seconds=ttl)
+        return self._set(values, key, expected)
 
     def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
-        """Delete with one command; with a payload seen, it names that as a replace does.
+        """Delete with one command; with an expected payload, it names that as a replace does.
 
         Without one, every document with the key goes: Flask-Session's own races can leave two.
         """
         if expected is not None:
-            replaced = self._change_what_was_seen(
-                lambda document: self._sessions.delete_one(document).deleted_count, key, expected
-            )
+            deleted = self._change(lambda document: self._sessions.delete_one(document).deleted_count, key, expected)
         else:
-            document = self._sessions.find_one_and_delete({"id": key}, _FIELDS)
-            replaced = WriteResult(Outcome.STORED, None if document is None else _as_bytes(document["val"]))
-        if not self._unique and replaced.outcome is Outcome.STORED:
+            deleted = _deleted(self._sessions.find_one_and_delete({"id": key}, _FIELDS))
+        if not self._unique and deleted.outcome is Outcome.STORED:
             self._delete_all(key)
-        return replaced
+        return deleted
+
+    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+        """Move the expiration with one update, which names the expected payload as a replace does."""
+        now = self.clock()
+        values = {"expiration": now + timedelta(seconds=ttl)}
+        if expected is not None:
+            return self._set(values, key, expected).outcome is Outcome.STORED
+        live = {"id": key, "expiration": {"$gt": now}}
+        return self._sessions.update_one(live, {"$set": values}).matched_count > 0
 
     def _delete_all(self, key: str) -> None:
         try:
@@ -192,7 +187,12 @@ class MongoDBBackend:
             what = "The client's write concern is 1: a failover may lose sessions that were stored."
             yield Problem("warning", what, "Leave out w, or set w=majority.", "mongodb-write-concern")
 
-    def _change_what_was_seen(self, change: Callable[[dict[str, Any]], int], key: str, expected: bytes) -> WriteResult:
+    def _set(self, values: dict[str, Any], key: str, expected: bytes) -> WriteResult:
+        return self._change(
+            lambda document: self._sessions.update_one(document, {"$set": values}).matched_count, key, expected
+        )
+
+    def _change(self, change: Callable[[dict[str, Any]], int], key: str, expected: bytes) -> WriteResult:
         live = {"id": key, "expiration": {"$gt": self.clock()}}
         stored: Any = expected
         for _ in range(2):
@@ -204,19 +204,8 @@ class MongoDBBackend:
             stored = found["val"]
             if _as_bytes(stored) != expected:
                 break
-            # What was seen is there: as text, which does not match as bytes. Name it as it is stored.
+            # What is expected is there: as text, which does not match as bytes. Name it as it is stored.
         return WriteResult(Outcome.CONFLICT, _as_bytes(stored))
-
-    def _refresh(self, key: str, now: datetime, lifetime: float) -> bool:
-        live = {"id": key, "expiration": {"$gt": now}}
-        values = {"expiration": now + timedelta(seconds=lifetime)}
-        try:
-            return self._sessions.update_one(live, {"$set": values}).matched_count > 0
-        except errors.PyMongoError as error:
-            logger.warning(
-                "The expiry of a session could not be refreshed (%s); the session itself was read.", reason_of(error)
-            )
-            return False
 
 
 def _client_of_url(url: str, **options: Any) -> MongoClient[dict[str, Any]]:
@@ -261,6 +250,12 @@ def _collection_of(client: Any, db: str, collect: str) -> Collection[dict[str, A
 def _with_own_options(sessions: Collection[dict[str, Any]]) -> Collection[dict[str, Any]]:
     concern = sessions.write_concern if sessions.write_concern.acknowledged else WriteConcern()
     return sessions.with_options(CodecOptions(), ReadPreference.PRIMARY, concern)
+
+
+def _deleted(document: dict[str, Any] | None) -> WriteResult:
+    if document is None:
+        return WriteResult(Outcome.MISSING)
+    return WriteResult(Outcome.STORED, _as_bytes(document["val"]))
 
 
 def _as_bytes(payload: bytes | str) -> bytes:

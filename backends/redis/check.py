@@ -1,4 +1,4 @@
-"""What is wrong with a Redis and its client that only the user can mend."""
+"""The problems of a Redis and its client that only the user can fix."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def client_of(url: str) -> Any:
 
 
 def _single(library: Any, scheme: str, rest: str) -> Any:
-    client = _class(library).from_url(scheme + rest, **_patience(library, _parse(library, scheme + rest)))
+    client = _class(library).from_url(scheme + rest, **_timeouts(library, _parse(library, scheme + rest)))
     connection_of(client)  # knows which options there are
     return client
 
@@ -58,12 +58,12 @@ def _cluster(library: Any, scheme: str, rest: str) -> Any:
     user, nodes, path, query = _split(rest)
     url = f"{scheme}{user}{nodes[0]}{path}{query}"
     _single(library, "", url)
-    patience = _patience(library, _parse(library, url))
-    del patience["retry_on_error"]  # the cluster's own: after a lost connection it asks who is master now
+    timeouts = _timeouts(library, _parse(library, url))
+    del timeouts["retry_on_error"]  # the cluster's own: after a lost connection it asks who is master now
     cluster = import_module(f"{library.__name__}.cluster")
     others = [cluster.ClusterNode(*_address(node, 6379)) for node in nodes[1:]]
     make = getattr(cluster, f"{_class(library).__name__}Cluster").from_url
-    return _Late(lambda: make(url, startup_nodes=[*others], **patience))
+    return _Late(lambda: make(url, startup_nodes=[*others], **timeouts))
 
 
 def _master(library: Any, scheme: str, rest: str) -> Any:
@@ -74,7 +74,7 @@ def _master(library: Any, scheme: str, rest: str) -> Any:
     own = "&".join(word for word in words if not word.startswith("sentinel_"))
     options = _parse(library, f"{scheme}{user}/{database}?{own}")
     options.pop("connection_class", None)  # TLS, as the Sentinel's own class of connection needs to hear it
-    options |= _patience(library, options)
+    options |= _timeouts(library, options)
     if scheme in ("rediss://", "valkeys://"):
         options["ssl"] = True
     shared = {name: value for name, value in options.items() if name.startswith(("ssl", "socket_", "retry"))}
@@ -101,18 +101,15 @@ def _parse(library: Any, url: str) -> dict[str, Any]:
     return parsed
 
 
-def _patience(library: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Return how long to wait, and to try again at once and once where a connection was lost.
-
-    Not after a timeout: the second would take as long.
-    """
+def _timeouts(library: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the timeouts, and one retry, at once, after a lost connection: after a timeout it would take as long."""
     timeout = options.get("socket_timeout", TIMEOUT)
     lost = library.exceptions.ConnectionError
     name = library.__name__
     retry = import_module(f"{name}.retry").Retry(import_module(f"{name}.backoff").NoBackoff(), 1, (lost,))
     connect_timeout = options.get("socket_connect_timeout", timeout)
-    waits = {"socket_timeout": timeout, "socket_connect_timeout": connect_timeout}
-    return {**waits, "retry": retry, "retry_on_error": [lost]}
+    timeouts = {"socket_timeout": timeout, "socket_connect_timeout": connect_timeout}
+    return {**timeouts, "retry": retry, "retry_on_error": [lost]}
 
 
 def _split(rest: str) -> tuple[str, list[str], str, str]:

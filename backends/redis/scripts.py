@@ -12,55 +12,65 @@ logger = logging.getLogger("lazysession")
 #: Seconds for which a process remembers that scripts are refused. Then it tries one again, which costs one trip.
 REFUSED_FOR = 60.0
 
-#: Milliseconds throughout. A failed PEXPIRE (a read-only replica, say) must not fail the read, hence pcall. The GET
-#: that is sent along fails for a key of another type, which is another program's: its expiry must stay. Accounts that
-#: were made for earlier versions may not use TYPE; GET tells as well, and is slower with large payloads.
-REFRESH = """
-local kind = redis.pcall('TYPE', KEYS[1]).ok or type(redis.pcall('GET', KEYS[1]))
-if kind ~= 'string' then return {-2, 0} end
-local remaining, lifetime, oldest = redis.call('PTTL', KEYS[1]), tonumber(ARGV[1]), tonumber(ARGV[2])
-if remaining == -2 or remaining <= lifetime and remaining > oldest then return {remaining, 0} end
-local answer = redis.pcall('PEXPIRE', KEYS[1], lifetime)
-return {remaining, type(answer) == 'table' and answer.err and -1 or 1}
+# Milliseconds throughout. ARGV[1] is the time to live from now, and ARGV[2] how much left is enough: the touch is due
+# unless the key has more than that left, and not more than ARGV[1], with a second of tolerance. A failed PEXPIRE (a
+# read-only replica, for example) must not fail the read, hence pcall.
+_TOUCH_IF_DUE = """
+local left, ttl, enough = redis.call('PTTL', KEYS[1]), tonumber(ARGV[1]), tonumber(ARGV[2])
+if left == -2 or not ttl or left <= ttl + 1000 and left > enough then return {left, 0, payload} end
+local answer = redis.pcall('PEXPIRE', KEYS[1], ttl)
+return {left, type(answer) == 'table' and answer.err and -1 or answer, payload}
+"""
+_COMPARE = """
+local current = redis.call('GET', KEYS[1])
+if current ~= ARGV[1] then return current end
 """
 
-READ = """
+#: Sent along with a GET. That fails for a key of another type, which is another program's: its expiry must stay.
+#: Accounts that were made for earlier versions may not use TYPE; a GET in the script finds out as well, and is slower
+#: with large payloads.
+TOUCH_IF_DUE = f"""
+local payload
+local kind = redis.pcall('TYPE', KEYS[1]).ok or type(redis.pcall('GET', KEYS[1]))
+if kind ~= 'string' then return {{-2, 0}} end
+{_TOUCH_IF_DUE}"""
+
+#: The same with the payload, the last of what it returns; empty arguments for no touch.
+READ = f"""
 local payload = redis.call('GET', KEYS[1])
 if not payload then return false end
-local remaining = redis.call('PTTL', KEYS[1])
-if ARGV[1] == '' then return {payload, remaining, 0} end
-local lifetime, oldest = tonumber(ARGV[1]), tonumber(ARGV[2])
-if remaining >= 0 and remaining <= lifetime and remaining > oldest then return {payload, remaining, 0} end
-local answer = redis.pcall('PEXPIRE', KEYS[1], lifetime)
-return {payload, remaining, type(answer) == 'table' and answer.err and -1 or 1}
-"""
+{_TOUCH_IF_DUE}"""
 
-# What changes a record answers 1 when it is done, the payload found when that is another, and nil when there is none.
-# An empty lifetime keeps what the key has left.
-REPLACE = """
-local found = redis.call('GET', KEYS[1])
-if found ~= ARGV[2] then return found end
-if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[1], 'KEEPTTL')
-else redis.call('PSETEX', KEYS[1], ARGV[3], ARGV[1]) end
+# Each of the next three returns 1 when it is done, the current payload where that is not the expected ARGV[1], and nil
+# when there is none.
+
+#: ARGV[2] is the new payload, and ARGV[3] its time to live; empty to keep what is left.
+REPLACE = f"""{_COMPARE}
+if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+else redis.call('PSETEX', KEYS[1], ARGV[3], ARGV[2]) end
 return 1
 """
 
-DELETE = """
-local found = redis.call('GET', KEYS[1])
-if found ~= ARGV[1] then return found end
+DELETE = f"""{_COMPARE}
 redis.call('UNLINK', KEYS[1])
 return 1
 """
 
+TOUCH = f"""{_COMPARE}
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+#: Returns what it deletes.
 TAKE = """
-local found = redis.call('GET', KEYS[1])
-if found then redis.call('UNLINK', KEYS[1]) end
-return found
+local current = redis.call('GET', KEYS[1])
+if current then redis.call('UNLINK', KEYS[1]) end
+return current
 """
 
 DIGESTS = {
     script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-    for script in (READ, REFRESH, REPLACE, DELETE, TAKE)
+    for script in (READ, TOUCH_IF_DUE, REPLACE, DELETE, TOUCH, TAKE)
 }
 
 #: Sends a command; any, as the answer depends on the command.
@@ -111,10 +121,10 @@ class Scripts:
             except Exception as refusal:
                 if not is_refused(refusal):
                     raise
-        self._note_refusal()
+        self._remember_refusal()
         return otherwise()
 
-    def _note_refusal(self) -> None:
+    def _remember_refusal(self) -> None:
         if self._refused_until is None:
             logger.warning(
                 "Redis runs no scripts for this account: changes of sessions take up to four round trips. Allow them "

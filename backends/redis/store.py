@@ -1,23 +1,26 @@
-"""Sessions in Redis, or in anything that speaks as Redis does: a key for each session, with a native expiry."""
+"""Sessions in Redis, or in a server that speaks its protocol: a key for each session, with a native expiry."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Protocol
 
-from lazysession.backend import Outcome, Problem, Record, Renew, WriteResult
-from lazysession.backends.common import LocalExpiries
+from lazysession.backend import Outcome, Problem, Record, TouchFailed, WriteResult
 from lazysession.backends.redis.check import problems_of
 from lazysession.backends.redis.connect import client_of
-from lazysession.backends.redis.scripts import DELETE, DIGESTS, READ, REFRESH, REPLACE, TAKE, Scripts, is_about_scripts
+from lazysession.backends.redis.scripts import (
+    DELETE,
+    DIGESTS,
+    READ,
+    REPLACE,
+    TAKE,
+    TOUCH,
+    TOUCH_IF_DUE,
+    Scripts,
+    is_about_scripts,
+)
 from lazysession.backends.redis.transactions import Transactions, sends_in_its_own_way
-
-logger = logging.getLogger("lazysession")
-
-#: Seconds that a process believes what it saw of an expiry: others may shorten it, a failover may lose a refresh.
-NOTED = 60.0
 
 
 class RedisClient(Protocol):
@@ -28,29 +31,22 @@ class RedisClient(Protocol):
         ...
 
 
-class _Expiry(NamedTuple):
-    deadline: float
-    believed_until: float
-
-
 class RedisBackend:
-    """Keep each payload under its key; a script refreshes where that is due, and another compares and replaces.
+    """Keep each payload under its key; scripts compare before they change a record, and read its ttl.
 
-    A process notes for a minute when the sessions that it has seen expire. While a session is not due for a refresh by
-    that note, reading it is a plain GET. Where scripts are refused, plain commands and WATCH do the same in more trips.
+    Where scripts are refused, plain commands and WATCH do the same in more round trips.
 
     :param client: a ready client. Its timeouts and retries are its own; ``decode_responses`` does no harm.
     :param clock: the present time, in seconds since the epoch.
     """
 
-    drives: ClassVar[str | None] = "flask_session.redis.redis:RedisSessionInterface"
+    interface_class: ClassVar[str | None] = "flask_session.redis.redis:RedisSessionInterface"
 
     def __init__(self, client: RedisClient, *, clock: Callable[[], float] = time.time) -> None:
         self.client = client
         self.clock = clock
         self._reads_plainly = _reads_plainly(client)
-        self._local_expiries: LocalExpiries[_Expiry] = LocalExpiries()
-        self._scripts = Scripts(self._send, self._now)
+        self._scripts = Scripts(self._send, lambda: self.clock())  # noqa: PLW0108 - tests set the clock
         self._plain = Transactions(client, self._send)
 
     @classmethod
@@ -60,12 +56,12 @@ class RedisBackend:
 
     @classmethod
     def from_setting(cls, value: object, **options: object) -> RedisBackend | None:
-        """Make a backend of SESSION_REDIS: a client or a URL.
+        """Return a backend of SESSION_REDIS, which is a client or a URL.
 
         :raises ValueError: for anything else, and for a URL that cannot be understood; no URL is repeated.
-        :returns: None without a value: Flask-Session then uses the Redis on localhost.
+        :returns: None where Flask-Session uses the client, and without a value: it then uses the Redis on localhost.
         """
-        if value is None:
+        if value is None or _is_taken_by_flask_session(value):
             return None
         if isinstance(value, str):
             return cls(client_of(value))
@@ -75,110 +71,95 @@ class RedisBackend:
             raise ValueError(f"{shown} is neither a Redis client nor a URL such as 'redis://localhost:6379/0'.")
         return cls(value)  # type: ignore[arg-type]  # checked by the line above
 
-    @classmethod
-    def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Return whether Flask-Session takes the client; any other it silently replaces by one on localhost."""
-        try:
-            from redis import Redis
-        except ImportError:
-            return False
-        return isinstance(value, Redis)
-
-    def read(self, key: str, renew: Renew | None) -> Record | None:
-        """Read with GET, and in the same trip refresh with a script where a refresh may be due."""
-        if renew is None or not self._reads_plainly:
-            return self._read_by_script(key, renew)
-        noted = self._noted(key)
-        if noted is None or renew.due(noted):
-            alone = self._scripts.refused or sends_in_its_own_way(self.client)
-            return self._read_by_script(key, renew) if alone else self._read_and_refresh(key, renew)
+    def read(self, key: str) -> Record | None:
+        """Return what GET finds; by a script where the client may send a GET to a replica or to a cache of its own."""
+        if not self._reads_plainly:
+            return self._read_by_script(key, "", "")
         payload = self._send("GET", key)
-        return None if payload is None else Record(payload, noted, refreshed=False)
+        return None if payload is None else Record(payload)
 
-    def _read_and_refresh(self, key: str, renew: Renew) -> Record | None:
+    def read_and_touch(self, key: str, ttl: float | None, unless_more_than: float) -> Record | None:
+        """Read with the ttl, and in the same round trip move the expiry by a script, where that is due.
+
+        :raises TouchFailed: when the record was read, and its expiry could not be moved.
+        """
+        if ttl is None:
+            return self._read_by_script(key, "", "")
+        times = _milliseconds(ttl), _milliseconds(unless_more_than)
+        if self._reads_plainly and not self._scripts.refused and not sends_in_its_own_way(self.client):
+            return self._read_by_pipeline(key, *times)
+        return self._read_by_script(key, *times)
+
+    def _read_by_pipeline(self, key: str, ttl: int, unless_more_than: int) -> Record | None:
         """Send two commands at once: payloads are slow to pass through a script, the larger the slower."""
         client: Any = self.client
         pipeline = client.pipeline(transaction=False)
         pipeline.execute_command("GET", key, NEVER_DECODE=True)
-        pipeline.execute_command("EVALSHA", DIGESTS[REFRESH], 1, key, *_wish(renew))
+        pipeline.execute_command("EVALSHA", DIGESTS[TOUCH_IF_DUE], 1, key, ttl, unless_more_than)
         payload, answer = pipeline.execute(raise_on_error=False)
         if isinstance(payload, Exception):
             raise payload
         if payload is None:
             return None
         if is_about_scripts(answer):
-            answer = self._refresh_after(answer, key, renew)
-        return self._record(key, payload, (-1, -1) if isinstance(answer, Exception) else answer, renew)
+            answer = self._touch_after(answer, key, ttl, unless_more_than)
+        left, touched = (-1, answer) if isinstance(answer, Exception) else answer
+        return _record(left, touched, payload)
 
-    def _refresh_after(self, error: Exception, key: str, renew: Renew) -> Any:
-        """Return what the script returns, or an error: the session was read."""
+    def _touch_after(self, error: Exception, key: str, *times: int) -> Any:
+        """Return what the script returns, or an error: the record was read."""
+
+        def without_script() -> Any:
+            return self._plain.touch_if_due(key, self._send("PTTL", key), *times)
+
         try:
-            return self._scripts.run_after(
-                error,
-                REFRESH,
-                key,
-                *_wish(renew),
-                otherwise=lambda: self._refresh_plainly(key, self._send("PTTL", key), renew),
-            )
+            return self._scripts.run_after(error, TOUCH_IF_DUE, key, *times, otherwise=without_script)
         except Exception as failure:  # whatever the client raises
             return failure
 
-    def _read_by_script(self, key: str, renew: Renew | None) -> Record | None:
-        """Read through the server that is written to, past the replicas and caches that a client may ask."""
-        answer = self._scripts.run(READ, key, *_wish(renew), otherwise=lambda: self._read_without_script(key, renew))
-        return None if answer is None else self._record(key, answer[0], answer[1:], renew)
+    def _read_by_script(self, key: str, *times: int | str) -> Record | None:
+        """Read from the server that changes go to.
 
-    def _read_without_script(self, key: str, renew: Renew | None) -> tuple[bytes, int, int] | None:
-        payload, ttl = self._plain.read(key)
-        return None if payload is None else (payload, *self._refresh_plainly(key, ttl, renew))
-
-    def _refresh_plainly(self, key: str, ttl: int, renew: Renew | None) -> tuple[int, int]:
-        """Refresh where that is due, in a trip of its own; return what the script returns.
-
-        :param remaining: the milliseconds that the key has left.
+        :param times: milliseconds to live from now, and how many left are enough; empty strings for no touch.
         """
-        if renew is None or ttl == -2 or not renew.due(ttl / 1000 if ttl >= 0 else None):
-            return ttl, 0
-        try:
-            return ttl, int(self._send("PEXPIRE", key, _milliseconds(renew.lifetime)))
-        except Exception:  # the client's own, of any class: the session was read
-            return ttl, -1
+        answer = self._scripts.run(READ, key, *times, otherwise=lambda: self._plain.read_and_touch(key, *times))
+        return None if answer is None else _record(*answer)
 
-    def _record(self, key: str, payload: bytes, answer: Sequence[int], renew: Renew | None) -> Record:
-        ttl, mark = answer[0] / 1000, answer[1]
-        if mark < 0:
-            logger.warning("Redis refused to refresh the expiry of a session; the session itself was read.")
-        self._note(key, renew.lifetime if mark > 0 and renew is not None else ttl)
-        return Record(payload, ttl if ttl >= 0 else None, refreshed=mark > 0)
-
-    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
+    def create(self, key: str, payload: bytes, ttl: float) -> bool:
         """Create with SET NX."""
-        created = self._send("SET", key, payload, "PX", _milliseconds(lifetime), "NX") is not None
-        if created:
-            self._note(key, lifetime)
-        return created
+        return self._send("SET", key, payload, "PX", _milliseconds(ttl), "NX") is not None
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
-        """Compare and replace in one script; CHANGED comes with the payload found."""
-        milliseconds = "" if lifetime is None else _milliseconds(lifetime)
-        plain = ("SET", key, payload, "KEEPTTL") if lifetime is None else ("PSETEX", key, milliseconds, payload)
-        answer = self._scripts.run(
-            REPLACE, key, payload, expected, milliseconds, otherwise=lambda: self._plain.change(key, expected, plain)
-        )
-        replaced = self._replaced(answer)
-        if lifetime is not None and replaced.outcome is Outcome.STORED:
-            self._note(key, lifetime)
-        return replaced
+    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
+        """Compare and replace in one script; CONFLICT comes with the current payload."""
+        milliseconds = "" if ttl is None else _milliseconds(ttl)
+        command = ("SET", key, payload, "KEEPTTL") if ttl is None else ("PSETEX", key, milliseconds, payload)
+        return self._change(REPLACE, key, expected, payload, milliseconds, command=command)
 
     def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
-        """Delete with one script, which compares before or tells what was there."""
+        """Delete with one script, which compares first, or returns what it deleted."""
+        if expected is not None:
+            return self._change(DELETE, key, expected, command=("UNLINK", key))
+        removed = self._scripts.run(TAKE, key, otherwise=lambda: self._plain.take(key))
+        return WriteResult(Outcome.MISSING if removed is None else Outcome.STORED, removed)
+
+    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+        """Move the expiry with PEXPIRE; with an expected payload, in one script that compares first."""
+        command = ("PEXPIRE", key, _milliseconds(ttl))
         if expected is None:
-            taken = self._scripts.run(TAKE, key, otherwise=lambda: self._plain.take(key))
-            return WriteResult(Outcome.STORED, taken)
+            return bool(self._send(*command))
+        return self._change(TOUCH, key, expected, command[2], command=command).outcome is Outcome.STORED
+
+    def _change(self, script: str, key: str, expected: bytes, *arguments: Any, command: tuple[Any, ...]) -> WriteResult:
+        """Run a script that changes a record while it is the expected one.
+
+        :param command: does the same without a script, once the payload has been compared.
+        """
         answer = self._scripts.run(
-            DELETE, key, expected, otherwise=lambda: self._plain.change(key, expected, ("UNLINK", key))
+            script, key, expected, *arguments, otherwise=lambda: self._plain.change(key, expected, command)
         )
-        return self._replaced(answer)
+        if answer is None:
+            return WriteResult(Outcome.MISSING)
+        return WriteResult(Outcome.STORED) if answer == 1 else WriteResult(Outcome.CONFLICT, answer)
 
     def check(self) -> Iterable[Problem]:
         """Look at the client's timeouts, and at the memory, the replicas and the disk of every master.
@@ -190,28 +171,18 @@ class RedisBackend:
         nodes = [client] if primaries is None else [client.get_redis_connection(node) for node in primaries()]
         yield from dict.fromkeys(problem for node in nodes for problem in problems_of(node))
 
-    def _noted(self, key: str) -> float | None:
-        """Return the seconds that a session has left, as this process saw within the last minute."""
-        note, now = self._local_expiries.get(key), self.clock()
-        return note.deadline - now if note is not None and now < note.believed_until else None
-
-    def _note(self, key: str, ttl: float) -> None:
-        if self._reads_plainly:
-            now = self.clock()
-            self._local_expiries.put(key, _Expiry(now + ttl, now + NOTED))
-
-    @staticmethod
-    def _replaced(answer: int | bytes | None) -> WriteResult:
-        if answer is None:
-            return WriteResult(Outcome.MISSING)
-        return WriteResult(Outcome.STORED) if answer == 1 else WriteResult(Outcome.CONFLICT, answer)  # type: ignore[arg-type]
-
-    def _now(self) -> float:
-        return self.clock()
-
     def _send(self, *command: Any) -> Any:
         # NEVER_DECODE: payloads are bytes, also for a client that was made with decode_responses=True.
         return self.client.execute_command(*command, NEVER_DECODE=True)
+
+
+def _is_taken_by_flask_session(value: object) -> bool:
+    """Return whether Flask-Session takes the client; any other it silently replaces by one on localhost."""
+    try:
+        from redis import Redis
+    except ImportError:
+        return False
+    return isinstance(value, Redis)
 
 
 def _reads_plainly(client: Any) -> bool:
@@ -223,11 +194,16 @@ def _reads_plainly(client: Any) -> bool:
     return getattr(pool, "cache", None) is None and getattr(pool, "is_master", True)
 
 
-def _wish(renew: Renew | None) -> tuple[int | str, int | str]:
-    """Return what a script is told of a refresh: the new expiry, and the least that is left without one."""
-    if renew is None:
-        return "", ""
-    return _milliseconds(renew.lifetime), _milliseconds(renew.lifetime - renew.throttle)
+def _record(left: int, touched: int | Exception, payload: bytes) -> Record:
+    """Return a record of what a script answered.
+
+    :param left: milliseconds that were left; -1 for no expiry.
+    :param touched: 1 when the expiry was moved, 0 when that was not due; -1 or an error when it failed.
+    """
+    record = Record(payload, left / 1000 if left >= 0 else None, touched == 1)
+    if touched in (0, 1):
+        return record
+    raise TouchFailed(record) from (touched if isinstance(touched, Exception) else PermissionError("PEXPIRE refused"))
 
 
 def _milliseconds(seconds: float) -> int:

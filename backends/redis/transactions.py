@@ -13,15 +13,15 @@ logger = logging.getLogger("lazysession")
 
 #: How often a change is tried. Each refresh of the same session by another request makes an attempt fail, too.
 ATTEMPTS = 10
-#: What a node of a cluster raises that does not have the key any more, or is down.
+#: The errors of a cluster's node that does not have the key any more, or is down.
 _ELSEWHERE = {"AskError", "ReadOnlyError", "ClusterDownError", "ConnectionError", "TimeoutError"}
 
 
 class Transactions:
     """Reads, compares and changes keys with plain commands.
 
-    A change watches its key, looks, and changes it in a transaction (WATCH, GET, MULTI, EXEC), which the server refuses
-    if the key was changed in between: three round trips instead of one.
+    A change watches its key, reads it, and changes it in a transaction (WATCH, GET, MULTI, EXEC), which the server
+    refuses if the key was changed in between: three round trips instead of one.
 
     :param client: any, as it is of one library or another.
     :param send: sends a command by the client's own ``execute_command``.
@@ -40,57 +40,75 @@ class Transactions:
         payload, ttl = self._on_master(key, lambda node: _read_at_once(node, key))
         return payload, ttl
 
-    def change(self, key: str, expected: bytes, command: tuple[Any, ...]) -> int | bytes | None:
-        """Send a command if the payload is still the expected one, in one step for all other requests.
+    def read_and_touch(self, key: str, *times: int | str) -> tuple[int, int | Exception, bytes] | None:
+        """Return what the script of the same purpose returns; empty strings for no touch."""
+        payload, left = self.read(key)
+        return None if payload is None else (*self.touch_if_due(key, left, *times), payload)
 
-        :returns: what the scripts return: 1 when it is done, the payload that is there instead, None for none. After
-            the last attempt, the expected payload: other requests keep refreshing it, and the caller may try again.
+    def touch_if_due(
+        self, key: str, left: int, ttl: int | str, unless_more_than: int | str
+    ) -> tuple[int, int | Exception]:
+        """Move the expiry where that is due, in a round trip of its own; return what the script returns, or the error.
+
+        :param left: milliseconds that the key has left, as PTTL returns them.
+        """
+        if left == -2 or isinstance(ttl, str) or int(unless_more_than) < left <= ttl + 1000:
+            return left, 0
+        try:
+            return left, int(self._send("PEXPIRE", key, ttl))
+        except Exception as error:  # whatever the client raises: the record was read
+            return left, error
+
+    def change(self, key: str, expected: bytes, command: tuple[Any, ...]) -> int | bytes | None:
+        """Send a command if the payload is still the expected one, atomically.
+
+        :returns: what the scripts return: 1 when it is done, the current payload when that is another, None for none.
+            After the last attempt, the expected payload: other requests keep refreshing it, and the caller may retry.
         :raises PermissionError: where transactions are refused too, or use other keys than the client does.
         """
         if not hasattr(self._client, "pipeline"):
             self._refuse(None)
         for _ in range(ATTEMPTS):
             try:
-                done, found = self._on_master(key, lambda node: _attempt(node, key, expected, command))
+                done, current = self._on_master(key, lambda node: _attempt(node, key, expected, command))
             except _WatchRefused as refused:
                 self._send("GET", key)  # raises the client's own error where it is the key that is refused
                 self._refuse(refused.__cause__)
             if done:
                 return 1
-            if found != expected:
-                return self._as_the_client_sees(key, expected, found)
+            if current != expected:
+                return self._as_the_client_sees(key, expected, current)
         return expected
 
     def take(self, key: str) -> bytes | None:
-        """Delete a key, and return what it held."""
+        """Delete a key, and return what was stored."""
         try:
             taken: bytes | None = self._send("GETDEL", key)
             return taken
         except Exception as error:
             if not is_refused(error):  # GETDEL is of Redis 6.2
                 raise
-        found: bytes | None = None
+        current: bytes | None = None
         for _ in range(ATTEMPTS):
-            found = self._send("GET", key)
+            current = self._send("GET", key)
             try:
-                if found is None or self.change(key, found, ("UNLINK", key)) == 1:
-                    return found
+                if current is None or self.change(key, current, ("UNLINK", key)) == 1:
+                    return current
             except PermissionError:
                 break
         self._send("UNLINK", key)
-        return found
+        return current
 
-    def _as_the_client_sees(self, key: str, expected: bytes, found: bytes | None) -> bytes | None:
-        """Return what is there instead of the expected payload.
+    def _as_the_client_sees(self, key: str, expected: bytes, current: bytes | None) -> bytes | None:
+        """Return the current payload, by the keys that the client itself uses.
 
         A client with an ``execute_command`` of its own may put a prefix before each key, which a pipeline does not do.
         """
-        if not sends_in_its_own_way(self._client):
-            return found
-        there: bytes | None = self._send("GET", key)
-        if there == expected:
-            self._refuse(None)
-        return there
+        if sends_in_its_own_way(self._client):
+            current = self._send("GET", key)
+            if current == expected:
+                self._refuse(None)
+        return current
 
     def _refuse(self, cause: BaseException | None) -> NoReturn:
         message = (
@@ -133,23 +151,23 @@ def _read_at_once(node: Any, key: str) -> list[Any]:
 
 
 def _attempt(node: Any, key: str, expected: bytes, command: tuple[Any, ...]) -> tuple[bool, bytes | None]:
-    """Try to change a key once; return whether it was changed, and what was found before."""
-    found: bytes | None = expected
+    """Try to change a key once; return whether it was changed, and what was stored before."""
+    current: bytes | None = expected
     with node.pipeline(transaction=True) as pipeline:
         try:
             _watch(pipeline, key)
-            found = pipeline.execute_command("GET", key, NEVER_DECODE=True)
-            if found != expected:
-                return False, found
+            current = pipeline.execute_command("GET", key, NEVER_DECODE=True)
+            if current != expected:
+                return False, current
             pipeline.multi()
             pipeline.execute_command(*command)
             pipeline.execute()
         except Exception as error:
             if type(error).__name__ == "WatchError":  # by name: each client library has a class of its own
-                return False, found
+                return False, current
             _hide_command(error)
             raise
-    return True, found
+    return True, current
 
 
 def _watch(pipeline: Any, key: str) -> None:

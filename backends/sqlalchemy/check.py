@@ -1,4 +1,4 @@
-"""What is wrong with a table of sessions, its database and the driver, that only the user can mend."""
+"""The problems of a table of sessions, its database and the driver that only the user can fix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.types import LargeBinary
 from lazysession.backend import Problem
 from lazysession.backends.sqlalchemy.connect import MYSQL
 
-#: From how many expired rows on it is said that nobody purges; no more are counted.
+#: How many expired rows are a problem; no more are counted.
 UNPURGED = 10_000
 
 #: The length of ``session:`` and an id as Flask-Session makes it by default.
@@ -24,13 +24,13 @@ _ENGINE_ARGUMENT = "SQLALCHEMY_ENGINE_OPTIONS = {{'connect_args': {{'{name}': {s
 
 
 def problems_of(connection: Connection, table: Table, now: datetime) -> Iterator[Problem]:
-    """Return what is wrong, asking for no more than a few small answers."""
+    """Return the problems found, with a few small queries."""
     yield from _problems_of_driver(connection)
     if connection.dialect.name == "sqlite":
         yield from _problems_of_sqlite(connection)
-    seen = inspect(connection)
+    inspector = inspect(connection)
     name = connection.dialect.identifier_preparer.format_table(table)
-    if not seen.has_table(table.name, schema=table.schema):
+    if not inspector.has_table(table.name, schema=table.schema):
         yield Problem(
             "error",
             f"There is no table {name}: no session can be stored.",
@@ -38,21 +38,21 @@ def problems_of(connection: Connection, table: Table, now: datetime) -> Iterator
             "sql-table",
         )
         return
-    yield from _problems_of_ids(seen, table, name)
-    types = {each["name"]: each["type"] for each in seen.get_columns(table.name, schema=table.schema)}
+    yield from _problems_of_ids(inspector, table, name)
+    types = {each["name"]: each["type"] for each in inspector.get_columns(table.name, schema=table.schema)}
     of_types = list(_problems_of_types(connection.dialect.name, types, name))
     yield from of_types
     if not any(problem.name == "sql-expiry-type" and problem.severity == "error" for problem in of_types):
-        yield from _problems_of_expiry(connection, seen, table, name, now)
+        yield from _problems_of_expiry(connection, inspector, table, name, now)
     if connection.dialect.name in MYSQL:
         yield from _problems_of_size(connection, types, name)
 
 
 def _problems_of_driver(connection: Connection) -> Iterator[Problem]:
-    driver: Any = connection.connection.dbapi_connection  # any: what it can tell depends on the library
+    driver: Any = connection.connection.dbapi_connection  # any: its attributes depend on the library
     if connection.dialect.driver in ("psycopg", "psycopg2"):
-        told = driver.info.get_parameters() if connection.dialect.driver == "psycopg" else driver.info.dsn_parameters
-        if "connect_timeout" not in told:
+        given = driver.info.get_parameters() if connection.dialect.driver == "psycopg" else driver.info.dsn_parameters
+        if "connect_timeout" not in given:
             yield _no_timeout("connect_timeout", 5, "while PostgreSQL cannot be reached, requests wait for minutes")
     elif connection.dialect.driver == "pymysql" and driver._read_timeout is None:
         yield _no_timeout("read_timeout", 30, "when the database hangs, requests hang with it, for as long")
@@ -82,12 +82,12 @@ def _problems_of_sqlite(connection: Connection) -> Iterator[Problem]:
         )
 
 
-def _problems_of_ids(seen: Inspector, table: Table, name: str) -> Iterator[Problem]:
-    indexes = seen.get_indexes(table.name, schema=table.schema)
+def _problems_of_ids(inspector: Inspector, table: Table, name: str) -> Iterator[Problem]:
+    indexes = inspector.get_indexes(table.name, schema=table.schema)
     unique: list[list[Any]] = [each["column_names"] for each in indexes if each["unique"]]
-    constraints = seen.get_unique_constraints(table.name, schema=table.schema)  # no index of its own in SQLite's eyes
+    constraints = inspector.get_unique_constraints(table.name, schema=table.schema)  # SQLite lists no index for one
     unique += [each["column_names"] for each in constraints]
-    unique.append(seen.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"])
+    unique.append(inspector.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"])
     if ["session_id"] not in unique:
         yield Problem(
             "error",
@@ -98,9 +98,9 @@ def _problems_of_ids(seen: Inspector, table: Table, name: str) -> Iterator[Probl
 
 
 def _problems_of_expiry(
-    connection: Connection, seen: Inspector, table: Table, name: str, now: datetime
+    connection: Connection, inspector: Inspector, table: Table, name: str, now: datetime
 ) -> Iterator[Problem]:
-    indexes = seen.get_indexes(table.name, schema=table.schema)
+    indexes = inspector.get_indexes(table.name, schema=table.schema)
     if not any(each["column_names"][:1] == ["expiry"] for each in indexes):
         yield Problem(
             "warning",
@@ -113,7 +113,7 @@ def _problems_of_expiry(
     if connection.execute(select(func.count()).select_from(some)).scalar_one() >= UNPURGED:
         yield Problem(
             "warning",
-            f"{UNPURGED} rows of {name} or more have expired: nobody removes them, and the table grows without end.",
+            f"{UNPURGED} rows of {name} or more have expired: they are not removed, and the table keeps growing.",
             "Run 'flask lazysession purge' now and then, by cron for example.",
             "sql-unpurged",
         )

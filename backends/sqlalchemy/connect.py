@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+from inspect import signature
 from typing import Any
 
 from sqlalchemy import (
@@ -18,10 +18,8 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
+    inspect,
     make_url,
-)
-from sqlalchemy import (
-    inspect as inspect_database,
 )
 from sqlalchemy.dialects.mysql import MEDIUMBLOB
 from sqlalchemy.engine import ExceptionContext, default
@@ -31,7 +29,7 @@ from sqlalchemy.pool import StaticPool
 from lazysession.backends.sqlalchemy.errors import needs_new_connection
 from lazysession.backends.sqlalchemy.expiry import Expiry, learn_expiry
 from lazysession.backends.sqlalchemy.options import check_options, check_query
-from lazysession.backends.sqlalchemy.psycopg import bound_answers
+from lazysession.backends.sqlalchemy.psycopg import limit_reads
 from lazysession.backends.sqlalchemy.sqlite import wait_for_lock, wait_for_locks
 
 #: The dialects of MySQL and of what is made of it.
@@ -40,10 +38,10 @@ MYSQL = ("mysql", "mariadb")
 # hide_parameters: an error's text must not carry session ids and payloads into logs.
 _ENGINE_OPTIONS: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "hide_parameters": True}
 # From SQLAlchemy 2.0.43 on.
-if "skip_autocommit_rollback" in inspect.signature(default.DefaultDialect.__init__).parameters:
+if "skip_autocommit_rollback" in signature(default.DefaultDialect.__init__).parameters:
     _ENGINE_OPTIONS["skip_autocommit_rollback"] = True  # giving a connection back is no round trip
 
-# Seconds, for drivers that would wait for a silent server for ever.
+# Seconds, for drivers that would wait indefinitely for a server that does not respond.
 _TIMEOUTS: dict[str, dict[str, int]] = {
     "psycopg": {"connect_timeout": 5},
     "psycopg2": {"connect_timeout": 5},
@@ -52,7 +50,7 @@ _TIMEOUTS: dict[str, dict[str, int]] = {
 #: Seconds to wait for a connection of a pool that is all in use. Each is borrowed for one operation, so a longer wait
 #: means that the server hangs. The timeout for a new connection is the same.
 POOL_TIMEOUT = 5
-#: The same for an answer by psycopg, which has no such option; the query of a URL may say otherwise, as PyMySQL's may.
+#: The read timeout of psycopg, which has no such option; the query of a URL may set it, as with PyMySQL.
 READ_TIMEOUT = 30
 
 #: How many characters of a driver's message are logged.
@@ -91,7 +89,7 @@ def create_if_absent(engine: Engine, table: Table) -> None:
 
 
 def _exists(engine: Engine, table: Table) -> bool:
-    return inspect_database(engine).has_table(table.name, schema=table.schema)
+    return inspect(engine).has_table(table.name, schema=table.schema)
 
 
 def _set_up_file(connection: Any, record: Any) -> None:
@@ -169,7 +167,7 @@ def _engine_of(address: URL, options: dict[str, Any]) -> Engine:
         address = address.difference_update_query(["read_timeout"])
     engine = create_engine(address, **(defaults | options | _ENGINE_OPTIONS), connect_args=connecting | given)
     if _is_psycopg(address):
-        bound_answers(engine, read_timeout)
+        limit_reads(engine, read_timeout)
     return _prepare(engine, owns_file=True, may_prepare="prepare_threshold" in given)
 
 
@@ -200,11 +198,12 @@ def _is_in_memory(address: URL) -> bool:
 def engine_of_bind(database: Any, bind_key: str | None) -> Engine:
     """Return the engine of a Flask-SQLAlchemy object for a bind key, inside an app context.
 
-    :raises ValueError: when it has none.
+    :raises ValueError: when it has none, and for an asynchronous one.
     """
     engines: dict[str | None, Engine] = dict(database.engines)
     if bind_key not in engines:
         raise ValueError(f"SESSION_SQLALCHEMY_BIND_KEY is {bind_key!r}; known are {sorted(map(str, engines))}.")
+    _refuse_asynchronous(engines[bind_key].dialect)
     return engines[bind_key]
 
 
@@ -226,7 +225,7 @@ def _leave_useless_connections(context: ExceptionContext) -> None:
 
 
 def describe_pool(pool: Any) -> str:
-    """Return how long a request waited for a connection; any, as pools differ in what they tell."""
+    """Return how long a request waited for a connection; any, as pools differ in their methods."""
     return f"{pool.timeout()} s for a connection, and {pool.checkedout()} of its pool were in use"
 
 

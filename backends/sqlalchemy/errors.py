@@ -69,10 +69,10 @@ def needs_new_connection(error: BaseException | None) -> bool:
 
 def _codes_of(error: BaseException | None) -> Iterator[str | int]:
     """Return the codes of a driver's error: attributes (psycopg, psycopg2, the connectors), or its first argument."""
-    found: list[Any] = [getattr(error, name, None) for name in ("sqlstate", "pgcode", "errno")]
+    codes: list[Any] = [getattr(error, name, None) for name in ("sqlstate", "pgcode", "errno")]
     first: Any = next(iter(error.args), None) if error is not None else None
-    found.append(first.get("C") if isinstance(first, dict) else first)  # pg8000 has a dict
-    yield from (code for code in found if isinstance(code, (str, int)))
+    codes.append(first.get("C") if isinstance(first, dict) else first)  # pg8000 has a dict
+    yield from (code for code in codes if isinstance(code, (str, int)))
 
 
 def misses_table(error: DBAPIError) -> bool:

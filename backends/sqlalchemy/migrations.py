@@ -51,12 +51,16 @@ def _declare(metadata: MetaData, engine: Engine, table: Table) -> None:
     if declared is None:
         declared = table.to_metadata(metadata)
         declared.c.expiry.type = DateTime()  # a plain one, as a migration has to name it
-    found = inspect(engine)
-    if declared.c.keys() and set(declared.c.keys()) >= _COLUMNS and found.has_table(table.name, schema=table.schema):
-        columns = {each["name"]: each for each in found.get_columns(table.name, schema=table.schema)}
+    inspector = inspect(engine)
+    if (
+        declared.c.keys()
+        and set(declared.c.keys()) >= _COLUMNS
+        and inspector.has_table(table.name, schema=table.schema)
+    ):
+        columns = {each["name"]: each for each in inspector.get_columns(table.name, schema=table.schema)}
         _take_types(declared, columns, engine.dialect.name)
-        _take_index(declared, {each["name"] for each in found.get_indexes(table.name, schema=table.schema)})
-        _take_name(declared, found.get_unique_constraints(table.name, schema=table.schema))
+        _take_index(declared, {each["name"] for each in inspector.get_indexes(table.name, schema=table.schema)})
+        _take_name(declared, inspector.get_unique_constraints(table.name, schema=table.schema))
 
 
 def _take_types(declared: Table, columns: dict[str, Any], dialect: str) -> None:

@@ -29,7 +29,7 @@ _SQLITE = ("uri", "timeout", "isolation_level", "detect_types", "check_same_thre
 def check_query(address: URL, dialect: Any) -> None:
     """Refuse parameters in the query of a URL that its driver does not have.
 
-    :param dialect: SQLAlchemy's class for it; any, as what it can tell depends on the driver.
+    :param dialect: SQLAlchemy's class for it; any, as its attributes depend on the driver.
     :raises ValueError: with the name of the parameter, and without its value.
     """
     for name in address.query:
@@ -110,7 +110,7 @@ def _unknown_by_signature(address: URL, dialect: Any) -> Iterable[str]:
         known = inspect.signature(library.connect).parameters
         _, options = dialect(dbapi=library).create_connect_args(address)
     except (ArgumentError, AttributeError, ImportError, TypeError, ValueError):
-        return ()  # a driver written in C, such as mysqlclient, does not tell
+        return ()  # a driver written in C, such as mysqlclient, has no signature
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         return ()
     return set(options) - set(known)

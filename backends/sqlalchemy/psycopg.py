@@ -14,16 +14,16 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 
-def bound_answers(engine: Engine, seconds: float) -> None:
-    """Let each answer to an engine of psycopg's come within so many seconds, or close the connection."""
+def limit_reads(engine: Engine, seconds: float) -> None:
+    """Make the connections of an engine of psycopg's raise, and close, after so many seconds without a response."""
     import psycopg  # needed for its own engines alone
 
-    class BoundedConnection(psycopg.Connection[Any]):
+    class LimitedConnection(psycopg.Connection[Any]):
         def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
             try:
                 return super().wait(self._until(gen, time.monotonic() + seconds), *arguments, **options)
             except psycopg.OperationalError as error:
-                if error.sqlstate is None:  # not the server's word: psycopg may leave the connection marked as sound
+                if error.sqlstate is None:  # not from the server: psycopg may take the connection for usable
                     self.pgconn.finish()
                 raise
 
@@ -33,12 +33,12 @@ def bound_answers(engine: Engine, seconds: float) -> None:
                 while True:
                     ready = yield wanted
                     if not ready and time.monotonic() >= deadline:
-                        raise psycopg.OperationalError(f"no answer within {seconds} s")
+                        raise psycopg.OperationalError(f"no response within {seconds} s")
                     wanted = gen.send(ready)
             except StopIteration as end:
                 return end.value
 
     def connect(_dialect: object, _record: object, arguments: Any, options: Any) -> Any:
-        return BoundedConnection.connect(*arguments, **options)
+        return LimitedConnection.connect(*arguments, **options)
 
     event.listen(engine, "do_connect", connect)

@@ -61,20 +61,20 @@ class _Borrowed(NamedTuple):
 _borrowed: dict[int, _Borrowed] = {}
 
 
-def _note_borrowed(connection: Any, record: object, _proxy: object) -> None:
+def _add_borrowed(connection: Any, record: object, _proxy: object) -> None:
     if isinstance(connection, sqlite3.Connection):
         _borrowed[id(record)] = _Borrowed(threading.get_ident(), connection, connection.total_changes)
 
 
-def _note_returned(_connection: object, record: object) -> None:
+def _remove_borrowed(_connection: object, record: object) -> None:
     _borrowed.pop(id(record), None)
 
 
 @cache
 def _follow_pools() -> None:
-    event.listen(Pool, "checkout", _note_borrowed)
+    event.listen(Pool, "checkout", _add_borrowed)
     for name in ("checkin", "detach"):
-        event.listen(Pool, name, _note_returned)
+        event.listen(Pool, name, _remove_borrowed)
 
 
 def wait_for_locks(engine: Engine) -> None:
@@ -148,8 +148,8 @@ def _repeat(work: Callable[[], Fetched], connection: sqlite3.Connection, timeout
 
 def _is_held_here(connection: sqlite3.Connection) -> bool:
     """Return whether a transaction of this thread, or greenlet, is in the way of a write to the same file."""
-    mine = [each for each in list(_borrowed.values()) if each.thread == threading.get_ident()]
-    others = [each for each in mine if each.connection is not connection and each.connection.in_transaction]
+    of_thread = [each for each in list(_borrowed.values()) if each.thread == threading.get_ident()]
+    others = [each for each in of_thread if each.connection is not connection and each.connection.in_transaction]
     if not others:
         return False
     files, reads_block = set(_files(connection)), not _is_wal(connection)

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
-from lazysession.backend import Problem, Purges
+from lazysession.backend import Problem, SupportsPurge
 from lazysession.errors import ConfigurationError
 from lazysession.flasksession import session_type_of
 from lazysession.ids import signs_ids
@@ -179,7 +179,7 @@ def _problems_of_lifetimes(app: Flask, settings: Settings) -> Iterator[Problem]:
 def _problems_of_ids(handler: ServerSide) -> Iterator[Problem]:
     length: int = getattr(handler.wrapped, "sid_length", None) or _USUAL_ID
     # A store that has to be purged is a table or a directory of its own.
-    if handler.ids.may_be_foreign("") and not isinstance(handler.backend, Purges):
+    if handler.ids.may_be_foreign("") and not isinstance(handler.backend, SupportsPurge):
         yield Problem(
             "info",
             "SESSION_KEY_PREFIX is empty: a cookie can name any key of the store, also those of other programs.",

@@ -7,12 +7,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from lazysession.backend import Backend, Record, Renew
+from lazysession.backend import Record
 from lazysession.codec import Codec
 from lazysession.ids import SessionIds
 
-from .expiry import Lifetimes
+from .expiry import Lifetimes, Refresh
 from .rotation import NOTHING, Forwarding, ForwardingRecord, forwarding_in, still_held
+from .store import RecordStore
 
 logger = logging.getLogger("lazysession")
 
@@ -22,7 +23,7 @@ class Snapshot(NamedTuple):
 
     :param items: what the app is shown.
     :param payload: the stored bytes; for a late request the bytes of what it is shown.
-    :param remaining: seconds left before any refresh; None when the store cannot tell.
+    :param ttl: seconds left before any refresh; None when the store cannot tell.
     :param refreshed: the expiry was moved.
     :param created: when the session began, in seconds since the epoch; None when nobody wrote it down.
     :param late: the id was rotated away a moment ago.
@@ -49,23 +50,28 @@ class Reading:
     """Finds the sessions of one app. Only a fault of the store raises, with the client's own error."""
 
     def __init__(
-        self, backend: Backend, codec: Codec, ids: SessionIds, lifetimes: Lifetimes, forwarding: Forwarding
+        self, store: RecordStore, codec: Codec, ids: SessionIds, lifetimes: Lifetimes, forwarding: Forwarding
     ) -> None:
-        self.backend = backend
+        self._store = store
         self._codec = codec
         self._ids = ids
         self._lifetimes = lifetimes
         self._forwarding = forwarding
 
-    def find(self, sid: str, renew: Renew | None) -> Snapshot | None:
+    def find(self, sid: str, refresh: Refresh | None) -> Snapshot | None:
         """Return the session of an id; None when there is none, when it is over, or when it cannot be decoded.
 
-        :param renew: refresh the expiry when that is due; None for no refresh.
+        :param refresh: move the expiry when that is due; None for no refresh.
         """
         ids = self._ids
         key = ids.key(sid)
-        decode_first = self._lifetimes.absolute is not None or (len(sid) != ids.length and ids.may_be_foreign(sid))
-        record = self.backend.read(key, None if decode_first else renew)
+        # The data decide whether the expiry is moved, or that takes a round trip of its own anyway.
+        decode_first = (
+            self._lifetimes.absolute is not None
+            or not self._store.touches_as_it_reads
+            or (len(sid) != ids.length and ids.may_be_foreign(sid))
+        )
+        record = self._store.load(key, None if decode_first else refresh)
         if record is None:
             return None
         items = self._codec.decode(record.payload)
@@ -75,15 +81,15 @@ class Reading:
         note = forwarding_in(items)
         if note is not None:
             return self._find_rotated(key, record, note)
-        found = Snapshot(items, record.payload, record.ttl, record.refreshed, self._lifetimes.take_mark(items))
-        return self._bound(key, found, renew) if decode_first else found
+        found = Snapshot(items, record.payload, record.ttl, record.touched, self._lifetimes.take_mark(items))
+        return self._bound(key, record, found, refresh) if decode_first else found
 
-    def refresh(self, sid: str, renew: Renew | None) -> bool:
+    def refresh(self, sid: str, refresh: Refresh | None) -> bool:
         """Move the expiry of a loaded session if that is due, and return whether it was moved."""
-        if renew is None:
+        if refresh is None:
             return False
         try:
-            snapshot = self.find(sid, renew)
+            snapshot = self.find(sid, refresh)
         except Exception as error:  # whatever the client raises; the session itself was read
             logger.warning("The expiry of a session could not be refreshed (%s).", type(error).__name__)
             return False
@@ -92,32 +98,23 @@ class Reading:
     def is_current(self, sid: str) -> bool:
         """Return whether no other request has ended or rotated a session that was loaded."""
         try:
-            record = self.backend.read(self._ids.key(sid), None)
+            record = self._store.read(self._ids.key(sid))
         except Exception as error:  # whatever the client raises; the cookie keeps the expiry that it has
             logger.warning("The session cookie was not renewed, as the store failed: %s", type(error).__name__)
             return False
         return record is not None and self._forwarding.forwarding_of(record.payload) is None
 
-    def _bound(self, key: str, found: Snapshot, renew: Renew | None) -> Snapshot | None:
+    def _bound(self, key: str, record: Record, found: Snapshot, refresh: Refresh | None) -> Snapshot | None:
         """End the session with its absolute lifetime, and refresh it within that, which only the data tell."""
         rest = self._lifetimes.absolute_rest(found.created)
         if rest <= 0:
             with _tidying("A session beyond its absolute lifetime was not removed"):
-                self.backend.delete(key, found.payload)
+                self._store.delete(key, record.payload)
             return None
-        if renew is None:
+        if refresh is None:
             return found
-        within = renew._replace(lifetime=min(renew.lifetime, rest))
-        excess = 0.0 if found.ttl is None else found.ttl - within.lifetime
-        if 0 < excess < 1 or not within.due(found.ttl):  # stores round, and their clocks differ a little
-            return found
-        record = self.backend.read(key, within)
-        if record is None:
-            return None
-        note = self._forwarding.forwarding_of(record.payload)
-        if note is not None:  # rotated in between
-            return self._find_rotated(key, record, note)
-        return found._replace(refreshed=record.refreshed)
+        within = refresh if refresh.lifetime <= rest else refresh._replace(lifetime=rest)
+        return found._replace(refreshed=True) if self._store.refresh(key, record, within) else found
 
     def _is_over(self, items: dict[str, Any]) -> bool:
         return self._lifetimes.absolute_rest(self._lifetimes.take_mark(dict(items))) <= 0

@@ -23,11 +23,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lazysession.backend import Backend, Record
+from lazysession.backend import Record
 from lazysession.codec import Codec
 from lazysession.ids import SessionIds
 
 from .expiry import as_time
+from .store import RecordStore
 
 #: How long an old id leads to the session that was rotated, in seconds.
 FORWARDING_LIFETIME = 10.0
@@ -94,8 +95,8 @@ class Forwarding:
     :param clock: seconds since the epoch.
     """
 
-    def __init__(self, backend: Backend, codec: Codec, ids: SessionIds, clock: Callable[[], float]) -> None:
-        self._backend = backend
+    def __init__(self, store: RecordStore, codec: Codec, ids: SessionIds, clock: Callable[[], float]) -> None:
+        self._store = store
         self._codec = codec
         self._ids = ids
         self.clock = clock
@@ -141,7 +142,7 @@ class Forwarding:
             if self.is_over(note) or not self._ids.may_be(note.sid):
                 return None
             key = self._ids.key(note.sid)
-            record = self._backend.read(key, None)
+            record = self._store.read(key)
             items = None if record is None else self._codec.decode(record.payload)
             if record is None or items is None:
                 return None
@@ -154,7 +155,7 @@ class Forwarding:
     def keep_short(self, key: str, record: Record, note: ForwardingRecord) -> None:
         """Take back the refresh that reading a note gave it, and remove one whose time is over."""
         if self.is_over(note):
-            self._backend.delete(key, record.payload)
-        elif record.refreshed:
+            self._store.delete(key, record.payload)
+        elif record.touched:
             rest = min(note.until - self.clock(), FORWARDING_LIFETIME if record.ttl is None else record.ttl)
-            self._backend.replace(key, record.payload, max(rest, 1.0), record.payload)
+            self._store.replace(key, record.payload, max(rest, 1.0), record.payload)

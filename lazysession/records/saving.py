@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from lazysession.backend import Backend, Outcome, WriteResult
+from lazysession.backend import Outcome, WriteResult
 from lazysession.codec import Codec
 from lazysession.errors import SessionConflict
 from lazysession.ids import SessionIds
@@ -15,6 +15,7 @@ from .locks import lock_for
 from .merging import CREATED, PERMANENT, Change, Items, KeyUse, Merging, Refused, different_keys, has_content
 from .plan import StoreAction
 from .rotation import FORWARDING_LIFETIME, ROTATIONS, Forwarding, ForwardingRecord, Rotated
+from .store import RecordStore
 
 #: How often a write is tried before it fails: other requests may change the session each time.
 ATTEMPTS = 500
@@ -104,9 +105,9 @@ class Saving:
     """Takes the steps of :class:`lazysession.records.plan.Store` for the sessions of one app."""
 
     def __init__(
-        self, backend: Backend, codec: Codec, ids: SessionIds, forwarding: Forwarding, merging: Merging
+        self, store: RecordStore, codec: Codec, ids: SessionIds, forwarding: Forwarding, merging: Merging
     ) -> None:
-        self._backend = backend
+        self._store = store
         self._codec = codec
         self._ids = ids
         self._forwarding = forwarding
@@ -168,7 +169,7 @@ class Saving:
         """Return what is stored, from the result of a write where that says it; None for nothing."""
         if result.outcome is not Outcome.CONFLICT or result.current is not None:
             return result.current
-        record = self._backend.read(key, None)
+        record = self._store.read(key)
         return None if record is None else record.payload
 
     def _writer(self, key: str, lifetime: float | None) -> Write:
@@ -178,8 +179,8 @@ class Saving:
             if wanted == expected:  # another request has stored the same
                 return WriteResult(Outcome.STORED)
             if wanted is None:
-                return self._backend.delete(key, expected)
-            return _unless_done(self._backend.replace(key, wanted, lifetime, expected), wanted)
+                return self._store.delete(key, expected)
+            return _unless_done(self._store.replace(key, wanted, lifetime, expected), wanted)
 
         return write
 
@@ -188,7 +189,7 @@ class Saving:
     def _create(self, save: Save, lifetime: float) -> bytes:
         session = save.session
         for _ in range(_FREE_IDS):
-            if self._backend.create(self._ids.key(session.sid), save.mine.raw, lifetime):
+            if self._store.create(self._ids.key(session.sid), save.mine.raw, lifetime):
                 return save.mine.raw
             session.sid = self._ids.new()
         raise SessionConflict("The session could not be stored: every new id was taken. Raise SESSION_ID_LENGTH.")
@@ -209,11 +210,11 @@ class Saving:
 
         Where the old session has ended meanwhile, so has the new one: a rotation revives nothing.
         """
-        new = _NewRecord(self._backend, self._create(save, lifetime), self._ids.key(save.session.sid))
+        new = _NewRecord(self._store, self._create(save, lifetime), self._ids.key(save.session.sid))
         if save.cleared:
             until = self._end(save)
             if until is not None and save.sid is not None:
-                self._backend.create(
+                self._store.create(
                     self._ids.key(save.sid), self._forwarding.forwarding_of_end(until), FORWARDING_LIFETIME
                 )
             return Saved(new.payload)
@@ -229,10 +230,10 @@ class Saving:
 
         def write(wanted: bytes | None, expected: bytes) -> WriteResult:
             if wanted is None:
-                return self._backend.delete(old, expected)
+                return self._store.delete(old, expected)
             new.put(wanted)
             note = self._forwarding.forwarding_to(save.session.sid, expected)
-            return _unless_done(self._backend.replace(old, note, FORWARDING_LIFETIME, expected), note)
+            return _unless_done(self._store.replace(old, note, FORWARDING_LIFETIME, expected), note)
 
         try:
             stored = self._swap(old, save.expected or b"", wanted_for, write)
@@ -258,7 +259,7 @@ class Saving:
             if expected is None:
                 return None
         for _ in range(ATTEMPTS):
-            result = self._backend.delete(key, expected)
+            result = self._store.delete(key, expected)
             found = self._found(key, result)
             there = expected if found is None and result.outcome is Outcome.STORED else found
             if until is None and there is not None:
@@ -269,18 +270,18 @@ class Saving:
             rotated = None if note is None else self._forwarding.follow(note)
             if rotated is not None:
                 if expected is not None:  # else the forwarding record is deleted
-                    self._backend.delete(key, found)
+                    self._store.delete(key, found)
                 key, expected = rotated.key, rotated.payload
             elif expected is None:
                 return until
             else:
                 expected = found
-        self._backend.delete(key)
+        self._store.delete(key)
         return until
 
     def _session_under(self, key: str) -> bytes | None:
         """Return the payload of a key if it is a session; None where it is another program's."""
-        record = self._backend.read(key, None)
+        record = self._store.read(key)
         return None if record is None or self._codec.decode(record.payload) is None else record.payload
 
     # Late requests
@@ -394,16 +395,16 @@ class _Wanted:
 class _NewRecord:
     """The record under the new id of a rotation, which is stored before the old one goes."""
 
-    def __init__(self, backend: Backend, payload: bytes, key: str) -> None:
-        self._backend, self._key, self.payload = backend, key, payload
+    def __init__(self, store: RecordStore, payload: bytes, key: str) -> None:
+        self._store, self._key, self.payload = store, key, payload
 
     def put(self, payload: bytes) -> None:
         if payload != self.payload:
-            self._backend.replace(self._key, payload, None, self.payload)
+            self._store.replace(self._key, payload, None, self.payload)
             self.payload = payload
 
     def remove(self) -> None:
-        self._backend.delete(self._key)
+        self._store.delete(self._key)
 
 
 def _unless_done(result: WriteResult, wanted: bytes) -> WriteResult:

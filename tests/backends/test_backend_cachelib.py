@@ -27,13 +27,15 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lazysession import LazySession
-from lazysession.backend import Checks, Outcome, Purges, Renew
+from lazysession.backend import Outcome, SupportsCheck, SupportsPurge
 from lazysession.backends.cachelib import CacheLibBackend, FileCacheBackend, FileSystemBackend
-from lazysession.backends.common import LocalExpiries
+from lazysession.backends.cachelib.store import backend_of
 from lazysession.errors import ConfigurationError
+from lazysession.processes import Recent
+from lazysession.records.expiry import Refresh
 from lazysession.records.rotation import forwarding_in
+from lazysession.records.store import RecordStore
 from lazysession.testing import (
-    ALWAYS,
     KEY,
     ComparesAtomically,
     Contract,
@@ -44,6 +46,7 @@ from lazysession.testing import (
 )
 from tests.support.boxed import Boxed
 from tests.support.connecting import boxed_on_files, on_files
+from tests.support.refreshing import load
 
 ONE_DAY = 86400
 LIVE = "a" * 43
@@ -194,17 +197,20 @@ class TestRedisCache(Contract):
 
     def test_what_is_left_is_known_where_it_was_set(self, held: Held) -> None:
         """A no_refresh change keeps the life that this process gave; another process gives a whole one."""
-        held.backend.create(KEY, b"1", 1000)
+        passed = 0.0
+        records = RecordStore(held.backend, lambda: time.time() + passed)
+        records.create(KEY, b"1", 1000)
         held.pass_time(600)
-        held.backend.replace(KEY, b"2", None, expected=b"1")
+        passed = 600.0
+        assert records.replace(KEY, b"2", None, b"1").outcome is Outcome.STORED
         held.pass_time(402)
-        assert held.backend.read(KEY, None) is None
+        assert held.backend.read(KEY) is None
 
 
 def test_optional_verbs() -> None:
     """Only files need purging, and every cache has something to say."""
-    assert not isinstance(CacheLibBackend(SimpleCache()), Purges)
-    assert isinstance(CacheLibBackend(SimpleCache()), Checks)
+    assert not isinstance(CacheLibBackend(SimpleCache()), SupportsPurge)
+    assert isinstance(CacheLibBackend(SimpleCache()), SupportsCheck)
 
 
 class TestRoundTrips:
@@ -225,9 +231,9 @@ class TestRoundTrips:
         one, two = (msgspec.msgpack.encode({"a": number}) for number in (1, 2))
         get, put = ("load", "dump") if files else ("get", "set")
         assert trips(backend.create, KEY, one, 1000) == ([put] if files else ["add"])
-        assert trips(backend.read, KEY, None) == [get]
-        assert trips(backend.read, KEY, Renew(1000, 100)) == [get]
-        assert trips(backend.read, KEY, ALWAYS) == ([get] if files else [get, get, put])
+        assert trips(backend.read, KEY) == [get]
+        assert trips(load, backend, Refresh(1000, 100)) == [get]
+        assert trips(load, backend) == ([get] if files else [get, get, put])
         assert trips(backend.replace, KEY, two, 1000, one) == [get, put]
         assert trips(backend.replace, KEY, two, 1000, one) == [get]
         assert trips(backend.delete, KEY, one) == [get]
@@ -452,7 +458,7 @@ class TestValuesOfPickle:
         seen, new = (msgspec.msgpack.encode({"a": value}) for value in (before, after))
         backend.create(KEY, seen, 1000)
         backend.replace(KEY, new, 1000, seen)
-        record = backend.read(KEY, None)
+        record = backend.read(KEY)
         assert record is not None
         assert record.payload == new
 
@@ -507,7 +513,7 @@ class TestValuesOfPickle:
         cache.set(KEY, {"a": Secret(), "b": [Secret()]})
         backend = CacheLibBackend(cache)
         for _ in range(3):
-            assert backend.read(KEY, None) is not None
+            assert backend.read(KEY) is not None
         assert caplog.text.count("Secret") == 1
         assert "the secret" not in caplog.text
 
@@ -539,9 +545,9 @@ class TestOnlyFiles:
             return extend(*arguments)
 
         monkeypatch.setattr(files, "extend", logged_out_before)
-        record = backend.read(KEY, ALWAYS)
+        record = load(backend)
         assert record is not None
-        assert not record.refreshed
+        assert not record.touched
         assert sessions_in(tmp_path) == []
 
     def test_faults_of_the_disk_are_raised(self, tmp_path: Path) -> None:
@@ -552,7 +558,8 @@ class TestOnlyFiles:
         path.unlink()
         path.mkdir()
         for fails in (
-            partial(backend.read, KEY, None),
+            partial(backend.read, KEY),
+            partial(backend.touch, KEY, 1000),
             partial(backend.create, KEY, self.SESSION, 1000),
             partial(backend.replace, KEY, self.SESSION, 1000, self.SESSION),
             partial(backend.delete, KEY),
@@ -570,15 +577,15 @@ class TestOnlyFiles:
         monkeypatch.setattr(backend.cache.serializer, "dump", full, raising=False)
         with pytest.raises(OSError, match="could not store"):
             backend.create(KEY, self.SESSION, 1000)
-        assert backend.read(KEY, None) is None
+        assert backend.read(KEY) is None
 
     def test_a_refresh_does_not_wake_what_expired(self, tmp_path: Path) -> None:
         """A session that ends between the reading and its refresh has ended."""
         backend = on_files(tmp_path)
         backend.create(KEY, self.SESSION, 1000)
         age_files(tmp_path, 1002)
-        assert not backend.extend(KEY, 1000)
-        assert backend.read(KEY, None) is None
+        assert not backend.touch(KEY, 1000)
+        assert backend.read(KEY) is None
 
     @pytest.mark.parametrize(
         "content",
@@ -590,7 +597,7 @@ class TestOnlyFiles:
         backend.create(KEY, self.SESSION, 1000)
         (path,) = sessions_in(tmp_path)
         path.write_bytes(content)
-        assert backend.read(KEY, None) is None
+        assert backend.read(KEY) is None
         assert backend.replace(KEY, self.SESSION, 1000, self.SESSION).outcome is Outcome.MISSING
 
     def test_a_class_that_is_no_more(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -599,7 +606,7 @@ class TestOnlyFiles:
         backend.create(KEY, self.SESSION, 1000)
         (path,) = sessions_in(tmp_path)
         path.write_bytes(FUTURE + b"cno_such_module\nCart\n.")
-        assert backend.read(KEY, None) is None
+        assert backend.read(KEY) is None
         assert "cannot be decoded (ModuleNotFoundError)" in caplog.text
 
     def test_an_expired_file_does_not_take_the_key(self, tmp_path: Path) -> None:
@@ -620,9 +627,9 @@ class TestOnlyFiles:
         """A session that something made immortal is mortal again at its next use."""
         backend = on_files(tmp_path)
         backend.cache.set(KEY, {"a": 1}, timeout=0)
-        record = backend.read(KEY, Renew(1000, 999))
+        record = load(backend, Refresh(1000, 999))
         assert record is not None
-        assert (record.ttl, record.refreshed) == (None, True)
+        assert (record.ttl, record.touched) == (None, True)
         assert 990 < expiry_of(tmp_path) - time.time() <= 1000
 
     def test_purge_leaves_what_is_not_a_session(self, tmp_path: Path) -> None:
@@ -638,7 +645,7 @@ class TestOnlyFiles:
         let_pass(backend, 2000)
         assert backend.purge() == 1
         assert cache._file_count == 1
-        assert backend.read(KEY + "2", None) is not None
+        assert backend.read(KEY + "2") is not None
         assert all(path.exists() for path in others)
 
     def test_purge_takes_what_was_cut_off(self, tmp_path: Path) -> None:
@@ -688,11 +695,11 @@ class TestOnlyFiles:
                 partial(backend.replace, KEY, self.SESSION, 1000, self.SESSION),
                 partial(backend.delete, KEY),
                 partial(backend.delete, KEY, self.SESSION),
-                partial(backend.extend, KEY, 1000),
+                partial(backend.touch, KEY, 1000),
             ):
                 with pytest.raises(BlockingIOError):
                     waits()
-            assert backend.read(KEY, None) is not None
+            assert backend.read(KEY) is not None
         assert backend.delete(KEY, self.SESSION).outcome is Outcome.STORED
 
     def test_a_process_forked_meanwhile_does_not_keep_the_lock(
@@ -732,10 +739,10 @@ class TestOnlyFiles:
                 return {name[::-1]: value for name, value in found.items()} if isinstance(found, dict) else found
 
         cache = Backwards(str(tmp_path))
-        backend = CacheLibBackend.from_setting(cache)
+        backend = backend_of(cache)
         assert type(backend) is CacheLibBackend
         cache.set(KEY, {"abc": 1})
-        record = backend.read(KEY, None)
+        record = backend.read(KEY)
         assert record is not None
         assert msgspec.msgpack.decode(record.payload) == {"cba": 1}
 
@@ -769,52 +776,51 @@ class TestAnyCache:
         cache.set(KEY, [1, 2])
         backend = CacheLibBackend(cache)
         session = msgspec.msgpack.encode({"a": 1})
-        assert backend.read(KEY, ALWAYS) is None
+        assert load(backend) is None
         assert backend.replace(KEY, session, 1000, session).outcome is Outcome.MISSING
 
-    def test_the_note_throttles(self) -> None:
-        """Refreshes of one process come when due; a process that knows nothing refreshes once."""
+    def test_what_a_process_remembers_throttles(self) -> None:
+        """Refreshes of one process come when due; a process that remembers nothing refreshes once."""
         cache = LeastCache()
-        renew = Renew(1000, 100)
-        for backend in (CacheLibBackend(cache), CacheLibBackend(cache)):
+        for passed in ([0.0], [0.0]):
+            records = RecordStore(CacheLibBackend(cache), lambda passed=passed: passed[0])
             cache.set(KEY, {"a": 1})
             cache.timeouts.clear()
-            refreshed = []
+            touched = []
             for _ in range(3):
-                refreshed += [backend.read(KEY, renew).refreshed for _ in range(2)]  # type: ignore[union-attr]
-                let_pass(backend, 102)
-            assert refreshed == [True, False] * 3
+                touched += [load(records, Refresh(1000, 100)).touched for _ in range(2)]  # type: ignore[union-attr]
+                passed[0] += 102
+            assert touched == [True, False] * 3
             assert cache.timeouts == [1000] * 3
 
-    def test_what_the_note_hears_of(self) -> None:
-        """A change with a lifetime refreshes too, and a session that was deleted is a stranger when it comes again."""
+    def test_what_a_process_remembers(self) -> None:
+        """A change with a ttl counts as a refresh; a session that was deleted is unknown when it comes again."""
         cache = LeastCache()
-        backend = CacheLibBackend(cache)
-        renew = Renew(1000, 100)
+        records = RecordStore(CacheLibBackend(cache))
         session = msgspec.msgpack.encode({"a": 1})
 
-        def refreshed() -> bool:
-            record = backend.read(KEY, renew)
+        def touched() -> bool:
+            record = load(records, Refresh(1000, 100))
             assert record is not None
-            return record.refreshed
+            return record.touched
 
         cache.set(KEY, {"a": 1})
-        backend.replace(KEY, session, 1000, session)
-        assert not refreshed()
-        backend.delete(KEY)
+        records.replace(KEY, session, 1000, session)
+        assert not touched()
+        records.delete(KEY)
         cache.set(KEY, {"a": 1})
-        assert refreshed()
+        assert touched()
 
     def test_a_no_refresh_change_of_an_unknown_session(self) -> None:
-        """Where nobody knows what is left it is the lifetime heard of last, and before any, Flask's default."""
+        """Where nobody knows what is left it is the longest lifetime so far, and before any, Flask's default."""
         cache = LeastCache()
-        backend = CacheLibBackend(cache)
+        records = RecordStore(CacheLibBackend(cache))
         session = msgspec.msgpack.encode({"a": 1})
         for key in "xyz":
             cache.set(key, {"a": 1})
-        backend.replace("x", session, None, session)
-        backend.read("y", Renew(500, 100))
-        backend.replace("z", session, None, session)
+        records.replace("x", session, None, session)
+        load(records, Refresh(500, 100), "y")
+        records.replace("z", session, None, session)
         assert cache.timeouts[3:] == [31 * ONE_DAY, 500, 500]
 
     def test_a_refresh_that_fails_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -826,9 +832,9 @@ class TestAnyCache:
 
         cache = Full()
         cache.set(KEY, {"a": 1})
-        record = CacheLibBackend(cache).read(KEY, ALWAYS)
+        record = load(CacheLibBackend(cache))
         assert record is not None
-        assert not record.refreshed
+        assert not record.touched
         assert "could not be refreshed (OSError)" in caplog.text
         assert KEY not in caplog.text
 
@@ -843,31 +849,32 @@ class TestAnyCache:
 
         cache = LoggingOut()
         cache.set(KEY, {"a": 1})
-        record = CacheLibBackend(cache).read(KEY, ALWAYS)
+        record = load(CacheLibBackend(cache))
         assert record is not None
-        assert not record.refreshed
+        assert not record.touched
         assert cache.values == {}
 
-    def test_notes_are_bounded(self) -> None:
-        """The note made longest ago is forgotten."""
-        notes = LocalExpiries[int](most=2)
-        notes.put("a", 0)
-        notes.put("b", 2)
-        notes.put("a", 1)
-        notes.put("c", 3)
-        assert [notes.get(key) for key in "abc"] == [1, None, 3]
+    def test_what_is_remembered_is_bounded(self) -> None:
+        """The value that was put longest ago is forgotten."""
+        recent = Recent[int](most=2)
+        recent.put("a", 0)
+        recent.put("b", 2)
+        recent.put("a", 1)
+        recent.put("c", 3)
+        assert [recent.get(key) for key in "abc"] == [1, None, 3]
 
-    @pytest.mark.parametrize("verb", ["read", "create", "replace", "delete"])
+    @pytest.mark.parametrize("verb", ["read", "create", "replace", "delete", "touch"])
     def test_a_refused_connection(self, verb: str) -> None:
         """A fault of the system raises what the client raises."""
         client = redis.Redis("127.0.0.1", NOBODY, retry=Retry(NoBackoff(), 0))
         backend = CacheLibBackend(RedisCache(client))
         session = msgspec.msgpack.encode({"a": 1})
         arguments = {
-            "read": (KEY, ALWAYS),
+            "read": (KEY,),
             "create": (KEY, session, 1000),
             "replace": (KEY, session, 1000, session),
             "delete": (KEY,),
+            "touch": (KEY, 1000),
         }
         with pytest.raises(redis.ConnectionError):
             getattr(backend, verb)(*arguments[verb])
@@ -925,8 +932,8 @@ class TestSettings:
 
     def test_who_builds(self) -> None:
         """Flask-Session takes every cache, and no URL."""
-        assert CacheLibBackend.left_to_flask_session(SimpleCache())
-        assert not CacheLibBackend.left_to_flask_session("file:sessions")
+        assert CacheLibBackend.from_setting(SimpleCache()) is None
+        assert CacheLibBackend.from_setting("file:sessions") is not None
         assert FileSystemBackend.from_setting(None) is None
 
 

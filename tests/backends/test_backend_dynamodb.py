@@ -24,15 +24,17 @@ from flask_session import Session
 from flask_session.dynamodb.dynamodb import DynamoDBSession, DynamoDBSessionInterface
 
 from lazysession import ConfigurationError, LazySession
-from lazysession.backend import Checks, Outcome, Purges, Record, Renew, WriteResult
+from lazysession.backend import Outcome, Record, SupportsCheck, SupportsPurge, WriteResult
 from lazysession.backends.dynamodb import DynamoDBBackend
-from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held, KeepsRemaining, TellsRemaining, race
+from lazysession.records.expiry import Refresh
+from lazysession.testing import KEY, ComparesAtomically, Contract, Held, KeepsRemaining, TellsRemaining, race
+from tests.support.refreshing import load
 from tests.support.servers import free_port
 from tests.support.stores.documents import create_plain
 
 ONE_DAY = 86400
 LIVE = "a" * 43
-NEVER = Renew(1000, 999)
+NEVER = Refresh(1000, 999)
 ACCOUNT = {"region_name": "us-west-2", "aws_access_key_id": "dummy", "aws_secret_access_key": "dummy"}
 PATIENCE: dict[str, Any] = {"connect_timeout": 30, "read_timeout": 30}
 _numbers = itertools.count()
@@ -195,12 +197,12 @@ class TestTrips:
         """Reading is one request; a refresh that is due is one more."""
         backend.create(KEY, b"1", 1000)
         with counted(backend.client) as trips:
-            backend.read(KEY, None)
-            backend.read(KEY, NEVER)
-            backend.read("absent", ALWAYS)
+            backend.read(KEY)
+            load(backend, NEVER)
+            load(backend, key="absent")
         assert trips == ["GetItem"] * 3
         with counted(backend.client) as trips:
-            assert backend.read(KEY, ALWAYS)
+            assert load(backend)
         assert trips == ["GetItem", "UpdateItem"]
 
     def test_writes(self, backend: DynamoDBBackend) -> None:
@@ -245,7 +247,7 @@ class TestDefects:
         )
         backend.create(KEY, b"1", 1000)
         backend.replace(KEY, b"1", 1000, b"other")  # on dynalite, this asks as well
-        backend.read(KEY, ALWAYS)
+        backend.read(KEY)
         assert [request["ConsistentRead"] for request in sent] == [True, True]
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Flask-Session asks for utcnow()
@@ -295,16 +297,16 @@ class TestDefects:
         """What a worker inherits is closed in it, or it would read the answers of its siblings."""
         with recording_server() as (url, addresses):
             backend = DynamoDBBackend(client(url))
-            backend.read(KEY, None)
-            backend.read(KEY, None)
+            backend.read(KEY)
+            backend.read(KEY)
             child = os.fork()
             if child == 0:
                 try:
-                    backend.read(KEY, None)
+                    backend.read(KEY)
                 finally:
                     os._exit(0)
             os.waitpid(child, 0)
-            backend.read(KEY, None)
+            backend.read(KEY)
         first, second, forked, last = addresses
         assert first == second == last
         assert forked != first
@@ -345,8 +347,8 @@ class TestOnlyDynamoDB:
 
     def test_optional_verbs(self, backend: DynamoDBBackend) -> None:
         """DynamoDB purges by itself, for nothing; and tells whether it does."""
-        assert not isinstance(backend, Purges)
-        assert isinstance(backend, Checks)
+        assert not isinstance(backend, SupportsPurge)
+        assert isinstance(backend, SupportsCheck)
 
     def test_what_is_stored(self, backend: DynamoDBBackend) -> None:
         """An item has Flask-Session's three attributes, of its types."""
@@ -357,7 +359,7 @@ class TestOnlyDynamoDB:
     def test_an_expired_key_is_free(self, backend: DynamoDBBackend) -> None:
         """What reads as absent can be created; the new item has nothing of the old one."""
         put(backend, val={"B": b"old"}, expiration={"N": "1"}, other={"S": "x"})
-        assert backend.read(KEY, ALWAYS) is None
+        assert load(backend) is None
         assert backend.delete(KEY, b"old").outcome is Outcome.MISSING
         assert backend.create(KEY, b"new", 1000)
         assert stored(backend).keys() == {"id", "val", "expiration"}
@@ -366,15 +368,15 @@ class TestOnlyDynamoDB:
         """A session that something made immortal is live, cannot be created over, and is mortal at its next refresh."""
         put(backend, val={"B": b"1"})
         assert not backend.create(KEY, b"2", 1000)
-        assert backend.read(KEY, None) == Record(b"1", None, refreshed=False)
+        assert backend.read(KEY) == Record(b"1", None)
         assert backend.replace(KEY, b"2", None, b"1").outcome is Outcome.STORED
-        assert backend.read(KEY, NEVER) == Record(b"2", None, refreshed=True)
+        assert load(backend, NEVER) == Record(b"2", None, touched=True)
         assert float(stored(backend)["expiration"]["N"]) - time.time() > 990
 
     def test_an_item_that_is_no_session_is_absent(self, backend: DynamoDBBackend) -> None:
         """Without a payload there is nothing to read, and nothing is written over."""
         put(backend, other={"S": "x"})
-        assert backend.read(KEY, ALWAYS) is None
+        assert load(backend) is None
         assert not backend.create(KEY, b"1", 1000)
         assert stored(backend) == {"id": {"S": KEY}, "other": {"S": "x"}}
 
@@ -384,20 +386,20 @@ class TestOnlyDynamoDB:
         backend.clock = lambda: start
         backend.create(KEY, b"1", 0.5)
         backend.clock = lambda: start + 0.25
-        record = backend.read(KEY, Renew(0.5, 0.4))
+        record = load(backend, Refresh(0.5, 0.4))
         assert record is not None
-        assert not record.refreshed
+        assert not record.touched
         assert record.ttl == pytest.approx(0.25, abs=1e-5)
         backend.clock = lambda: start + 0.51
-        assert backend.read(KEY, None) is None
+        assert backend.read(KEY) is None
 
     def test_a_failed_refresh_is_logged(self, backend: DynamoDBBackend, caplog: pytest.LogCaptureFixture) -> None:
         """A table out of write capacity is read all the same; the log does not name the session."""
         backend.create(KEY, b"1", 1000)
         with before(backend.client, "UpdateItem", failing("ProvisionedThroughputExceededException")):
-            record = backend.read(KEY, ALWAYS)
+            record = load(backend)
         assert record is not None
-        assert (record.payload, record.refreshed) == (b"1", False)
+        assert (record.payload, record.touched) == (b"1", False)
         assert "could not be refreshed (ProvisionedThroughputExceededException)" in caplog.text
         assert KEY not in caplog.text
 
@@ -406,9 +408,9 @@ class TestOnlyDynamoDB:
         backend.create(KEY, b"1", 1000)
         caplog.clear()
         with before(backend.client, "UpdateItem", lambda: make_again(backend).delete(KEY) and None):
-            record = backend.read(KEY, ALWAYS)
+            record = load(backend)
         assert record is not None
-        assert not record.refreshed
+        assert not record.touched
         assert stored(backend) == {}
         assert caplog.messages == []
 
@@ -423,8 +425,9 @@ class TestOnlyDynamoDB:
         """A server that is not there raises what boto3 raises, at each verb."""
         backend = DynamoDBBackend(impatient(make_client))
         for verb in (
-            lambda: backend.read(KEY, None),
-            lambda: backend.read(KEY, ALWAYS),
+            lambda: backend.read(KEY),
+            lambda: backend.touch(KEY, 1000),
+            lambda: backend.touch(KEY, 1000, b"1"),
             lambda: backend.create(KEY, b"1", 1000),
             lambda: backend.replace(KEY, b"1", 1000, b"2"),
             lambda: backend.delete(KEY),
@@ -439,8 +442,9 @@ class TestOnlyDynamoDB:
         for operation, verb in (
             ("PutItem", lambda: backend.create(KEY, b"1", 1000)),
             ("UpdateItem", lambda: backend.replace(KEY, b"1", 1000, b"2")),
+            ("UpdateItem", lambda: backend.touch(KEY, 1000, b"2")),
             ("DeleteItem", lambda: backend.delete(KEY, b"1")),
-            ("GetItem", lambda: backend.read(KEY, None)),
+            ("GetItem", lambda: backend.read(KEY)),
         ):
             with (
                 before(backend.client, operation, failing("AccessDeniedException")),
@@ -480,7 +484,7 @@ class TestTable:
         """Workers that start together make it together."""
         table = new_table()
         for backend in race(*[partial(make, client(moto_url), table)] * 4):
-            assert backend.read(KEY, None) is None
+            assert backend.read(KEY) is None
 
     def test_waited_for_while_another_makes_it(self, dynalite_url: str) -> None:
         """A table that is on its way is waited for, and not made."""
@@ -656,7 +660,6 @@ class TestSetting:
     def test_what_flask_session_builds(self, dynalite_url: str) -> None:
         """Nothing: its interface makes a table when it is built. What apps know it by is there."""
         given = resource(dynalite_url)
-        assert not DynamoDBBackend.left_to_flask_session(given)
         app = make_app(LazySession, given, new_table())
         assert isinstance(app.session_interface, DynamoDBSessionInterface)
         assert app.session_interface.client is given.meta.client

@@ -22,12 +22,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lazysession import LazySession
-from lazysession.backend import Outcome, Purges, Renew
+from lazysession.backend import Outcome, SupportsPurge
 from lazysession.backends.generic import GenericBackend
 from lazysession.codec import Codec
+from lazysession.records.expiry import Refresh
+from lazysession.records.store import RecordStore
 from lazysession.serverside import ServerSide
-from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held
+from lazysession.testing import KEY, ComparesAtomically, Contract, Held
 from tests.support.boxed import Boxed
+from tests.support.refreshing import load
+from tests.support.stores.base import let_pass
 
 ONE_DAY = 86400
 LIVE = "a" * 43
@@ -164,9 +168,9 @@ class TestVerbs:
 
         assert calls(backend.create, KEY, ONE, 1000) == ["retrieve", "upsert"]
         assert calls(backend.create, KEY, ONE, 1000) == ["retrieve"]
-        assert calls(backend.read, KEY, None) == ["retrieve"]
-        assert calls(backend.read, KEY, Renew(1000, 100)) == ["retrieve"]
-        assert calls(backend.read, KEY, ALWAYS) == ["retrieve", "retrieve", "upsert"]
+        assert calls(backend.read, KEY) == ["retrieve"]
+        assert calls(backend.touch, KEY, 1000, ONE) == ["retrieve", "upsert"]
+        assert calls(backend.touch, KEY, 1000, TWO) == ["retrieve"]
         assert calls(backend.replace, KEY, TWO, 1000, ONE) == ["retrieve", "upsert"]
         assert calls(backend.replace, KEY, TWO, 1000, ONE) == ["retrieve"]
         assert calls(backend.delete, KEY, ONE) == ["retrieve"]
@@ -198,14 +202,13 @@ class TestVerbs:
         assert backend.replace(KEY, TWO, 0.2, ONE).outcome is Outcome.STORED
         assert interface.client.pttl(KEY) > 0
 
-    def test_a_note_that_is_over_is_wrong(self) -> None:
+    def test_what_is_remembered_may_be_over(self) -> None:
         """Another process refreshed what this one took for ended: a no_refresh write then gives a whole lifetime."""
         interface, now = DictInterface(), 0.0
-        mine, other = (GenericBackend(interface) for _ in range(2))
-        mine.clock = other.clock = lambda: now
+        mine, other = (RecordStore(GenericBackend(interface), lambda: now) for _ in range(2))
         mine.create(KEY, ONE, 1000)
         interface.now = now = 900.0
-        other.read(KEY, Renew(1000, 100))
+        load(other, Refresh(1000, 100))
         interface.now = now = 1100.0
         assert mine.replace(KEY, TWO, None, ONE).outcome is Outcome.STORED
         assert interface.kept[KEY][1] == 2100.0
@@ -221,10 +224,11 @@ class TestVerbs:
 
         backend = GenericBackend(Down())
         for verb, arguments in {
-            "read": (KEY, ALWAYS),
+            "read": (KEY,),
             "create": (KEY, ONE, 1000),
             "replace": (KEY, TWO, 1000, ONE),
             "delete": (KEY,),
+            "touch": (KEY, 1000),
         }.items():
             with pytest.raises(ConnectionRefusedError):
                 getattr(backend, verb)(*arguments)
@@ -233,7 +237,7 @@ class TestVerbs:
         """So does what the client under them raises."""
         interface = EncryptedRedis(Flask("shop"), client=redis.Redis("127.0.0.1", 1, retry=Retry(NoBackoff(), 0)))
         with pytest.raises(redis.ConnectionError):
-            GenericBackend(interface).read(KEY, ALWAYS)
+            GenericBackend(interface).read(KEY)
 
     def test_two_processes_may_lose_a_change(self) -> None:
         """The limit: what another process stores between comparing and storing is written over."""
@@ -253,7 +257,7 @@ class TestVerbs:
 
     def test_optional_verbs(self) -> None:
         """Purging stays the interface's own affair: it does not tell how many there were."""
-        assert not isinstance(GenericBackend(DictInterface()), Purges)
+        assert not isinstance(GenericBackend(DictInterface()), SupportsPurge)
 
 
 class TestPayloads:
@@ -392,10 +396,8 @@ class TestThroughAnApp:
         browser = app.test_client()
         browser.get("/write/1")
         refresh, read = ["GET", "GET", "SET"], ["GET"]
-        backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
-        now = backend.clock
-        for passed, expected in ((0, read), (ONE_DAY / 10, refresh), (ONE_DAY / 10, read)):
-            backend.clock = lambda passed=passed: now() + passed
+        for passed, expected in ((0, read), (ONE_DAY / 10, refresh), (0, read)):
+            let_pass(app, passed)
             client.names.clear()
             assert "'a': 1" in browser.get("/read").text
             assert client.names == expected

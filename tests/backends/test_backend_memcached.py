@@ -28,20 +28,21 @@ from pymemcache.serde import compressed_serde, pickle_serde
 from pymemcache.test.utils import MockMemcacheClient
 
 from lazysession import ConfigurationError, LazySession
-from lazysession.backend import Checks, Outcome, Purges, Record, Renew
+from lazysession.backend import Outcome, Record, SupportsCheck, SupportsPurge, TouchFailed, WriteResult
 from lazysession.backends import objects as _objects
-from lazysession.backends.common import LocalExpiries
 from lazysession.backends.memcached import MemcachedBackend
-from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held, KeepsRemaining, race
+from lazysession.processes import Recent
+from lazysession.testing import KEY, ComparesAtomically, Contract, Held, KeepsRemaining, ReadsAndTouches, race
 from tests.support.connecting import connect_client, connect_pylibmc
 from tests.support.servers import child, free_port, need
 from tests.support.stores import LIVE
+from tests.support.stores.base import let_pass
 
 pylibmc = pytest.importorskip("pylibmc", reason="pylibmc has no wheel for this Python")
 
 ONE_DAY = 86400
 THIRTY_DAYS = 30 * ONE_DAY
-HOURLY = Renew(ONE_DAY, 3600)
+HOURLY = ONE_DAY, ONE_DAY - 3600
 
 
 class Server:
@@ -98,7 +99,7 @@ def server(memcached_url: str) -> Server:
 
 
 def hold(server: Server, client: Any, connect: Callable[[], MemcachedBackend] | None = None, prefix: str = "") -> Held:
-    """Hold a client's server; time passes at the server and for the notes of the process alike."""
+    """Hold a client's server; time passes at the server and for the process alike."""
     backend = MemcachedBackend(client)
 
     def pass_time(seconds: float) -> None:
@@ -128,7 +129,7 @@ def _every_connection_closed(monkeypatch: pytest.MonkeyPatch) -> Generator[None]
         (connection.close if isinstance(connection, Client) else connection.close_socket)()
 
 
-class Memcached(Contract):
+class Memcached(Contract, ReadsAndTouches):
     """An item holds 1 MiB, its key and its head included, so that payloads end a little below."""
 
     largest_payload = 2**20 - 59 - len(KEY)
@@ -254,10 +255,10 @@ def wire(server: Server) -> Generator[Wire]:
 
 
 def test_optional_verbs() -> None:
-    """memcached needs no purging; what can be wrong with it can be told."""
+    """memcached needs no purging, and can be checked."""
     backend = MemcachedBackend(Client("localhost"))
-    assert not isinstance(backend, Purges)
-    assert isinstance(backend, Checks)
+    assert not isinstance(backend, SupportsPurge)
+    assert isinstance(backend, SupportsCheck)
 
 
 class TestRoundTrips:
@@ -265,31 +266,35 @@ class TestRoundTrips:
 
     @pymemcache_alone
     def test_of_pymemcache(self, wire: Wire, make_client: Callable[[Any], Any]) -> None:
-        """One trip for each verb, also for a read that refreshes; a no_refresh write asks what is left first."""
+        """One trip for each verb, also for a read that touches; a write that keeps the expiry reads it first."""
         backend = MemcachedBackend(make_client(wire.address))
         backend.create(KEY, b"1", ONE_DAY)
-        backend.read(KEY, HOURLY)
+        backend.read(KEY)
         backend.replace(KEY, b"2", ONE_DAY, expected=b"1")
-        backend.read(KEY, Renew(ONE_DAY, 0))
+        backend.read_and_touch(KEY, ONE_DAY, ONE_DAY)
         backend.replace(KEY, b"3", None, expected=b"2")
+        backend.read_and_touch(KEY, None, 0)
+        backend.touch(KEY, ONE_DAY)
+        backend.replace(KEY, b"4", ONE_DAY, expected=b"3")
         backend.delete(KEY)
-        assert wire.sent == ["add", "gets", "cas", "gats", "mg", "cas", "gets", "cas"]
+        assert wire.sent == ["add", "gets", "cas", "gats", "mg", "cas", "gets", "touch", "cas", "gets", "cas"]
 
     @pylibmc_alone
     def test_of_pylibmc(self, wire: Wire, make_client: Callable[[Any], Any]) -> None:
-        """It has no command that reads and refreshes: that is two trips."""
+        """It has no command that reads and touches: that is two trips."""
         backend = MemcachedBackend(make_client(wire.address))
         backend.create(KEY, b"1", ONE_DAY)
-        backend.read(KEY, HOURLY)
+        backend.read(KEY)
         backend.replace(KEY, b"2", ONE_DAY, expected=b"1")
-        backend.read(KEY, Renew(ONE_DAY, 0))
+        backend.read_and_touch(KEY, ONE_DAY, ONE_DAY)
         backend.replace(KEY, b"3", None, expected=b"2")
+        backend.touch(KEY, ONE_DAY)
         backend.delete(KEY)
-        assert wire.sent == ["add", "gets", "cas", "gets", "touch", "cas", "gets", "cas"]
+        assert wire.sent == ["add", "gets", "cas", "gets", "touch", "touch", "gets", "cas"]
 
     @every_client
     def test_of_what_another_process_read(self, wire: Wire, make_client: Callable[[Any], Any]) -> None:
-        """Without a note of the payload seen, replace and delete have to read it first."""
+        """Without the token of the expected payload, replace and delete read it first."""
         MemcachedBackend(make_client(wire.address)).create(KEY, b"1", ONE_DAY)
         wire.sent.clear()
         assert (
@@ -301,88 +306,65 @@ class TestRoundTrips:
 
     @every_client
     def test_of_deleting_what_was_read(self, wire: Wire, make_client: Callable[[Any], Any]) -> None:
-        """With a note of it, deleting what was seen is one trip."""
+        """With the token of it, deleting an expected payload is one trip."""
         backend = MemcachedBackend(make_client(wire.address))
         backend.create(KEY, b"1", ONE_DAY)
-        backend.read(KEY, HOURLY)
+        backend.read_and_touch(KEY, *HOURLY)
         wire.sent.clear()
         assert backend.delete(KEY, expected=b"1").outcome is Outcome.STORED
         assert wire.sent == ["cas"]
-        assert backend.read(KEY, None) is None
+        assert backend.read(KEY) is None
 
 
-class TestNotes:
-    """What a process notes of the sessions it has seen."""
+class TestTokens:
+    """What a process remembers of the items that it has read."""
 
-    def test_a_session_without_a_note_is_due(self, server: Server) -> None:
-        """The first read in each process refreshes, as nobody knows whether it is due; the next does when it is."""
-        MemcachedBackend(Client(server.address)).create(KEY, b"1", 1000)
-        now = 10**9
-        backend = MemcachedBackend(Client(server.address), clock=lambda: now)
-        assert backend.read(KEY, HOURLY) == Record(b"1", None, refreshed=True)
-        assert ONE_DAY - 5 < server.ttl() <= ONE_DAY
-        now += 3599
-        assert backend.read(KEY, HOURLY) == Record(b"1", None, refreshed=False)
-        now += 1
-        assert backend.read(KEY, HOURLY) == Record(b"1", None, refreshed=True)
-        assert backend.read(KEY, HOURLY) == Record(b"1", None, refreshed=False)
-
-    @pytest.mark.parametrize("lifetime", [ONE_DAY / 2, ONE_DAY * 2])
-    def test_another_lifetime_is_due(self, server: Server, lifetime: float) -> None:
-        """A lifetime that was changed takes effect at the next use."""
+    def test_they_are_bounded(self, server: Server) -> None:
+        """The token read longest ago goes; the next replace reads first."""
         backend = MemcachedBackend(Client(server.address))
-        backend.create(KEY, b"1", ONE_DAY)
-        record = backend.read(KEY, Renew(lifetime, 3600))
-        assert record is not None
-        assert record.refreshed
-        assert lifetime - 5 < server.ttl() <= lifetime
-
-    def test_notes_are_bounded(self, server: Server) -> None:
-        """The note of the session longest unused goes; it is then due, and its next replace reads first."""
-        backend = MemcachedBackend(Client(server.address))
-        backend._local_expiries = LocalExpiries(most=2)
+        backend._known = Recent(most=2)
         keys = [KEY + str(number) for number in range(3)]
         for key in keys:
             backend.create(key, b"1", ONE_DAY)
-        reads = [backend.read(key, HOURLY) for key in (keys[2], keys[1], keys[0])]
-        assert [read.refreshed for read in reads if read] == [False, False, True]
-        assert len(backend._local_expiries) == 2
-        assert backend.replace(keys[2], b"2", ONE_DAY, expected=b"1").outcome is Outcome.STORED
+            backend.read(key)
+        assert len(backend._known) == 2
+        for key in keys:
+            assert backend.replace(key, b"2", ONE_DAY, expected=b"1").outcome is Outcome.STORED
 
-    def test_a_deleted_session_leaves_no_note(self, server: Server) -> None:
-        """Whether deleted, found gone, or deleted as seen."""
+    def test_a_deleted_session_leaves_none(self, server: Server) -> None:
+        """Whether deleted, read and absent, or deleted with an expected payload."""
         backend, other = (MemcachedBackend(Client(server.address)) for _ in range(2))
         for end in (
             lambda: backend.delete(KEY),
-            lambda: other.delete(KEY) and backend.read(KEY, None),
+            lambda: other.delete(KEY) and backend.read(KEY),
             lambda: other.delete(KEY) and backend.replace(KEY, b"2", 10, expected=b"1"),
             lambda: backend.delete(KEY, expected=b"1"),
         ):
             backend.create(KEY, b"1", ONE_DAY)
-            backend.read(KEY, None)
-            assert len(backend._local_expiries) == 1
+            backend.read(KEY)
+            assert len(backend._known) == 1
             end()
-            assert len(backend._local_expiries) == 0
+            assert len(backend._known) == 0
 
     @every_client
     def test_the_same_bytes_are_no_conflict(self, server: Server, make_client: Callable[[Any], Any]) -> None:
-        """Flask-Session writes the same bytes at every request: the token changes, what was seen does not."""
+        """Flask-Session writes the same bytes at every request: the token changes, the payload does not."""
         backend = MemcachedBackend(make_client(server.address))
         backend.create(KEY, b"1", ONE_DAY)
-        backend.read(KEY, HOURLY)
+        backend.read_and_touch(KEY, *HOURLY)
         server.tell(b"set %s 0 100 1" % KEY.encode(), b"1")
         assert backend.replace(KEY, b"2", ONE_DAY, expected=b"1").outcome is Outcome.STORED
         assert server.item(KEY) == (0, b"2")
 
     def test_a_token_is_for_the_payload_read(self, server: Server) -> None:
-        """Who saw something else than what was last read here does not get by on its token."""
+        """Another expected payload than the one that was last read here is compared with the stored one."""
         backend = MemcachedBackend(Client(server.address))
         backend.create(KEY, b"theirs", ONE_DAY)
-        backend.read(KEY, None)
+        backend.read(KEY)
         assert backend.replace(KEY, b"mine", ONE_DAY, expected=b"old") == (Outcome.CONFLICT, b"theirs")
 
     def test_many_threads_read_their_own(self, server: Server) -> None:
-        """A client that is for one thread is not shared: nobody gets the session of another."""
+        """A client that is for one thread is not shared: no thread reads the session of another."""
         for make_client in CLIENTS.values():
             backend = MemcachedBackend(make_client(server.address))
             for number in range(8):
@@ -390,7 +372,7 @@ class TestNotes:
                 backend.create(KEY + str(number), b"%d" % number, ONE_DAY)
 
             def read(number: int, backend: MemcachedBackend = backend) -> set[Any]:
-                return {backend.read(KEY + str(number), Renew(ONE_DAY, turn % 2)) for turn in range(100)}
+                return {backend.read_and_touch(KEY + str(number), ONE_DAY, ONE_DAY - turn % 2) for turn in range(100)}
 
             answers = race(*(partial(read, number) for number in range(8)))
             assert [{record.payload for record in answer} for answer in answers] == [{b"%d" % n} for n in range(8)]
@@ -415,12 +397,12 @@ class TestExpiry:
         assert backend.replace(KEY, b"2", lifetime, expected=b"1").outcome is Outcome.STORED
         assert lives()
         server.tell(b"touch %s 100" % KEY.encode())
-        assert backend.read(KEY, Renew(lifetime, 0)) == Record(b"2", None, refreshed=True)
+        assert backend.read_and_touch(KEY, lifetime, lifetime) == Record(b"2", None, touched=True)
         assert lives()
 
     @every_client
-    def test_no_lifetime_is_for_ever(self, server: Server, make_client: Callable[[Any], Any]) -> None:
-        """Less than a second is a second: 0 would be for ever."""
+    def test_every_item_expires(self, server: Server, make_client: Callable[[Any], Any]) -> None:
+        """Less than a second is a second: 0 would be no expiry."""
         backend = MemcachedBackend(make_client(server.address))
         for lifetime in (0.5, 0, -1):
             backend.delete(KEY)
@@ -429,7 +411,7 @@ class TestExpiry:
 
     @pymemcache_alone
     def test_kept_as_the_server_has_it(self, server: Server, make_client: Callable[[Any], Any]) -> None:
-        """A no_refresh write keeps what is left, whoever set it last, and however long."""
+        """A write can keep what is left, whichever process set it last, and however long."""
         backend = MemcachedBackend(make_client(server.address))
         for left in (50, 31 * ONE_DAY):
             backend.delete(KEY)
@@ -471,62 +453,31 @@ class TestExpiry:
 
     @pymemcache_alone
     def test_none_is_kept_too(self, server: Server, make_client: Callable[[Any], Any]) -> None:
-        """An item without an expiry has none after a no_refresh write, and one after the next use."""
+        """An item without an expiry has none after a write that keeps it, and one after the next touch."""
         backend = MemcachedBackend(make_client(server.address))
         server.tell(b"set %s 0 0 1" % KEY.encode(), b"1")
         assert backend.replace(KEY, b"2", None, expected=b"1").outcome is Outcome.STORED
         assert server.ttl() == -1
-        backend.read(KEY, HOURLY)
+        backend.read_and_touch(KEY, *HOURLY)
         assert ONE_DAY - 5 < server.ttl() <= ONE_DAY
 
     @pylibmc_alone
-    def test_kept_as_it_was_noted(self, server: Server, make_client: Callable[[Any], Any]) -> None:
-        """Who cannot ask keeps the expiry that this process set last."""
-        now = time.time()
-        backend = MemcachedBackend(make_client(server.address), clock=lambda: now)
+    def test_pylibmc_cannot_keep_it(self, server: Server, make_client: Callable[[Any], Any]) -> None:
+        """It has no command for what is left: the outcome says so, and nothing is changed."""
+        backend = MemcachedBackend(make_client(server.address))
         backend.create(KEY, b"1", 1000)
-        now += 600
-        backend.replace(KEY, b"2", None, expected=b"1")
-        assert 395 < server.ttl() <= 400
-        now += 100
-        backend.replace(KEY, b"3", None, expected=b"2")
-        assert 295 < server.ttl() <= 300
+        assert backend.replace(KEY, b"2", None, expected=b"1") == WriteResult(Outcome.TTL_UNKNOWN)
+        assert server.item(KEY)[1] == b"1"
 
-    @pylibmc_alone
-    def test_a_note_that_is_over_is_wrong(self, server: Server, make_client: Callable[[Any], Any]) -> None:
-        """Another process refreshed what this one took for ended."""
-        now = time.time()
-        mine, other = (MemcachedBackend(make_client(server.address), clock=lambda: now) for _ in range(2))
-        mine.create(KEY, b"1", 1000)
-        now += 900
-        other.read(KEY, Renew(1000, 100))
-        now += 200
-        assert mine.replace(KEY, b"2", None, expected=b"1").outcome is Outcome.STORED
+    @every_client
+    def test_a_touch_does_not_compare(self, server: Server, make_client: Callable[[Any], Any]) -> None:
+        """The expiry is moved whatever is expected, and the payload stays."""
+        backend = MemcachedBackend(make_client(server.address))
+        assert not backend.touch(KEY, 1000)
+        backend.create(KEY, b"1", 100)
+        assert backend.touch(KEY, 1000, expected=b"other")
+        assert server.item(KEY)[1] == b"1"
         assert 995 < server.ttl() <= 1000
-
-    @pylibmc_alone
-    def test_begun_anew_once(self, server: Server, make_client: Callable[[Any], Any]) -> None:
-        """A life that was begun anew is noted: no_refresh writes alone do not keep a session for ever."""
-        now = time.time()
-        MemcachedBackend(Client(server.address)).create(KEY, b"0", ONE_DAY)
-        backend = MemcachedBackend(make_client(server.address), clock=lambda: now)
-        backend.replace(KEY, b"1", None, expected=b"0")
-        now += 600
-        backend.replace(KEY, b"2", None, expected=b"1")
-        assert 2995 < server.ttl() <= 3000
-
-    @pylibmc_alone
-    def test_begun_anew_without_a_note(self, server: Server, make_client: Callable[[Any], Any]) -> None:
-        """Who cannot ask and knows nothing gives the lifetime it was last asked for, or an hour."""
-        for lifetime in (None, 5000):
-            MemcachedBackend(Client(server.address)).create(KEY, b"1", ONE_DAY)
-            backend = MemcachedBackend(make_client(server.address))
-            if lifetime is not None:
-                backend.create(KEY + "2", b"1", lifetime)
-            backend.replace(KEY, b"2", None, expected=b"1")
-            expected = 3600 if lifetime is None else lifetime
-            assert expected - 5 < server.ttl() <= expected
-            backend.delete(KEY)
 
 
 UNTAKEN = {
@@ -548,10 +499,11 @@ class TestKeys:
     def test_are_absent(self, wire: Wire, make_client: Callable[[Any], Any], key: str) -> None:
         """Nothing can be stored under it, so nothing is; only creating it is an error, and says what to do."""
         backend = MemcachedBackend(make_client(wire.address))
-        assert backend.read(key, None) is None
-        assert backend.read(key, ALWAYS) is None
+        assert backend.read(key) is None
+        assert backend.read_and_touch(key, 1000, 1000) is None
         assert backend.replace(key, b"1", 10, expected=b"").outcome is Outcome.MISSING
-        assert backend.delete(key).outcome is Outcome.STORED
+        assert backend.delete(key).outcome is Outcome.MISSING
+        assert not backend.touch(key, 10)
         assert backend.delete(key, expected=b"").outcome is Outcome.MISSING
         with pytest.raises(ValueError, match="shorten SESSION_KEY_PREFIX") as error:
             backend.create(key, b"1", 10)
@@ -564,21 +516,21 @@ class TestKeys:
         client = make_client(server.address)
         backend, key = MemcachedBackend(client), "s\xe9ance:" + "k" * 43
         if isinstance(client, Client | PooledClient | HashClient):
-            assert backend.read(key, None) is None
+            assert backend.read(key) is None
             with pytest.raises(ValueError, match="SESSION_KEY_PREFIX"):
                 backend.create(key, b"1", 10)
             backend = MemcachedBackend(Client(server.address, allow_unicode_keys=True))
         assert backend.create(key, b"1", 10)
-        assert backend.read(key, ALWAYS) == Record(b"1", None, refreshed=True)
-        assert backend.replace(key, b"2", None, expected=b"1").outcome is Outcome.STORED
+        assert backend.read_and_touch(key, 1000, 1000) == Record(b"1", None, touched=True)
+        assert backend.replace(key, b"2", 10, expected=b"1").outcome is Outcome.STORED
         backend.delete(key)
-        assert backend.read(key, None) is None
+        assert backend.read(key) is None
 
     def test_the_prefix_of_a_client_counts(self, server: Server) -> None:
         """A client with a prefix of its own leaves less for the session's."""
         backend = MemcachedBackend(Client(server.address, key_prefix=b"p" * 200))
         assert backend.create("k" * 50, b"1", 10)
-        assert backend.read("k" * 51, None) is None
+        assert backend.read("k" * 51) is None
 
 
 class TestValues:
@@ -591,7 +543,7 @@ class TestValues:
         backend = MemcachedBackend(client)
         flags = 2 if make_client is CLIENTS["pylibmc"] else 0
         server.tell(b"set %s %d 100 1" % (KEY.encode(), flags), b"7")
-        record = backend.read(KEY, None)
+        record = backend.read(KEY)
         assert record is not None
         assert record.payload == (b"" if flags else b"7")
 
@@ -602,7 +554,7 @@ class TestValues:
         client.set(KEY, payload, expire=100, noreply=False)
         theirs = server.item(KEY)
         backend = MemcachedBackend(client)
-        assert backend.read(KEY, ALWAYS) == Record(payload, None, refreshed=True)
+        assert backend.read_and_touch(KEY, 1000, 1000) == Record(payload, None, touched=True)
         backend.delete(KEY)
         backend.create(KEY, payload, 100)
         assert server.item(KEY) == theirs
@@ -619,34 +571,36 @@ class TestOldServers:
         wire = Wire(server, **{how: ("gats",)})  # type: ignore[arg-type]
         MemcachedBackend(Client(server.address)).create(KEY, b"1", 100)
         backend = MemcachedBackend(make_client(wire.address))
-        assert backend.read(KEY, HOURLY) == Record(b"1", None, refreshed=True)
+        assert backend.read_and_touch(KEY, *HOURLY) == Record(b"1", None, touched=True)
         assert wire.sent == ["gats", "gets", "touch"]
         assert ONE_DAY - 5 < server.ttl() <= ONE_DAY
-        assert backend.read(KEY + "2", HOURLY) is None
+        assert backend.read_and_touch(KEY + "2", *HOURLY) is None
         wire.close()
 
     @pytest.mark.parametrize("how", ["refused", "cut"])
     @pymemcache_alone
     def test_without_mg(self, server: Server, make_client: Callable[[Any], Any], how: str) -> None:
-        """memcached before 1.6 and twemproxy: the note tells what is left."""
+        """memcached before 1.6 and twemproxy: what is left is unknown, and nothing is changed."""
         wire = Wire(server, **{how: ("mg",)})  # type: ignore[arg-type]
         backend = MemcachedBackend(make_client(wire.address))
         backend.create(KEY, b"1", 1000)
-        assert backend.replace(KEY, b"2", None, expected=b"1").outcome is Outcome.STORED
-        assert 995 < server.ttl() <= 1000
+        assert backend.replace(KEY, b"2", None, expected=b"1") == WriteResult(Outcome.TTL_UNKNOWN)
+        assert server.item(KEY) == (0, b"1")
         wire.close()
 
     @every_client
-    def test_a_failed_refresh_fails_no_read(
-        self, server: Server, make_client: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """Where neither gats nor touch is answered, the session has been read, and a warning is logged."""
+    def test_a_failed_touch_fails_no_read(self, server: Server, make_client: Callable[[Any], Any]) -> None:
+        """Where the server knows neither gats nor touch, the error holds the record, and its token is remembered."""
         wire = Wire(server, refused=("gats",), cut=("touch",))
         MemcachedBackend(Client(server.address)).create(KEY, b"1", 100)
         backend = MemcachedBackend(make_client(wire.address))
-        assert backend.read(KEY, HOURLY) == Record(b"1", None, refreshed=False)
-        assert "could not be refreshed" in caplog.text
-        assert KEY not in caplog.text
+        with pytest.raises(TouchFailed) as failed:
+            backend.read_and_touch(KEY, *HOURLY)
+        assert failed.value.record == Record(b"1")
+        assert isinstance(failed.value.__cause__, Exception)
+        wire.sent.clear()
+        assert backend.replace(KEY, b"2", ONE_DAY, expected=b"1").outcome is Outcome.STORED
+        assert wire.sent == ["cas"]
         wire.close()
 
 
@@ -661,15 +615,15 @@ class TestOutage:
     @pytest.mark.parametrize(
         "verb",
         [
-            lambda backend: backend.read(KEY, None),
-            lambda backend: backend.read(KEY, ALWAYS),
+            lambda backend: backend.read(KEY),
+            lambda backend: backend.read_and_touch(KEY, 1000, 1000),
             lambda backend: backend.create(KEY, b"1", 10),
             lambda backend: backend.replace(KEY, b"1", 10, b"2"),
-            lambda backend: backend.replace(KEY, b"1", None, b"2"),
             lambda backend: backend.delete(KEY),
             lambda backend: backend.delete(KEY, b"1"),
+            lambda backend: backend.touch(KEY, 10),
         ],
-        ids=["read", "refresh", "create", "replace", "no_refresh", "delete", "delete what was seen"],
+        ids=["read", "read and touch", "create", "replace", "delete", "delete expected", "touch"],
     )
     @pytest.mark.parametrize(
         "make_client",
@@ -696,7 +650,7 @@ class TestOutage:
         for _ in range(3):
             for number in range(20):
                 try:
-                    backend.read(KEY + str(number), None)
+                    backend.read(KEY + str(number))
                 except OSError:
                     raised.add(number)
                 else:
@@ -709,7 +663,7 @@ class TestOutage:
         backend = MemcachedBackend(client)
         client.hasher.remove_node(next(iter(client.clients)))
         with pytest.raises(MemcacheError, match="no server is left"):
-            backend.read(KEY, None)
+            backend.read(KEY)
 
     def test_refused_items(self, server: Server) -> None:
         """What the server refuses is its error, and what was there stays."""
@@ -754,13 +708,13 @@ class TestClosedWhileWaiting:
             return verb()
 
         assert backend.create(KEY, b"1", 100)
-        assert after_a_cut(lambda: backend.read(KEY, None)).payload == b"1"
-        assert after_a_cut(lambda: backend.read(KEY, Renew(ONE_DAY, 0))).payload == b"1"
+        assert after_a_cut(lambda: backend.read(KEY)).payload == b"1"
+        assert after_a_cut(lambda: backend.read_and_touch(KEY, ONE_DAY, ONE_DAY)).payload == b"1"
         assert after_a_cut(lambda: backend.replace(KEY, b"2", 100, expected=b"1")).outcome is Outcome.STORED
-        assert after_a_cut(lambda: backend.replace(KEY, b"3", None, expected=b"2")).outcome is Outcome.STORED
+        assert after_a_cut(lambda: backend.replace(KEY, b"3", 100, expected=b"2")).outcome is Outcome.STORED
         assert after_a_cut(lambda: backend.create(KEY + "2", b"1", 100)) is True
-        assert after_a_cut(lambda: backend.read(KEY + "3", None)) is None
-        assert backend.read(KEY, None) is not None
+        assert after_a_cut(lambda: backend.read(KEY + "3")) is None
+        assert backend.read(KEY) is not None
         assert after_a_cut(lambda: backend.delete(KEY, expected=b"3")).outcome is Outcome.STORED
         assert after_a_cut(lambda: backend.delete(KEY + "2")).outcome is Outcome.STORED
         assert not server.holds(KEY)
@@ -776,7 +730,7 @@ class TestClosedWhileWaiting:
             for each in (one, two, three):
                 each.get(KEY)
         hang_up(cut)
-        record = backend.read(KEY, None)
+        record = backend.read(KEY)
         assert record is not None
         assert record.payload == b"1"
 
@@ -785,7 +739,7 @@ class TestClosedWhileWaiting:
         """Cut off after it was sent, deleting what was seen finds nothing the second time, and has deleted it."""
         backend = MemcachedBackend(make_client(server.address))
         backend.create(KEY, b"1", 100)
-        backend.read(KEY, None)
+        backend.read(KEY)
         connections = backend._commands._connections_to(KEY)  # type: ignore[attr-defined]
         run, answers = connections._run, []
 
@@ -807,13 +761,13 @@ class TestClosedWhileWaiting:
         with memcached_on(port):
             backend = MemcachedBackend(make_client(("127.0.0.1", port)))
             backend.create(KEY, b"1", 100)
-            assert backend.read(KEY, None) is not None
+            assert backend.read(KEY) is not None
         with memcached_on(port):
-            assert backend.read(KEY, None) is None
+            assert backend.read(KEY) is None
             assert backend.create(KEY, b"2", 100)
-            assert backend.read(KEY, None) is not None
+            assert backend.read(KEY) is not None
         with pytest.raises((OSError, pylibmc.Error)):
-            backend.read(KEY, None)
+            backend.read(KEY)
 
 
 def in_a_fork(work: Callable[[], None]) -> Callable[[], bool]:
@@ -841,11 +795,11 @@ class TestFork:
         keys = [KEY + str(number) for number in range(3)]
         for key in keys:
             backend.create(key, key.encode() + b":0", ONE_DAY)
-            backend.read(key, None)
+            backend.read(key)
 
         def work(key: str) -> None:
             for number in range(100):
-                record = backend.read(key, None)
+                record = backend.read(key)
                 assert record is not None
                 assert record.payload == b"%s:%d" % (key.encode(), number)
                 replaced = backend.replace(key, b"%s:%d" % (key.encode(), number + 1), ONE_DAY, expected=record.payload)
@@ -864,20 +818,20 @@ class TestFork:
         wire.sent.clear()
         connections = len(wire._sockets)
         assert in_a_fork(lambda: None)()
-        backend.read(KEY, None)
+        backend.read(KEY)
         assert wire.sent == ["gets"]
         assert in_a_fork(lambda: gc.collect() and None)()
-        backend.read(KEY, None)
+        backend.read(KEY)
         assert wire.sent == ["gets", "gets"]
         assert len(wire._sockets) == connections
 
     def test_locks_of_other_threads_are_free(self, server: Server) -> None:
         """A lock that a thread of the parent holds is free in the child, where the thread is not."""
-        backend, notes = MemcachedBackend(Client(server.address)), LocalExpiries[int]()
+        backend, notes = MemcachedBackend(Client(server.address)), Recent[int]()
         held, done = threading.Event(), threading.Event()
 
         def hold_all() -> None:
-            with backend._local_expiries._lock.get(), notes._lock.get(), _objects._LOCKS.get()[0]:
+            with backend._known._lock.get(), notes._lock.get(), _objects._LOCKS.of(KEY):
                 held.set()
                 done.wait()
 
@@ -888,7 +842,7 @@ class TestFork:
         def work() -> None:
             assert backend.create(KEY, b"1", 100)
             notes.put(KEY, 1)
-            assert _objects._LOCKS.get()[0].acquire(timeout=1)
+            assert _objects._LOCKS.of(KEY).acquire(timeout=1)
 
         ended = in_a_fork(work)()
         done.set()
@@ -983,10 +937,10 @@ class TestCheck:
         """A server that throws items away is reported."""
         with small_memcached() as address:
             backend = MemcachedBackend(make_client(address))
-            assert not any("thrown away" in problem.what for problem in backend.check())
+            assert not any("evicted" in problem.what for problem in backend.check())
             for number in range(40):
                 backend.create(KEY + str(number), b"a" * 100_000, 1000)
-            (problem,) = (problem for problem in backend.check() if "thrown away" in problem.what)
+            (problem,) = (problem for problem in backend.check() if "evicted" in problem.what)
             assert problem.severity == "warning"
 
     def test_pickle(self, server: Server) -> None:
@@ -1109,7 +1063,7 @@ def test_a_cookie_that_is_no_key(server: Server, make_client: Callable[[Any], An
 
 @pytest.mark.parametrize("cookie", ["k" * 251, "\xe9" * 43])
 def test_such_a_cookie_breaks_flask_session(server: Server, cookie: str) -> None:
-    """The defect that is mended is there."""
+    """The defect that is fixed here exists."""
     app = make(Session, Client(server.address), PROPAGATE_EXCEPTIONS=False)
     assert (
         app.test_client(use_cookies=False).get("/untouched", headers={"Cookie": f"session={cookie}"}).status_code == 500
@@ -1118,15 +1072,14 @@ def test_such_a_cookie_breaks_flask_session(server: Server, cookie: str) -> None
 
 @pytest.fixture
 def counted(wire: Wire, server: Server) -> Callable[..., tuple[list[str], Any]]:
-    """A function that makes a request with a live session, and answers what was sent and the response."""
+    """A function that makes a request with a live session, and returns what was sent and the response."""
     app = make(LazySession, Client(wire.address))
-    backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
-    backend.create(f"session:{LIVE}", msgspec.msgpack.encode({"_permanent": True, "a": 1}), ONE_DAY)
+    handler = app.session_interface.handler  # type: ignore[attr-defined]
+    handler.records.create(f"session:{LIVE}", msgspec.msgpack.encode({"_permanent": True, "a": 1}), ONE_DAY)
 
     def request(path: str, *, sid: str | None = LIVE, later: float = 0) -> tuple[list[str], Any]:
         server.pass_time(later, [f"session:{LIVE}"])
-        now = backend.clock
-        backend.clock = lambda: now() + later
+        let_pass(app, later)
         client = app.test_client()
         if sid is not None:
             client.set_cookie("session", sid)
@@ -1173,7 +1126,7 @@ def test_a_refresh_renews_the_cookie(counted: Callable[..., tuple[list[str], Any
 @leaves_sockets
 @every_client_of_apps
 def test_an_outage_through_an_app(make_client: Callable[[Any], Any]) -> None:
-    """Store down: what uses the session is a 503, what does not is not; nobody is logged out."""
+    """Store down: what uses the session is a 503, what does not is not; no cookie is deleted."""
     app = make(LazySession, make_client(("127.0.0.1", free_port())), PROPAGATE_EXCEPTIONS=False)
     client = app.test_client()
     client.set_cookie("session", LIVE)

@@ -31,10 +31,12 @@ from pymongo.errors import DocumentTooLarge, OperationFailure, ServerSelectionTi
 from pymongo.monitoring import CommandListener
 
 from lazysession import ConfigurationError, LazySession
-from lazysession.backend import Checks, Outcome, Purges, Renew, WriteResult
+from lazysession.backend import Outcome, Record, SupportsCheck, SupportsPurge, WriteResult
 from lazysession.backends.common import utc_now
 from lazysession.backends.mongodb import MongoDBBackend
-from lazysession.testing import ALWAYS, KEY, ComparesAtomically, Contract, Held, KeepsRemaining, TellsRemaining, race
+from lazysession.records.expiry import Refresh
+from lazysession.testing import KEY, ComparesAtomically, Contract, Held, KeepsRemaining, TellsRemaining, race
+from tests.support.refreshing import load
 from tests.support.servers import child, free_port, mongod_command, mongodb_set, wait_until
 from tests.support.stores.documents import MongoDBStore
 
@@ -115,7 +117,7 @@ def hold(backend: MongoDBBackend | None, url: str | None = None) -> Held:
 def used(backend: MongoDBBackend | None) -> MongoDBBackend:
     """Use a backend for the first time, which sees to its indexes."""
     assert backend is not None
-    backend.read("nothing", None)
+    backend.read("nothing")
     return backend
 
 
@@ -188,18 +190,18 @@ def test_no_double_outlives_its_session(mongodb_url: str, values: tuple[bytes, b
     sessions.insert_many([{"id": KEY, "val": value, "expiration": soon} for value in values])
     backend = MongoDBBackend.from_setting(mongodb_url)
     assert backend is not None
-    record = backend.read(KEY, None)
+    record = backend.read(KEY)
     assert record is not None
     assert backend.delete(KEY, record.payload).outcome is Outcome.STORED
-    assert backend.read(KEY, None) is None
+    assert backend.read(KEY) is None
     backend.client.close()
 
 
 def test_optional_verbs() -> None:
     """MongoDB removes what has expired; its set-up can be checked."""
     backend = MongoDBBackend.from_setting(mongomock.MongoClient())
-    assert isinstance(backend, Checks)
-    assert not isinstance(backend, Purges)
+    assert isinstance(backend, SupportsCheck)
+    assert not isinstance(backend, SupportsPurge)
 
 
 # Indexes
@@ -273,7 +275,7 @@ class TestIndexes:
         backend.create(KEY, b"1", 0.001)
         backend.create(f"{KEY}2", b"1", 1000)
         wait_until(lambda: sessions.count_documents({}) == 1, "the removal")  # the server's own work, each second
-        assert backend.read(f"{KEY}2", None) is not None
+        assert backend.read(f"{KEY}2") is not None
 
 
 def stage_of(cursor: Any) -> str:
@@ -295,7 +297,7 @@ def test_an_expired_session_is_not_served(mongodb_url: str) -> None:
     sessions.drop_index("expiration_1")  # the server would remove it now or within the minute
     put(sessions, KEY, {"a": 1}, -10)
     assert interface._retrieve_session_data(KEY) == {"a": 1}
-    assert backend.read(KEY, ALWAYS) is None
+    assert load(backend) is None
 
 
 def test_flask_session_no_longer_stores_twice(mongodb_url: str) -> None:
@@ -342,14 +344,13 @@ def test_older_documents(mongodb_url: str, val: Any) -> None:
     document = {"val": val, "expiration": utc_now() + timedelta(seconds=1000)}
     for key in ("changed", "deleted"):
         sessions.insert_one({**document, "id": key})
-        record = backend.read(key, ALWAYS)
-        assert record is not None
-        assert record.payload == b"text"
+        assert backend.touch(key, 1000, b"text")
+        assert load(backend, key=key) == Record(b"text", pytest.approx(1000, abs=5), touched=True)
     assert backend.replace("changed", b"new", None, b"other") == WriteResult(Outcome.CONFLICT, b"text")
     assert backend.replace("changed", b"new", None, b"text") == WriteResult(Outcome.STORED)
     assert sessions.find_one({"id": "changed"})["val"] == b"new"
     assert backend.delete("deleted", b"text") == WriteResult(Outcome.STORED)
-    assert backend.read("deleted", None) is None
+    assert backend.read("deleted") is None
 
 
 def test_documents_are_flask_sessions(mongodb_url: str) -> None:
@@ -393,7 +394,7 @@ def test_a_client_with_other_habits(mongodb_set_url: str) -> None:
             key = f"{KEY}{turn}"
             assert backend.create(key, b"1", 1000)
             assert backend.replace(key, b"2", 1000, b"1") == WriteResult(Outcome.STORED)
-            record = backend.read(key, ALWAYS)
+            record = backend.read(key)
             assert record is not None
             assert record.payload == b"2"
         assert list(backend.check()) == []
@@ -461,7 +462,7 @@ def test_an_account_without_rights_to_indexes(guarded: Any, caplog: pytest.LogCa
     assert "hush" not in caplog.text
     assert backend.create(KEY, b"1", 1000)
     assert backend.replace(KEY, b"2", 1000, b"1").outcome is Outcome.STORED
-    assert backend.read(KEY, ALWAYS) is not None
+    assert backend.touch(KEY, 1000, b"2")
     backend.delete(KEY)
     (problem,) = backend.check()
     assert "may not list the indexes" in problem.what
@@ -474,9 +475,9 @@ def test_a_refused_refresh_is_logged(guarded: Any, caplog: pytest.LogCaptureFixt
     put(root[DB][COLLECT], KEY, {"a": 1})
     backend = used(MongoDBBackend.from_setting(make_account("reader", ["find", "listIndexes"])))
     caplog.clear()
-    record = backend.read(KEY, ALWAYS)
+    record = load(backend)
     assert record is not None
-    assert (record.payload, record.refreshed) == (msgspec.msgpack.encode({"a": 1}), False)
+    assert (record.payload, record.touched) == (msgspec.msgpack.encode({"a": 1}), False)
     assert caplog.messages == [
         "The expiry of a session could not be refreshed (Unauthorized); the session itself was read."
     ]
@@ -493,7 +494,8 @@ def test_a_delete_of_many_is_repeated(guarded: Any) -> None:
     failing = {"failCommands": ["delete"], "closeConnection": True}
     root.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=failing)
     backend.delete(KEY)
-    assert backend.read(KEY, None) is None
+    assert backend.read(KEY) is None
+    put(root[DB][COLLECT], KEY, {"a": 1})
     root.admin.command("configureFailPoint", "failCommand", mode={"times": 2}, data=failing)
     with pytest.raises(pymongo.errors.AutoReconnect):
         backend.delete(KEY)
@@ -510,7 +512,8 @@ def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == []
     with backend.client:
         for verb in (
-            partial(backend.read, KEY, ALWAYS),
+            partial(backend.read, KEY),
+            partial(backend.touch, KEY, 1000),
             partial(backend.create, KEY, b"1", 1000),
             partial(backend.replace, KEY, b"1", 1000, b"0"),
             partial(backend.delete, KEY),
@@ -536,7 +539,7 @@ def test_the_apps_own_client_is_not_opened_at_start_up(mongodb_url: str) -> None
     backend = MongoDBBackend.from_setting(mongodb_url)
     assert backend is not None
     assert backend.client.nodes == frozenset()
-    backend.read(KEY, None)
+    backend.read(KEY)
     assert len(backend.client.nodes) == 1
     backend.client.close()
 
@@ -573,8 +576,6 @@ def test_nothing_is_left_to_flask_session() -> None:
         backend = MongoDBBackend.from_setting(None)
     assert backend is not None
     assert backend.store.full_name == "flask_session.sessions"
-    with MongoClient(connect=False) as client:
-        assert not MongoDBBackend.left_to_flask_session(client)
 
 
 @pytest.mark.parametrize(
@@ -634,9 +635,9 @@ def make_shop(extension: type, **settings: Any) -> Flask:
 @pytest.mark.parametrize(
     ("verb", "names"),
     [
-        (lambda backend: backend.read(KEY, None), ["find"]),
-        (lambda backend: backend.read(KEY, Renew(1000, 900)), ["find"]),
-        (lambda backend: backend.read(KEY, ALWAYS), ["find", "update"]),
+        (lambda backend: backend.read(KEY), ["find"]),
+        (lambda backend: load(backend, Refresh(1000, 900)), ["find"]),
+        (load, ["find", "update"]),
         (lambda backend: backend.create(f"{KEY}2", b"1", 1000), ["update"]),
         (lambda backend: backend.create(KEY, b"1", 1000), ["update"]),
         (lambda backend: backend.replace(KEY, b"2", 1000, b"1"), ["update"]),
@@ -644,6 +645,8 @@ def make_shop(extension: type, **settings: Any) -> Flask:
         (lambda backend: backend.replace(f"{KEY}2", b"2", 1000, b"0"), ["update", "find"]),
         (lambda backend: backend.delete(KEY), ["findAndModify"]),
         (lambda backend: backend.delete(KEY, b"1"), ["delete"]),
+        (lambda backend: backend.touch(KEY, 1000), ["update"]),
+        (lambda backend: backend.touch(KEY, 1000, b"1"), ["update"]),
     ],
     ids=[
         "read",
@@ -655,7 +658,9 @@ def make_shop(extension: type, **settings: Any) -> Flask:
         "changed",
         "gone",
         "delete",
-        "delete of what was seen",
+        "delete of what is expected",
+        "touch",
+        "touch of what is expected",
     ],
 )
 def test_round_trips_of_a_verb(mongodb_url: str, verb: Callable[[Any], Any], names: list[str]) -> None:
@@ -672,7 +677,7 @@ def test_round_trips_of_a_verb(mongodb_url: str, verb: Callable[[Any], Any], nam
     ("cookie", "passed", "path", "names"),
     [
         (LIVE, 0, "/untouched", []),
-        (LIVE, ONE_DAY / 2, "/static/conftest.py", []),
+        (LIVE, ONE_DAY / 2, "/static/test_backend_mongodb.py", []),
         (LIVE, 0, "/nowhere", []),
         (LIVE, 0, "/keys", ["find"]),
         (LIVE, ONE_DAY / 2, "/keys", ["find", "update"]),
@@ -801,7 +806,7 @@ def test_the_primary_is_killed_under_load(mongodb_url: str, capsys: pytest.Captu
 
         def look_on(_visitor: int, number: int) -> int:
             load["untouched"].ending.wait(0.005)  # not to take the processor from the others
-            return request(app, own[0], "/untouched" if number % 2 else "/static/conftest.py").status_code
+            return request(app, own[0], "/untouched" if number % 2 else "/static/test_backend_mongodb.py").status_code
 
         load = {"changes": Load(2), "logouts": Load(4), "untouched": Load(1)}
         for part, step in zip(load.values(), (change, log_out, look_on), strict=True):

@@ -26,22 +26,20 @@ from redis.cluster import RedisCluster
 from redis.sentinel import Sentinel
 
 from lazysession import ConfigurationError, LazySession
-from lazysession.backend import Checks, Outcome, Purges, Record, Renew
+from lazysession.backend import Outcome, Record, SupportsCheck, SupportsPurge, TouchFailed
 from lazysession.backends.redis import RedisBackend
 from lazysession.testing import (
-    ALWAYS,
     KEY,
     ComparesAtomically,
     Contract,
     Held,
     KeepsRemaining,
+    ReadsAndTouches,
     SurvivesForks,
     TellsRemaining,
 )
 from tests.support import servers
 from tests.support.stores import CountingClient
-
-NEVER = Renew(1000, 999)
 
 
 def hold(client: Any, url: str | None = None) -> Held:
@@ -68,7 +66,7 @@ def sentinel_client(url: str) -> Any:
     return Sentinel([(node.split(":")[0], int(node.split(":")[1])) for node in nodes.split(",")]).master_for(service)
 
 
-class TestFakeRedis(Contract, TellsRemaining, KeepsRemaining):
+class TestFakeRedis(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining):
     """fakeredis, recognized by its methods; it proves nothing about races."""
 
     @pytest.fixture
@@ -76,7 +74,7 @@ class TestFakeRedis(Contract, TellsRemaining, KeepsRemaining):
         return hold(CountingClient(fakeredis.FakeRedis()))
 
 
-class TestRedis(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, SurvivesForks):
+class TestRedis(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically, SurvivesForks):
     """A real Redis."""
 
     @pytest.fixture
@@ -84,7 +82,7 @@ class TestRedis(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, Su
         return hold(redis.Redis.from_url(redis_url), redis_url)
 
 
-class TestRedisCluster(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedisCluster(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
     """A cluster of three masters and three replicas; the other processes of the races connect by URL."""
 
     @pytest.fixture
@@ -92,7 +90,7 @@ class TestRedisCluster(Contract, TellsRemaining, KeepsRemaining, ComparesAtomica
         return hold(cluster_client(redis_cluster_url), redis_cluster_url)
 
 
-class TestRedisSentinel(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedisSentinel(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
     """The master that three Sentinels name."""
 
     @pytest.fixture
@@ -100,7 +98,7 @@ class TestRedisSentinel(Contract, TellsRemaining, KeepsRemaining, ComparesAtomic
         return hold(sentinel_client(redis_sentinel_url), redis_sentinel_url)
 
 
-class TestValkeyClient(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestValkeyClient(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
     """The client library of Valkey, on a Redis."""
 
     @pytest.fixture
@@ -110,7 +108,7 @@ class TestValkeyClient(Contract, TellsRemaining, KeepsRemaining, ComparesAtomica
         return hold(valkey.Valkey.from_url(url), url)
 
 
-class TestRedisByTls(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedisByTls(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
     """A Redis behind TLS, its certificate checked."""
 
     @pytest.fixture
@@ -118,7 +116,7 @@ class TestRedisByTls(Contract, TellsRemaining, KeepsRemaining, ComparesAtomicall
         return hold_url(tls_url)
 
 
-class TestRedisByUnixSocket(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedisByUnixSocket(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
     """A Redis behind a Unix socket."""
 
     @pytest.fixture
@@ -167,27 +165,27 @@ def own_url(redis_url: str) -> Generator[str]:
 def test_optional_verbs() -> None:
     """Redis needs no purging, and can be checked."""
     backend = RedisBackend(fakeredis.FakeRedis())
-    assert not isinstance(backend, Purges)
-    assert isinstance(backend, Checks)
+    assert not isinstance(backend, SupportsPurge)
+    assert isinstance(backend, SupportsCheck)
 
 
 class TestOnlyRedis:
     """What only Redis has."""
 
-    def test_a_refused_refresh_is_logged(self, redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
-        """A replica that takes no writes is read all the same."""
+    def test_a_refused_touch(self, redis_url: str) -> None:
+        """A server that takes no writes is read, and the error holds the record."""
         client: Any = redis.Redis.from_url(redis_url)
         client.flushall()
         backend = RedisBackend(client)
         backend.create(KEY, b"1", 1000)
         client.config_set("min-replicas-to-write", 1)  # there is none: writes are refused
         try:
-            record = backend.read(KEY, Renew(1000, 0))
+            with pytest.raises(TouchFailed) as failed:
+                backend.read_and_touch(KEY, 1000, 1000)
         finally:
             client.config_set("min-replicas-to-write", 0)
-        assert record is not None
-        assert (record.payload, record.refreshed) == (b"1", False)
-        assert "refused to refresh" in caplog.text
+        assert failed.value.record == Record(b"1", pytest.approx(1000, abs=5))
+        assert isinstance(failed.value.__cause__, PermissionError)
 
     def test_a_restarted_server_learns_the_scripts_again(self, redis_url: str) -> None:
         """A server that has forgotten the scripts gets them with the next use."""
@@ -197,15 +195,15 @@ class TestOnlyRedis:
             client.flushall()
             client.script_flush()
             backend.create(KEY, b"1", 1000)
-            assert backend.read(KEY, ALWAYS) is not None
+            assert backend.read_and_touch(KEY, 1000, 1000) is not None
             assert backend.replace(KEY, b"2", None, expected=b"1").outcome is Outcome.STORED
 
     def test_a_key_without_an_expiry_gets_one(self, redis_url: str) -> None:
-        """A session that something made immortal is mortal again at its next use."""
+        """A session without an expiry has one after its next use."""
         client: Any = redis.Redis.from_url(redis_url)
         client.set(KEY, b"1")
-        record = RedisBackend(client).read(KEY, NEVER)
-        assert record == Record(b"1", None, refreshed=True)
+        record = RedisBackend(client).read_and_touch(KEY, 1000, 1)
+        assert record == Record(b"1", None, touched=True)
         assert 990 < client.ttl(KEY) <= 1000
 
     def test_other_errors_are_the_clients_own(self, redis_url: str) -> None:
@@ -214,7 +212,7 @@ class TestOnlyRedis:
         client.delete(KEY)
         client.lpush(KEY, 1)
         with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-            RedisBackend(client).read(KEY, ALWAYS)
+            RedisBackend(client).read_and_touch(KEY, 1000, 1000)
         client.delete(KEY)
 
     def test_each_node_learns_each_script_once(self, redis_cluster_url: str) -> None:
@@ -228,7 +226,7 @@ class TestOnlyRedis:
         backend = hold_url(redis_cluster_url).backend
         for number in range(60):
             backend.create(f"{KEY}{number}", b"1", 1000)
-            assert backend.read(f"{KEY}{number}", ALWAYS) is not None
+            assert backend.read_and_touch(f"{KEY}{number}", 1000, 1000) is not None
         stats = [node.info("commandstats") for node in nodes]
         assert [each["cmdstat_eval"]["calls"] for each in stats] == [1, 1, 1]
         assert [each["cmdstat_evalsha"]["failed_calls"] for each in stats] == [1, 1, 1]
@@ -246,8 +244,8 @@ class TestUrls:
         return options
 
     @pytest.mark.parametrize("url", ["redis://nowhere", "unix:///nowhere", "redis+sentinel://nowhere/sessions"])
-    def test_patience(self, url: str) -> None:
-        """No client waits for ever, however old the library; the query knows better."""
+    def test_timeouts(self, url: str) -> None:
+        """No client waits indefinitely, however old the library; the query of the URL may set other timeouts."""
         options = self.options_of(url)
         assert (options["socket_timeout"], options["socket_connect_timeout"]) == (2, 2)
         options = self.options_of(f"{url}?socket_timeout=0.5")
@@ -349,15 +347,27 @@ class TestNobodyListens:
     @pytest.mark.parametrize(
         "verb",
         [
-            lambda backend: backend.read(KEY, None),
-            lambda backend: backend.read(KEY, ALWAYS),
+            lambda backend: backend.read(KEY),
+            lambda backend: backend.read_and_touch(KEY, 1000, 1000),
             lambda backend: backend.create(KEY, b"1", 1000),
             lambda backend: backend.replace(KEY, b"2", 1000, b"1"),
             lambda backend: backend.delete(KEY),
             lambda backend: backend.delete(KEY, b"1"),
+            lambda backend: backend.touch(KEY, 1000),
+            lambda backend: backend.touch(KEY, 1000, b"1"),
             lambda backend: list(backend.check()),
         ],
-        ids=["read", "refresh", "create", "replace", "delete", "delete seen", "check"],
+        ids=[
+            "read",
+            "read and touch",
+            "create",
+            "replace",
+            "delete",
+            "delete expected",
+            "touch",
+            "touch expected",
+            "check",
+        ],
     )
     def test_verbs(self, url: str, verb: Callable[[Any], object]) -> None:
         """Each verb raises what the client raises."""
@@ -454,7 +464,7 @@ def make_app(value: object, extension: type = LazySession, **settings: Any) -> F
 
 
 class TestCheck:
-    """What only the user can mend is found, and nothing else."""
+    """What only the user can fix is found, and nothing else."""
 
     @staticmethod
     def found(url: str, **settings: object) -> list[tuple[str, str]]:
@@ -516,7 +526,7 @@ class TestCheck:
                 RedisBackend(replica).create(KEY, b"1", 1000)
 
     def test_no_timeout(self, own_url: str) -> None:
-        """A client that waits for ever is found, for one server and for a cluster's."""
+        """A client without a timeout is found, for one server and for a cluster's."""
         client = redis.Redis.from_url(own_url, socket_timeout=None)
         assert "no socket_timeout" in next(iter(RedisBackend(client).check())).what
 

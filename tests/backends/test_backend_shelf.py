@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from lazysession_shelf import ShelfBackend
 
-from lazysession.backend import Adapter, Checks, Outcome, Purges, WriteResult
-from lazysession.testing import ALWAYS, KEY
+from lazysession.backend import Adapter, Outcome, SupportsCheck, SupportsPurge, WriteResult
+from lazysession.testing import KEY
 
 PACKAGE = Path(__file__).parent / "shelf"
 SHOP = """
@@ -57,15 +57,16 @@ def shelf(tmp_path: Path) -> ShelfBackend:
 def test_it_is_an_adapter(shelf: ShelfBackend) -> None:
     """It has each method of the contract, and the two that may be had."""
     assert {name for name in vars(Adapter) if not name.startswith("_")} <= set(dir(ShelfBackend))
-    assert isinstance(shelf, Purges)
-    assert isinstance(shelf, Checks)
+    assert isinstance(shelf, SupportsPurge)
+    assert isinstance(shelf, SupportsCheck)
 
 
 @pytest.mark.parametrize("key", ["session:../../x", "/etc/x", "session:" + "\0", ".", "", "session:.lock", "k" * 70000])
 def test_a_key_is_no_path(shelf: ShelfBackend, key: str) -> None:
     """Whatever a visitor sends as an id, nothing outside of the directory is read, written or removed."""
     outside = set(shelf._directory.parent.rglob("*")) - set(shelf._directory.rglob("*"))
-    assert shelf.read(key, ALWAYS) is None
+    assert shelf.read(key) is None
+    assert not shelf.touch(key, 1000)
     assert shelf.create(key, b"1", 1000)
     assert shelf.replace(key, b"2", 1000, b"1").outcome is Outcome.STORED
     (path,) = shelf._directory.glob("*.session")
@@ -79,7 +80,8 @@ def test_a_disk_that_is_away_is_a_fault(shelf: ShelfBackend) -> None:
     """Every verb raises: nobody is taken for logged out."""
     shutil.rmtree(shelf._directory)
     for verb in (
-        lambda: shelf.read(KEY, ALWAYS),
+        lambda: shelf.read(KEY),
+        lambda: shelf.touch(KEY, 1000),
         lambda: shelf.create(KEY, b"1", 1000),
         lambda: shelf.replace(KEY, b"1", 1000, b"0"),
         lambda: shelf.delete(KEY),
@@ -89,38 +91,6 @@ def test_a_disk_that_is_away_is_a_fault(shelf: ShelfBackend) -> None:
     ):
         with pytest.raises(FileNotFoundError):
             verb()
-
-
-def test_a_refresh_that_fails_is_logged(
-    shelf: ShelfBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The session is read all the same, and the log does not name its file."""
-    shelf.create(KEY, b"1", 1000)
-
-    def utime(path: Path, *_: object) -> None:
-        raise OSError(30, "Read-only file system", str(path))
-
-    monkeypatch.setattr(os, "utime", utime)
-    record = shelf.read(KEY, ALWAYS)
-    assert record is not None
-    assert (record.payload, record.refreshed) == (b"1", False)
-    assert caplog.messages == ["The expiry of a session could not be refreshed (Read-only file system)."]
-
-
-def test_a_refresh_of_what_was_deleted_meanwhile(shelf: ShelfBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It creates nothing, and says that it did nothing."""
-    shelf.create(KEY, b"1", 1000)
-    refresh = shelf._refresh
-
-    def refresh_too_late(path: Path, expiry: float) -> bool:
-        shelf.delete(KEY)
-        return refresh(path, expiry)
-
-    monkeypatch.setattr(shelf, "_refresh", refresh_too_late)
-    record = shelf.read(KEY, ALWAYS)
-    assert record is not None
-    assert not record.refreshed
-    assert shelf.read(KEY, None) is None
 
 
 def test_an_expired_key_is_free(shelf: ShelfBackend) -> None:
@@ -155,7 +125,7 @@ def test_purging_removes_what_writers_left(shelf: ShelfBackend, monkeypatch: pyt
         patch.setattr(os, "replace", replace)
         with pytest.raises(OSError, match="Input/output error"):
             shelf.create(KEY, b"1", 0)
-    assert shelf.read(KEY, None) is None
+    assert shelf.read(KEY) is None
     assert [path.suffix for path in sorted(shelf._directory.iterdir())] == [".lock", ".new"]
     assert shelf.purge() == 0
     assert [path.suffix for path in shelf._directory.iterdir()] == [".lock"]

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from lazysession.backend import Outcome, Renew
+from lazysession.backend import Outcome
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 from lazysession.backends.sqlalchemy.connect import own_engine
 from lazysession.testing import (
-    ALWAYS,
     KEY,
     ComparesAtomically,
     Contract,
     Held,
     KeepsRemaining,
     PurgesExpired,
+    ReadsAndTouches,
     SurvivesForks,
     TellsRemaining,
 )
@@ -50,7 +50,11 @@ def hold_server(url: str) -> Iterator[Held]:
     engine.dispose()
 
 
-class TestPostgreSQL(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired, SurvivesForks):
+class Sql(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, PurgesExpired):
+    """What every database does."""
+
+
+class TestPostgreSQL(Sql, ComparesAtomically, SurvivesForks):
     """PostgreSQL, by psycopg."""
 
     @pytest.fixture
@@ -58,7 +62,7 @@ class TestPostgreSQL(Contract, TellsRemaining, KeepsRemaining, ComparesAtomicall
         yield from hold_server(postgresql_url)
 
 
-class TestMariaDB(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired, SurvivesForks):
+class TestMariaDB(Sql, ComparesAtomically, SurvivesForks):
     """MariaDB, by PyMySQL."""
 
     @pytest.fixture
@@ -74,13 +78,13 @@ class TestMariaDB(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, 
         held.backend.create(KEY, b"1", 1000)
         other = KEY.upper()
         assert not held.backend.create(other, b"2", 1000)
-        assert held.backend.read(other, ALWAYS) is None
+        assert held.backend.read_and_touch(other, 1000, 1000) is None
         assert held.backend.replace(other, b"3", 1000, expected=b"1").outcome is Outcome.MISSING
         held.backend.delete(other)
         assert held.read().payload == b"1"
 
 
-class TestSqliteFile(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired, SurvivesForks):
+class TestSqliteFile(Sql, ComparesAtomically, SurvivesForks):
     """A SQLite file."""
 
     @pytest.fixture
@@ -88,7 +92,7 @@ class TestSqliteFile(Contract, TellsRemaining, KeepsRemaining, ComparesAtomicall
         return hold(f"sqlite:///{tmp_path}/sessions.db")
 
 
-class TestSqliteInMemory(Contract, TellsRemaining, KeepsRemaining, PurgesExpired):
+class TestSqliteInMemory(Sql):
     """A SQLite in memory, as tests use it."""
 
     @pytest.fixture
@@ -117,8 +121,12 @@ def test_every_verb_is_one_trip_to_mariadb(mariadb_url: str, whose: str) -> None
         counts = []
         for verb in (
             lambda: backend.create(KEY, b"1", 1000),
-            lambda: backend.read(KEY, Renew(1000, 100)),
-            lambda: backend.read(KEY, Renew(1000, 0)),
+            lambda: backend.read(KEY),
+            lambda: backend.read_and_touch(KEY, None, 0),
+            lambda: backend.read_and_touch(KEY, 1000, 900),
+            lambda: backend.read_and_touch(KEY, 1000, 1000),
+            lambda: backend.touch(KEY, 1000),
+            lambda: backend.touch(KEY, 1000, b"1"),
             lambda: backend.replace(KEY, b"2", 1000, b"1"),
             lambda: backend.delete(KEY, b"2"),
         ):
@@ -127,4 +135,4 @@ def test_every_verb_is_one_trip_to_mariadb(mariadb_url: str, whose: str) -> None
             counts.append(questions() - before - 1)
     for engine in (*engines, counter):
         engine.dispose()
-    assert counts == [1, 1, 2, 1, 1]
+    assert counts == [1, 1, 1, 1, 2, 1, 1, 1, 1]

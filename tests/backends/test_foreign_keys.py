@@ -11,7 +11,7 @@ from flask import Flask, session
 from redis.cluster import RedisCluster
 
 from lazysession import LazySession
-from lazysession.backend import Record
+from lazysession.backend import Record, SupportsReadAndTouch
 from lazysession.backends.redis import RedisBackend
 from lazysession.backends.redis.store import DIGESTS
 from lazysession.checks.app import find_problems
@@ -123,9 +123,12 @@ def test_no_store_is_asked_to_touch_it(path: str, any_store: Store, monkeypatch:
     backend: Any = app.session_interface.handler.backend  # type: ignore[attr-defined]
     asked: list[str] = []
 
-    def read(key: str, renew: object) -> Record:
-        asked.extend(["refresh"] if key == "celery" and renew is not None else [])
-        return Record(b"\xc1", None, refreshed=False)
+    def read(key: str) -> Record:
+        return Record(b"\xc1")
+
+    def read_and_touch(key: str, ttl: float | None, unless_more_than: float) -> Record:
+        asked.extend(["read_and_touch"] if key == "celery" and ttl is not None else [])
+        return Record(b"\xc1")
 
     def refuse(verb: str) -> Callable[..., Any]:
         plain = getattr(backend, verb)
@@ -137,7 +140,9 @@ def test_no_store_is_asked_to_touch_it(path: str, any_store: Store, monkeypatch:
         return act
 
     monkeypatch.setattr(backend, "read", read)
-    for verb in ("create", "replace", "delete"):
+    if isinstance(backend, SupportsReadAndTouch):
+        monkeypatch.setattr(backend, "read_and_touch", read_and_touch)
+    for verb in ("create", "replace", "delete", "touch"):
         monkeypatch.setattr(backend, verb, refuse(verb))
     visit(app, path, "celery")
     assert asked == []
@@ -170,7 +175,7 @@ def test_it_is_refreshed(redis_url: str) -> None:
     with store.counted() as trips:
         assert visit(app, "/read", cookie.value) == "eve"
     assert 990 < store.ttl(app, cookie.value) <= 1000
-    assert trips[-1] == "GET+EVALSHA"
+    assert trips[-1] == "EVALSHA"
     store.close()
 
 

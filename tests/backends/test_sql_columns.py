@@ -12,7 +12,7 @@ from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 from lazysession import LazySession
-from lazysession.backend import Outcome, Problem, Renew
+from lazysession.backend import Outcome, Problem
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 
 pytestmark = pytest.mark.usefixtures("close_connections")
@@ -67,12 +67,12 @@ def uses_all_verbs(backend: SqlAlchemyBackend, sql: str) -> None:
     """Go through a session's life: each expiry is the one that was asked for, also as the database sees it."""
     assert backend.create("key", b"1", 1000)
     assert left(backend, sql) == pytest.approx(1000, abs=20)
-    record = backend.read("key", None)
+    record = backend.read("key")
     assert record is not None
     assert record.ttl == pytest.approx(1000, abs=20)
-    record = backend.read("key", Renew(5000, 100))
+    record = backend.read_and_touch("key", 5000, 4900)
     assert record is not None
-    assert record.refreshed
+    assert record.touched
     assert left(backend, sql) == pytest.approx(5000, abs=20)
     assert backend.replace("key", b"2", None, b"1").outcome is Outcome.STORED
     assert left(backend, sql) == pytest.approx(5000, abs=20)
@@ -80,7 +80,7 @@ def uses_all_verbs(backend: SqlAlchemyBackend, sql: str) -> None:
     assert left(backend, sql) == pytest.approx(100, abs=20)
     assert backend.purge() == 0
     backend.create("expired", b"1", -60)
-    assert backend.read("expired", None) is None
+    assert backend.read("expired") is None
     assert backend.purge() == 1
     assert backend.delete("key", b"3").outcome is Outcome.STORED
 
@@ -112,7 +112,7 @@ def test_an_expiry_as_timestamp(make: Any, server: str) -> None:
     """Without that, the type makes no difference."""
     backend = make(server, "expiry TIMESTAMP NULL")
     assert backend.create("key", b"1", 1000)
-    record = backend.read("key", None)
+    record = backend.read("key")
     assert record is not None
     assert record.ttl == pytest.approx(1000, abs=20)
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from lazysession import LazySession
-from lazysession.backend import Outcome, Renew
+from lazysession.backend import Outcome, TouchFailed
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 
 pytestmark = pytest.mark.usefixtures("close_connections")
@@ -83,13 +83,13 @@ def test_a_server_that_is_frozen(postgresql_url: str) -> None:
     """Its kernel acknowledges what is sent, so that no timeout of TCP ends the wait: psycopg's own limit does."""
     limits = "connect_timeout=2&keepalives_idle=1&keepalives_interval=1&keepalives_count=2&tcp_user_timeout=1000"
     backend = backend_on(f"{postgresql_url}?{limits}&read_timeout=0.5")
-    backend.read("nobody", None)
+    backend.read("nobody")
     with backend._engine.connect() as connection:
         process = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
     os.kill(process, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        assert backend.read("nobody", None) is None  # on another connection, which the server can make
+        assert backend.read("nobody") is None  # on another connection, which the server can make
         assert 0.5 <= time.monotonic() - began < 20
     finally:
         os.kill(process, signal.SIGCONT)
@@ -117,7 +117,7 @@ def test_a_primary_that_became_a_replica(postgresql_url: str, driver: str, admin
     for name, verb in verbs_of(backend).items():
         backend._engine.dispose()
         other.exec_driver_sql("ALTER ROLE moving SET default_transaction_read_only = on")
-        backend.read("moved", None)  # on a connection that will stay read-only
+        backend.read("moved")  # on a connection that will stay read-only
         other.exec_driver_sql("ALTER ROLE moving RESET default_transaction_read_only")
         assert verb(), name
     backend._engine.dispose()
@@ -134,7 +134,7 @@ def test_a_mariadb_that_became_a_replica(mariadb_url: str, admin: Callable[[str]
         for name, verb in verbs_of(backend).items():
             backend._engine.dispose()
             other.exec_driver_sql("SET GLOBAL tx_read_only = 1")
-            backend.read("moved", None)
+            backend.read("moved")
             other.exec_driver_sql("SET GLOBAL tx_read_only = 0")
             assert verb(), name
     finally:
@@ -157,9 +157,10 @@ def test_a_mariadb_that_stays_a_replica(mariadb_url: str, admin: Callable[[str],
         with pytest.raises(DBAPIError, match="read-only"):
             backend.replace("replicated", b"2", 1000, b"1")
         assert len(sent) == 2
-        record = backend.read("replicated", Renew(1000, 0))
-        assert record is not None
-        assert (record.payload, record.refreshed) == (b"1", False)
+        with pytest.raises(TouchFailed) as failed:
+            backend.read_and_touch("replicated", 1000, 1000)
+        assert failed.value.record.payload == b"1"
+        assert not failed.value.record.touched
     finally:
         other.exec_driver_sql("SET GLOBAL read_only = 0")
     assert backend.replace("replicated", b"2", 1000, b"1").outcome is Outcome.STORED
@@ -426,6 +427,6 @@ def test_a_key_that_is_taken(request: pytest.FixtureRequest, tmp_path: Path, ser
     with backend._engine.connect() as connection:
         connection.execute(text("UPDATE sessions SET expiry = NULL WHERE session_id = 'taken'"))
     assert not backend.create("taken", b"2", 1000)
-    assert backend.read("taken", Renew(1000, 0)) is None
+    assert backend.read_and_touch("taken", 1000, 1000) is None
     assert backend.replace("taken", b"2", 1000, b"1").outcome is Outcome.MISSING
     backend.delete("taken")

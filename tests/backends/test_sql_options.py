@@ -171,7 +171,7 @@ def test_more_threads_than_connections(tmp_path: Path) -> None:
 
     def work(number: int) -> None:
         backend.create(str(number), b"1", 60)
-        read.append(backend.read(str(number), None) is not None)
+        read.append(backend.read(str(number)) is not None)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(40)]
     for thread in threads:

@@ -13,6 +13,7 @@ from sqlalchemy import make_url
 
 from lazysession import LazySession
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
+from tests.support.stores.base import backend_of
 
 pytestmark = pytest.mark.usefixtures("close_connections")
 
@@ -69,18 +70,24 @@ def test_concurrent_clients(
     assert caplog.text == ""
 
 
+def shop(url: str) -> Flask:
+    """Return an app with sessions on its Flask-SQLAlchemy object."""
+    app, database = Flask("shop", static_folder=None), SQLAlchemy()
+    app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=database, SQLALCHEMY_DATABASE_URI=url)
+    database.init_app(app)
+    LazySession(app)
+    return app
+
+
 @pytest.mark.parametrize("configured", ["url", "object"])
 def test_no_statement_is_prepared(postgresql_url: str, configured: str) -> None:
     """Asked of the server itself: a connection that has read one session many times holds no prepared statement."""
-    app = Flask("shop", static_folder=None)
-    database = SQLAlchemy()
-    app.config["SQLALCHEMY_DATABASE_URI"] = postgresql_url
-    database.init_app(app)
-    with app.app_context():
-        backend = SqlAlchemyBackend.from_setting(postgresql_url if configured == "url" else database)
-        assert backend is not None
+    backend = (
+        SqlAlchemyBackend.from_setting(postgresql_url) if configured == "url" else backend_of(shop(postgresql_url))
+    )
+    assert backend is not None
     for _ in range(10):
-        backend.read("nobody", None)
+        backend.read("nobody")
     with backend._engine.connect() as connection:
         prepared = connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar_one()
     assert prepared == 0
@@ -88,13 +95,10 @@ def test_no_statement_is_prepared(postgresql_url: str, configured: str) -> None:
 
 def test_the_apps_own_engine_prepares_as_before(postgresql_url: str) -> None:
     """Only the sessions' engine is changed: the app's connections keep the threshold that they have."""
-    app, database = Flask("shop", static_folder=None), SQLAlchemy()
-    app.config["SQLALCHEMY_DATABASE_URI"] = postgresql_url
-    database.init_app(app)
+    app = shop(postgresql_url)
+    database = app.config["SESSION_SQLALCHEMY"]
     with app.app_context():
-        backend = SqlAlchemyBackend.from_setting(database)
-        assert backend is not None
-        backend.read("nobody", None)
+        backend_of(app).read("nobody")
         driver: Any = database.session.connection().connection.dbapi_connection
         assert driver.prepare_threshold == 5
         database.session.remove()

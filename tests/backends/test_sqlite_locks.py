@@ -151,7 +151,7 @@ def test_readers_are_waited_for(make_shop: Callable[..., Shop], clock: Clock) ->
         other.execute("SELECT * FROM sessions").fetchall()
         clock.at[4.0] = lambda: other.execute("ROLLBACK")
         assert backend.delete(key).current == b"1"
-        assert backend.read(key, None) is None
+        assert backend.read(key) is None
     assert 4.0 <= clock.now < 5.0
 
 

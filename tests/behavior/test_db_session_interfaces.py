@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lazysession import LazySession
-from lazysession.backends.common import LocalExpiries
+from lazysession.processes import Recent
 
 pytestmark = pytest.mark.filterwarnings("ignore:This declarative base already contains")
 db = SQLAlchemy()
@@ -264,7 +264,7 @@ def test_a_refresh_comes_after_the_view(app: Flask) -> None:
     app.config["VIEW"] = view
     browser = app.test_client()
     browser.get("/login")
-    handler.backend._deadlines = LocalExpiries()  # as another process, which does not know of the login
+    handler.records.expiries._expiries = Recent()  # as another process, which does not know of the login
     before = expiry()
     browser.get("/untouched")
     assert expiry() == before

@@ -349,7 +349,7 @@ def test_foreign_session_objects_whose_record_has_expired(tmp_path: Any) -> None
         foreign = app.session_interface.session_class({"a": 1}, sid=sid)  # type: ignore[attr-defined]
         foreign["b"] = 2
         app.session_interface.save_session(app, foreign, app.response_class())
-    assert backend.read(f"session:{sid}", None) is not None
+    assert backend.read(f"session:{sid}") is not None
 
 
 @pytest.mark.parametrize(

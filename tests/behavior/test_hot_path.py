@@ -19,14 +19,14 @@ from werkzeug.test import EnvironBuilder
 
 from lazysession import LazySession
 from lazysession import modes as rules
-from lazysession.backend import Renew
-from lazysession.backends.redis import RedisBackend
-from lazysession.backends.redis.store import NOTED, _reads_plainly
+from lazysession.backends.redis.store import _reads_plainly
 from lazysession.codec import Codec
 from lazysession.cookies import cookie_value, vary_by_cookie
 from lazysession.modes import Decision, Mode, Pattern, Rule, RuleTable
+from lazysession.records.store import BELIEVED
 from lazysession.session import DeferredSession
 from tests.support.stores import LIVE, FakeRedisStore, RedisStore
+from tests.support.stores.base import let_pass
 
 MakeApp = Callable[..., Flask]
 
@@ -219,9 +219,7 @@ class TestReadingFromRedis:
         sid = self.write(apps[0])
         names = [self.read(store, app, sid) for app in apps for _ in "12"]
         assert names == [["GET"], ["GET"], ["GET+EVALSHA"], ["GET"]]
-        backend = apps[0].session_interface.handler.backend  # type: ignore[attr-defined]
-        now = backend.clock()
-        backend.clock = lambda: now + NOTED + 1
+        let_pass(apps[0], BELIEVED + 1)
         assert [self.read(store, apps[0], sid) for _ in "12"] == [["GET+EVALSHA"], ["GET"]]
 
     def test_an_expiry_that_another_process_moved(self, store: RedisStore) -> None:
@@ -256,7 +254,7 @@ class TestReadingFromRedis:
         store.server.hset(f"session:{LIVE}", "a", "1")
         backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
         with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-            backend.read(f"session:{LIVE}", Renew(1000, 100))
+            backend.read_and_touch(f"session:{LIVE}", 1000, 900)
 
     @pytest.mark.parametrize(
         ("client", "plainly"),
@@ -271,16 +269,9 @@ class TestReadingFromRedis:
         ],
         ids=["redis", "valkey", "fakeredis", "unknown", "cluster", "master", "replica"],
     )
-    def test_which_clients_read_by_get(self, client: Any, plainly: bool) -> None:
-        """A GET may be answered by a replica or from a cache, and a script is not: it sees what a change sees."""
+    def test_which_clients_read_with_get(self, client: Any, plainly: bool) -> None:
+        """A GET may go to a replica or a cache, and a script does not: it reads what a change compares with."""
         assert _reads_plainly(client) is plainly
-
-    def test_no_local_expiry_that_is_not_read(self) -> None:
-        """A client that always reads by script needs to know nothing of the expiry."""
-        backend = RedisBackend(FakeRedisStore().client)
-        assert backend.create("key", b"1", 1000)
-        assert backend.read("key", Renew(1000, 100)) is not None
-        assert len(backend._local_expiries) == 0
 
     def test_a_client_that_caches(self) -> None:
         """Nor is the client's own cache asked for a session."""

@@ -154,7 +154,7 @@ def test_after_the_seconds(tabs: Tabs) -> None:
 
 def has_ttl(tabs: Tabs) -> bool:
     backend = tabs.app.session_interface.handler.backend  # type: ignore[attr-defined]
-    record = backend.read(OLD, None)
+    record = backend.read(OLD)
     return record is not None and record.ttl is not None
 
 

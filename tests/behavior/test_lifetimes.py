@@ -11,9 +11,9 @@ import pytest
 from flask import Flask, session
 from flask.testing import FlaskClient
 
-from lazysession.backend import Renew
 from lazysession.modes import Mode
-from lazysession.records.expiry import CREATED, Lifetimes
+from lazysession.records.expiry import CREATED, Lifetimes, Refresh
+from lazysession.records.store import RecordStore
 from tests.support.stores import LIVE, Store
 
 MakeApp = Callable[..., Flask]
@@ -71,7 +71,7 @@ def test_a_session_in_use_ends_with_its_absolute_lifetime(store: Store, make_app
 
 
 def tells_remaining(app: Flask, key: str) -> bool:
-    record = app.session_interface.handler.backend.read(key, None)  # type: ignore[attr-defined]
+    record = RecordStore(app.session_interface.handler.backend).load(key, None)  # type: ignore[attr-defined]
     return record is not None and record.ttl is not None
 
 
@@ -133,7 +133,7 @@ def test_the_time_of_creation_is_not_shown(store: Store, make_app: MakeApp) -> N
 
 
 def test_trips_with_an_absolute_lifetime(store: Store, make_app: MakeApp) -> None:
-    """A read is one trip; one that refreshes is one more, where the store returns what is left."""
+    """A read is one round trip; one that refreshes is one more, where the store tells what is left."""
     app = make_app(PERMANENT_SESSION_LIFETIME=IDLE, LAZYSESSION_ABSOLUTE_LIFETIME=ABSOLUTE)
     clock, client = Clock(store, app), client_of(app)
     put(store, app, a=1, **{CREATED: clock.now})
@@ -141,11 +141,11 @@ def test_trips_with_an_absolute_lifetime(store: Store, make_app: MakeApp) -> Non
         pytest.skip("this store does not return what is left, and makes two trips each time")
     with store.counted() as trips:
         client.get("/")
-    assert tuple(trips) == store.peek
+    assert tuple(trips) == store.read
     clock.pass_time(500)
     with store.counted() as trips:
         client.get("/")
-    assert tuple(trips) == store.peek + store.refresh
+    assert tuple(trips) == store.peek + store.touch
 
 
 @pytest.mark.parametrize(
@@ -214,13 +214,13 @@ def test_the_lifetime_may_change(memory_app: MakeApp) -> None:
     """Some apps set it in each request; the throttle stays below it."""
     app = memory_app(LAZYSESSION_REFRESH_THROTTLE=100)
     lifetimes = app.session_interface.handler.lifetimes  # type: ignore[attr-defined]
-    renews = []
+    wanted = []
     for seconds in (1000, 50, 1000):
         app.permanent_session_lifetime = timedelta(seconds=seconds)
-        renews.append(lifetimes.renew(app, Mode.NORMAL))
-    assert renews == [Renew(1000, 100), Renew(50, 5), Renew(1000, 100)]
+        wanted.append(lifetimes.refresh(app, Mode.NORMAL))
+    assert wanted == [Refresh(1000, 100), Refresh(50, 5), Refresh(1000, 100)]
     app.config["SESSION_REFRESH_EACH_REQUEST"] = False
-    assert lifetimes.renew(app, Mode.NORMAL) is None
+    assert lifetimes.refresh(app, Mode.NORMAL) is None
 
 
 def test_a_time_in_the_future_counts_from_now() -> None:

@@ -18,7 +18,7 @@ from flask import Flask
 from flask_session.redis import RedisSessionInterface
 
 from lazysession import ConfigurationError, LazySession, registry, testing
-from lazysession.backend import Outcome, Record, Renew, WriteResult
+from lazysession.backend import Outcome, Record, WriteResult
 
 Progress = Callable[[int, int], None]
 
@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 class Memory:
     """A sound backend: a dict and a lock."""
 
-    drives: ClassVar[str | None] = None
+    interface_class: ClassVar[str | None] = None
 
     def __init__(self) -> None:
         self.items: dict[str, tuple[bytes, float]] = {}
@@ -41,10 +41,6 @@ class Memory:
     def from_setting(cls, value: object, *, size: int = 0, color: str = "") -> Memory:
         return cls()
 
-    @classmethod
-    def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        return False
-
     def now(self) -> float:
         return time.monotonic() + self.passed
 
@@ -52,46 +48,58 @@ class Memory:
         item = self.items.get(key)
         return item if item is not None and item[1] > self.now() else None
 
-    def read(self, key: str, renew: Renew | None) -> Record | None:
+    def read(self, key: str) -> Record | None:
         with self.lock:
             item = self.live(key)
-            if item is None:
-                return None
-            ttl = item[1] - self.now()
-            refreshed = renew is not None and renew.due(ttl)
-            if renew is not None and refreshed:
-                self.items[key] = item[0], self.now() + renew.lifetime
-            return Record(item[0], ttl, refreshed)
+            return None if item is None else Record(item[0], item[1] - self.now())
 
-    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
+    def read_and_touch(self, key: str, ttl: float | None, unless_more_than: float) -> Record | None:
+        with self.lock:
+            record = self.read(key)
+            if record is None or record.ttl is None or ttl is None or unless_more_than < record.ttl <= ttl + 1:
+                return record
+            return record._replace(touched=self.touch(key, ttl))
+
+    def create(self, key: str, payload: bytes, ttl: float) -> bool:
         with self.lock:
             if self.live(key) is not None:
                 return False
-            self.items[key] = payload, self.now() + lifetime
+            self.items[key] = payload, self.now() + ttl
             return True
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
+    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
         with self.lock:
-            item = self.live(key)
-            if item is None:
-                return WriteResult(Outcome.MISSING)
-            if item[0] != expected:
-                return WriteResult(Outcome.CONFLICT, item[0])
-            self.items[key] = payload, item[1] if lifetime is None else self.now() + lifetime
-            return WriteResult(Outcome.STORED)
+            compared, item = self.compare(key, expected)
+            if item is not None:
+                self.items[key] = payload, item[1] if ttl is None else self.now() + ttl
+            return compared
 
     def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         with self.lock:
-            item = self.live(key)
-            if expected is None:
-                self.items.pop(key, None)
-                return WriteResult(Outcome.STORED, None if item is None else item[0])
-            if item is None:
-                return WriteResult(Outcome.MISSING)
-            if item[0] != expected:
-                return WriteResult(Outcome.CONFLICT, item[0])
-            del self.items[key]
-            return WriteResult(Outcome.STORED)
+            compared, item = self.compare(key, expected)
+            if item is not None:
+                del self.items[key]
+            return compared
+
+    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+        with self.lock:
+            _, item = self.compare(key, expected)
+            if item is not None:
+                self.items[key] = item[0], self.now() + ttl
+            return item is not None
+
+    def compare(self, key: str, expected: bytes | None) -> tuple[WriteResult, tuple[bytes, float] | None]:
+        """Return what a write returns, and what is stored if the write may go on."""
+        item = self.live(key)
+        if item is None:
+            return WriteResult(Outcome.MISSING), None
+        if expected is None:
+            return WriteResult(Outcome.STORED, item[0]), item
+        return (
+            (WriteResult(Outcome.STORED), item)
+            if item[0] == expected
+            else (WriteResult(Outcome.CONFLICT, item[0]), None)
+        )
 
     def purge(self, progress: Progress | None = None) -> int:
         expired = [key for key in self.items if self.live(key) is None]
@@ -107,6 +115,7 @@ class Memory:
 
 class Suite(
     testing.Contract,
+    testing.ReadsAndTouches,
     testing.TellsRemaining,
     testing.KeepsRemaining,
     testing.ComparesAtomically,
@@ -160,33 +169,36 @@ def broken(verb: str, act: Callable[..., Any]) -> type[Memory]:
     return type("Broken", (Memory,), {verb: method})
 
 
-def _replace_by_upsert(
-    self: Memory, sound: Any, key: str, payload: bytes, lifetime: Any, expected: bytes
-) -> WriteResult:
-    self.items[key] = payload, self.now() + (lifetime or 1000)
+def _replace_by_upsert(self: Memory, sound: Any, key: str, payload: bytes, ttl: Any, expected: bytes) -> WriteResult:
+    self.items[key] = payload, self.now() + (ttl or 1000)
     return WriteResult(Outcome.STORED)
 
 
 def _replace_without_comparing(
-    self: Memory, sound: Any, key: str, payload: bytes, lifetime: Any, expected: bytes
+    self: Memory, sound: Any, key: str, payload: bytes, ttl: Any, expected: bytes
 ) -> WriteResult:
     item = self.live(key)
-    return WriteResult(Outcome.MISSING) if item is None else sound(self, key, payload, lifetime, item[0])  # type: ignore[no-any-return]
+    return WriteResult(Outcome.MISSING) if item is None else sound(self, key, payload, ttl, item[0])  # type: ignore[no-any-return]
 
 
 def _replace_with_new_life(
-    self: Memory, sound: Any, key: str, payload: bytes, lifetime: Any, expected: bytes
+    self: Memory, sound: Any, key: str, payload: bytes, ttl: Any, expected: bytes
 ) -> WriteResult:
-    return sound(self, key, payload, 1000 if lifetime is None else lifetime, expected)  # type: ignore[no-any-return]
+    return sound(self, key, payload, 1000 if ttl is None else ttl, expected)  # type: ignore[no-any-return]
 
 
-def _replace_keeping_life(
-    self: Memory, sound: Any, key: str, payload: bytes, lifetime: Any, expected: bytes
-) -> WriteResult:
+def _replace_keeping_life(self: Memory, sound: Any, key: str, payload: bytes, ttl: Any, expected: bytes) -> WriteResult:
     return sound(self, key, payload, None, expected)  # type: ignore[no-any-return]
 
 
-def _delete_ignoring_seen(self: Memory, sound: Any, key: str, expected: bytes | None = None) -> WriteResult:
+def _replace_after_unknown(
+    self: Memory, sound: Any, key: str, payload: bytes, ttl: Any, expected: bytes
+) -> WriteResult:
+    result = sound(self, key, payload, ttl, expected)
+    return WriteResult(Outcome.TTL_UNKNOWN) if ttl is None and result.outcome is Outcome.STORED else result  # type: ignore[no-any-return]
+
+
+def _delete_without_comparing(self: Memory, sound: Any, key: str, expected: bytes | None = None) -> WriteResult:
     sound(self, key)
     return WriteResult(Outcome.STORED)
 
@@ -197,43 +209,71 @@ def _delete_nothing(self: Memory, sound: Any, key: str, expected: bytes | None =
 
 def _delete_silently(self: Memory, sound: Any, key: str, expected: bytes | None = None) -> WriteResult:
     deleted = sound(self, key, expected)
-    return deleted if expected is not None else WriteResult(Outcome.STORED)
+    return deleted._replace(current=None)  # type: ignore[no-any-return]
 
 
-def _delete_absent_is_gone(self: Memory, sound: Any, key: str, expected: bytes | None = None) -> WriteResult:
-    return sound(self, key, expected) if self.live(key) is not None else WriteResult(Outcome.MISSING)
+def _delete_absent_is_stored(self: Memory, sound: Any, key: str, expected: bytes | None = None) -> WriteResult:
+    return sound(self, key, expected) if expected is not None else sound(self, key)._replace(outcome=Outcome.STORED)  # type: ignore[no-any-return]
 
 
-def _read_always_refreshing(self: Memory, sound: Any, key: str, renew: Renew | None) -> Any:
-    return sound(self, key, Renew(1000, 0))
+def _read_touching(self: Memory, sound: Any, key: str) -> Any:
+    self.touch(key, 1000)
+    return sound(self, key)
 
 
-def _read_never_refreshing(self: Memory, sound: Any, key: str, renew: Renew | None) -> Any:
-    return sound(self, key, None)
-
-
-def _read_expired(self: Memory, sound: Any, key: str, renew: Renew | None) -> Any:
+def _read_expired(self: Memory, sound: Any, key: str) -> Any:
     item = self.items.get(key)
-    return sound(self, key, renew) or (Record(item[0], 1.0, refreshed=False) if item else None)
+    return sound(self, key) or (Record(item[0], 1.0) if item else None)
 
 
-def _read_empty_as_absent(self: Memory, sound: Any, key: str, renew: Renew | None) -> Any:
-    record = sound(self, key, renew)
+def _read_empty_as_absent(self: Memory, sound: Any, key: str) -> Any:
+    record = sound(self, key)
     return record if record is not None and record.payload else None
 
 
-def _read_without_remaining(self: Memory, sound: Any, key: str, renew: Renew | None) -> Any:
-    record = sound(self, key, renew)
+def _read_without_ttl(self: Memory, sound: Any, key: str, *arguments: Any) -> Any:
+    record = sound(self, key, *arguments)
     return None if record is None else record._replace(ttl=None)
 
 
-def _read_remaining_after(self: Memory, sound: Any, key: str, renew: Renew | None) -> Any:
-    record = sound(self, key, renew)
-    return record._replace(ttl=1000.0) if record is not None and record.refreshed else record
+def _read_ttl_after(self: Memory, sound: Any, key: str, ttl: float | None, unless_more_than: float) -> Any:
+    record = sound(self, key, ttl, unless_more_than)
+    return record._replace(ttl=ttl) if record is not None and record.touched else record
 
 
-def _create_over(self: Memory, sound: Any, key: str, payload: bytes, lifetime: float) -> bool:
-    self.items[key] = payload, self.now() + lifetime
+def _read_always_touching(self: Memory, sound: Any, key: str, ttl: float | None, unless_more_than: float) -> Any:
+    return sound(self, key, ttl or 1000, ttl or 1000)
+
+
+def _read_never_touching(self: Memory, sound: Any, key: str, ttl: float | None, unless_more_than: float) -> Any:
+    return sound(self, key, None, unless_more_than)
+
+
+def _touch_nothing(self: Memory, sound: Any, key: str, ttl: float, expected: bytes | None = None) -> bool:
+    return self.live(key) is not None
+
+
+def _touch_returning_none(self: Memory, sound: Any, key: str, ttl: float, expected: bytes | None = None) -> None:
+    sound(self, key, ttl, expected)
+
+
+def _touch_the_absent(self: Memory, sound: Any, key: str, ttl: float, expected: bytes | None = None) -> bool:
+    sound(self, key, ttl, expected)
+    return True
+
+
+def _touch_creating(self: Memory, sound: Any, key: str, ttl: float, expected: bytes | None = None) -> bool:
+    self.items[key] = self.items.get(key, (b"", 0.0))[0], self.now() + ttl
+    return True
+
+
+def _touch_longer(self: Memory, sound: Any, key: str, ttl: float, expected: bytes | None = None) -> bool:
+    item = self.live(key)
+    return bool(sound(self, key, ttl if item is None else max(ttl, item[1] - self.now()), expected))
+
+
+def _create_over(self: Memory, sound: Any, key: str, payload: bytes, ttl: float) -> bool:
+    self.items[key] = payload, self.now() + ttl
     return True
 
 
@@ -241,8 +281,8 @@ def _create_returning_none(self: Memory, sound: Any, *arguments: Any) -> None:
     sound(self, *arguments)
 
 
-def _create_in_capitals(self: Memory, sound: Any, key: str, payload: bytes, lifetime: float) -> bool:
-    return bool(sound(self, key.lower(), payload, lifetime))
+def _create_in_capitals(self: Memory, sound: Any, key: str, payload: bytes, ttl: float) -> bool:
+    return bool(sound(self, key.lower(), payload, ttl))
 
 
 def _purge_all(self: Memory, sound: Any, progress: Progress | None = None) -> int:
@@ -272,21 +312,28 @@ def _purge_with_wrong_progress(self: Memory, sound: Any, progress: Progress | No
 
 MISTAKES: list[tuple[str, Callable[..., Any], str, str]] = [
     ("replace", _replace_by_upsert, "test_absent", "never creates"),
-    ("replace", _replace_without_comparing, "test_replace_names_what_it_saw", "CONFLICT"),
+    ("replace", _replace_without_comparing, "test_replace_compares", "CONFLICT"),
     ("replace", _replace_without_comparing, "test_replaces_of_the_same", "one step"),
-    ("replace", _replace_with_new_life, "test_replace_keeps_the_old_life", "lifetime of None"),
+    ("replace", _replace_with_new_life, "test_replace_keeps_the_old_life", "ttl of None"),
     ("replace", _replace_keeping_life, "test_replace_begins_a_new_life", "seconds to live from now"),
-    ("delete", _delete_ignoring_seen, "test_delete_names_what_it_saw", "MISSING"),
+    ("replace", _replace_after_unknown, "test_replace_that_keeps_the_ttl", "TTL_UNKNOWN"),
+    ("delete", _delete_without_comparing, "test_delete_compares", "MISSING"),
     ("delete", _delete_nothing, "test_delete", "delete"),
-    ("delete", _delete_silently, "test_delete_tells_what_it_removed", "found"),
-    ("delete", _delete_absent_is_gone, "test_delete_names_what_it_saw", "STORED"),
-    ("read", _read_always_refreshing, "test_no_refresh_unless_asked", "renew"),
-    ("read", _read_never_refreshing, "test_a_refresh_keeps_alive", "renew.lifetime"),
-    ("read", _read_never_refreshing, "test_refresh_when_due", "due"),
+    ("delete", _delete_silently, "test_delete_returns_what_it_removed", "current"),
+    ("delete", _delete_absent_is_stored, "test_delete_returns_what_it_removed", "MISSING"),
+    ("read", _read_touching, "test_a_read_keeps_nothing_alive", "moves no expiry"),
     ("read", _read_expired, "test_expired", "expired"),
     ("read", _read_empty_as_absent, "test_payloads_come_back_as_they_were", "None"),
-    ("read", _read_without_remaining, "test_remaining_is_what_was_left_before", "ttl"),
-    ("read", _read_remaining_after, "test_remaining_is_what_was_left_before", "before"),
+    ("read_and_touch", _read_always_touching, "test_without_a_ttl_it_touches_nothing", "ttl of None"),
+    ("read_and_touch", _read_always_touching, "test_touch_when_due", "Touch unless"),
+    ("read_and_touch", _read_never_touching, "test_it_keeps_alive", "touched=True"),
+    ("read_and_touch", _read_without_ttl, "test_ttl_is_what_was_left_before", "ttl"),
+    ("read_and_touch", _read_ttl_after, "test_ttl_is_what_was_left_before", "before"),
+    ("touch", _touch_nothing, "test_a_touch_keeps_alive", "touch"),
+    ("touch", _touch_returning_none, "test_a_touch_keeps_alive", "return True"),
+    ("touch", _touch_the_absent, "test_absent", "Return False"),
+    ("touch", _touch_creating, "test_absent", "Return False"),
+    ("touch", _touch_longer, "test_touch_begins_a_new_life", "seconds left"),
     ("create", _create_over, "test_create_takes_no_key_twice", "taken"),
     ("create", _create_over, "test_creates_of_the_same", "one"),
     ("create", _create_returning_none, "test_payloads_come_back_as_they_were", "True"),
@@ -367,7 +414,16 @@ def test_a_sound_adapter_starts(start: Callable[..., Flask]) -> None:
 
 @pytest.mark.parametrize(
     "member",
-    ["drives", "from_interface", "from_setting", "left_to_flask_session", "read", "create", "replace", "delete"],
+    [
+        "interface_class",
+        "from_interface",
+        "from_setting",
+        "read",
+        "create",
+        "replace",
+        "delete",
+        "touch",
+    ],
 )
 def test_a_missing_member_is_named(member: str, start: Callable[..., Flask]) -> None:
     """The app does not start, and the error names the class, the entry point, what is missing and the page."""
@@ -380,7 +436,7 @@ def test_a_missing_member_is_named(member: str, start: Callable[..., Flask]) -> 
 
 def test_all_that_is_missing_is_named_at_once(start: Callable[..., Flask]) -> None:
     """An author need not start the app once for each."""
-    with pytest.raises(ConfigurationError, match="drives, from_interface, from_setting, left_to_flask_session"):
+    with pytest.raises(ConfigurationError, match="interface_class, from_interface, from_setting"):
         start(type("ShelfBackend", (), {}))
 
 
@@ -416,14 +472,14 @@ def not_a_classmethod(self: object, value: object, **options: object) -> Memory:
         ("from_setting", not_a_classmethod, "classmethod"),
         ("from_setting", classmethod(lambda cls: Memory()), "from_setting(value, **options)"),
         ("from_setting", "text", "from_setting"),
-        ("left_to_flask_session", classmethod(lambda cls: False), "left_to_flask_session(value, **options)"),
-        ("drives", 5, "drives"),
-        ("drives", "redis", "drives"),
-        ("drives", "flask_session.redis.redis:NoSuchInterface", "drives"),
-        ("read", lambda self, key: None, "read(key, renew)"),
-        ("create", lambda self, key, payload: True, "create(key, payload, lifetime)"),
-        ("replace", lambda self, key, payload, lifetime: None, "replace(key, payload, lifetime, expected)"),
+        ("interface_class", 5, "interface_class"),
+        ("interface_class", "redis", "interface_class"),
+        ("interface_class", "flask_session.redis.redis:NoSuchInterface", "interface_class"),
+        ("read", lambda self, key, renew: None, "read(key)"),
+        ("create", lambda self, key, payload: True, "create(key, payload, ttl)"),
+        ("replace", lambda self, key, payload, ttl: None, "replace(key, payload, ttl, expected)"),
         ("delete", lambda self, key: None, "delete(key, expected=None)"),
+        ("touch", lambda self, key, ttl: None, "touch(key, ttl, expected=None)"),
         ("delete", 5, "delete"),
     ],
 )
@@ -445,5 +501,5 @@ def test_what_is_made_of_an_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Flask("shop")
     app.config.update(SESSION_TYPE="redis")
     app.session_interface = RedisSessionInterface(app, client=FakeRedis())
-    with pytest.raises(ConfigurationError, match=r"from_interface.*read, create, replace, delete"):
+    with pytest.raises(ConfigurationError, match=r"from_interface.*read, create, replace, delete, touch"):
         LazySession(app)

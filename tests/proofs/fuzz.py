@@ -126,15 +126,15 @@ class OneRecord:
         self.payload = payload
         self.asked = 0
 
-    def read(self, key: str, renew: object) -> Record:
+    def read(self, key: str) -> Record:
         """Return the payload."""
         self.asked += 1
         demand(_ID.match(key.removeprefix("session:")) is not None, "only ids are looked up")
-        return Record(self.payload, 10.0, refreshed=True)
+        return Record(self.payload, 10.0, touched=True)
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> None:
-        """Take a lifetime that every store takes."""
-        demand(lifetime is not None and 0 < lifetime < 60 and math.isfinite(lifetime), "a forwarding record is short")
+    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> None:
+        """Take a ttl that every store takes."""
+        demand(ttl is not None and 0 < ttl < 60 and math.isfinite(ttl), "a forwarding record is short")
 
     def delete(self, key: str, expected: bytes | None = None) -> None:
         """Take anything."""
@@ -151,7 +151,7 @@ def forwarding(data: bytes) -> None:
         if found is None:
             continue
         demand(isinstance(found, ForwardingRecord) and isinstance(found.sid, str), "the shape of a forwarding record")
-        forwarding.keep_short("session:" + "k" * 43, store.read("session:" + "k" * 43, None), found)
+        forwarding.keep_short("session:" + "k" * 43, store.read("session:" + "k" * 43), found)
         forwarding.follow(found)
         demand(store.asked <= ROTATIONS + 5, "a chain of forwarding records ends")
 

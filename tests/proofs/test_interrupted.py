@@ -101,16 +101,16 @@ def main() -> None:
         raise Interrupted
 
     signal.signal(signal.SIGALRM, interrupt)
-    backend.read(names[0], None)
+    backend.read(names[0])
     before, interrupted, wrong = gate.connections, 0, 0
     for _ in range(INTERRUPTIONS):
         gate.shut = True
         try:
-            backend.read(names[0], None)
+            backend.read(names[0])
         except Interrupted:
             interrupted += 1
         gate.open()
-        record = backend.read(names[1], None)
+        record = backend.read(names[1])
         wrong += record is None or b"bob" not in record.payload
     deadline = threading.Event()
     for _ in range(50):  # closed connections are seen by the gate's threads

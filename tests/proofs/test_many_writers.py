@@ -12,7 +12,7 @@ from flask import Flask
 from flask_session import Session
 
 from lazysession import LazySession
-from lazysession.backend import Renew
+from lazysession.records.expiry import Refresh
 from tests.support.processes import SHARED_STORES, Child, app_on
 from tests.support.writing import THREADS, write
 
@@ -109,7 +109,7 @@ def test_what_flask_session_loses(shared: tuple[str, str], writers: list[Child],
 
 def test_what_was_just_written_is_not_due() -> None:
     """A clock that is a little behind, or was read before the request waited for the store, calls for no refresh."""
-    assert not Renew(lifetime=1000, throttle=100).due(1000.2)
+    assert not Refresh(lifetime=1000, throttle=100).due(1000.2)
 
 
 @pytest.mark.parametrize("extension", [LazySession, Session])

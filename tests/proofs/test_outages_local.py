@@ -110,7 +110,7 @@ def test_what_the_client_gets(
     assert "Set-Cookie" not in response.headers
     if expected == "200" and "refresh" in kind:
         assert "could not be refreshed" in caplog.text
-    assert backend_of(app).read(f"session:{LIVE}", None).payload == payload
+    assert backend_of(app).read(f"session:{LIVE}").payload == payload
     assert browser.get("/change").status_code == 200
 
 

@@ -16,16 +16,16 @@ from redis.cluster import RedisCluster
 from redis.sentinel import Sentinel
 
 from lazysession import LazySession
-from lazysession.backend import Outcome, Record, Renew, WriteResult
+from lazysession.backend import Outcome, Record, TouchFailed, WriteResult
 from lazysession.backends.redis import RedisBackend
-from lazysession.backends.redis.scripts import REFRESH
+from lazysession.backends.redis.scripts import TOUCH_IF_DUE
 from lazysession.testing import (
-    ALWAYS,
     KEY,
     ComparesAtomically,
     Contract,
     Held,
     KeepsRemaining,
+    ReadsAndTouches,
     SurvivesForks,
     TellsRemaining,
 )
@@ -72,7 +72,7 @@ def hold(client: Any, pass_time_of: Any, connect: Callable[[], RedisBackend | No
     return Held(backend, pass_time, connect)
 
 
-class TestRedis(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, SurvivesForks):
+class TestRedis(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically, SurvivesForks):
     """A real Redis, by URL."""
 
     @pytest.fixture
@@ -80,7 +80,7 @@ class TestRedis(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, Su
         return hold(redis.Redis.from_url(account_url), server, partial(RedisBackend.from_setting, account_url))
 
 
-class TestValkeyClient(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestValkeyClient(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
     """The client library of Valkey."""
 
     @pytest.fixture
@@ -96,7 +96,7 @@ class OwnRedis(redis.Redis):
         return super().execute_command(*args, **options)
 
 
-class TestInstrumentedClient(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestInstrumentedClient(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
     """A client whose ``execute_command`` is replaced, as tracing libraries do."""
 
     @pytest.fixture
@@ -104,7 +104,7 @@ class TestInstrumentedClient(Contract, TellsRemaining, KeepsRemaining, ComparesA
         return hold(OwnRedis.from_url(account_url), server)
 
 
-class TestRedisCluster(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedisCluster(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
     """A cluster, by URL: the master of a key is watched."""
 
     @pytest.fixture
@@ -117,7 +117,7 @@ class TestRedisCluster(Contract, TellsRemaining, KeepsRemaining, ComparesAtomica
         client.execute_command("ACL DELUSER", USER, target_nodes=RedisCluster.ALL_NODES)
 
 
-class TestRedisSentinel(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedisSentinel(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
     """The master that Sentinels name."""
 
     @pytest.fixture
@@ -142,7 +142,7 @@ def unscripted_url(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
         yield f"redis://127.0.0.1:{port}/0"
 
 
-class TestUnknownCommands(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestUnknownCommands(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
     """A server, or a proxy, that does not know the commands; nor GETDEL, as before Redis 6.2."""
 
     @pytest.fixture
@@ -227,9 +227,12 @@ def test_what_it_costs(plain_store: RedisStore) -> None:
     watched = ["WATCH", "GET", "MULTI+PSETEX+EXEC"]
     assert counted(plain_store, lambda: backend.replace(KEY, b"two", 1000, b"one")) == ["EVALSHA", *watched]
     assert counted(plain_store, lambda: backend.replace(KEY, b"three", 1000, b"two")) == watched
-    assert counted(plain_store, lambda: backend.read(KEY, Renew(1000, 100))) == ["GET"]
-    assert counted(plain_store, lambda: backend.read(KEY, ALWAYS)) == ["GET+PTTL", "PEXPIRE"]
-    assert counted(plain_store, lambda: backend.read(KEY, None)) == ["GET+PTTL"]
+    assert counted(plain_store, lambda: backend.read_and_touch(KEY, 1000, 900)) == ["GET+PTTL"]
+    assert counted(plain_store, lambda: backend.read_and_touch(KEY, 1000, 1000)) == ["GET+PTTL", "PEXPIRE"]
+    assert counted(plain_store, lambda: backend.read_and_touch(KEY, None, 0)) == ["GET+PTTL"]
+    assert counted(plain_store, lambda: backend.read(KEY)) == ["GET"]
+    assert counted(plain_store, lambda: backend.touch(KEY, 1000)) == ["PEXPIRE"]
+    assert counted(plain_store, lambda: backend.touch(KEY, 1000, b"three")) == ["WATCH", "GET", "MULTI+PEXPIRE+EXEC"]
     assert counted(plain_store, lambda: backend.delete(KEY)) == ["GETDEL"]
     backend.create(KEY, b"one", 1000)
     plain_store.server.execute_command("ACL", "SETUSER", USER, "+@scripting")
@@ -246,7 +249,7 @@ def test_the_refusal_is_logged_once(server: Any, account_url: str, caplog: pytes
     backend.create(KEY, b"one", 1000)
     for _ in range(3):
         backend.replace(KEY, b"one", 1000, b"one")
-        backend.read(KEY, ALWAYS)
+        backend.read_and_touch(KEY, 1000, 1000)
     (message,) = caplog.messages
     assert "+eval +evalsha" in message
     assert len(message) < 200
@@ -305,12 +308,12 @@ class TestNoTransactionsEither:
         assert server.get(KEY) == b"one"
 
     def test_reading_and_deleting(self, server: Any, backend: RedisBackend) -> None:
-        """A session is read and refreshed, and ended whatever it holds."""
+        """A session is read and refreshed, and deleted whatever its payload is."""
         backend.create(KEY, b"one", 500)
-        assert backend.read(KEY, Renew(1000, 0)) == Record(b"one", pytest.approx(500, abs=2), refreshed=True)
+        assert backend.read_and_touch(KEY, 1000, 1000) == Record(b"one", pytest.approx(500, abs=2), touched=True)
         assert server.ttl(KEY) > 990
         assert backend.delete(KEY) == WriteResult(Outcome.STORED, b"one")
-        assert backend.delete(KEY) == WriteResult(Outcome.STORED)
+        assert backend.delete(KEY) == WriteResult(Outcome.MISSING)
 
     def test_an_app(self, backend: RedisBackend, caplog: pytest.LogCaptureFixture) -> None:
         """A change is a 503, and the log names the remedy."""
@@ -347,7 +350,7 @@ def test_a_client_that_changes_keys(server: Any, account_url: str) -> None:
     """Its pipelines would name other keys: nothing is changed, and the error names the remedy."""
     backend = RedisBackend(PrefixedRedis.from_url(account_url))
     assert backend.create(KEY, b"one", 1000)
-    record = backend.read(KEY, ALWAYS)
+    record = backend.read_and_touch(KEY, 1000, 1000)
     assert record is not None
     assert record.payload == b"one"
     with pytest.raises(PermissionError, match=r"\+eval \+evalsha"):
@@ -463,30 +466,25 @@ def test_an_account_with_the_documented_rights(server: Any, account_url: str, *,
     server.execute_command("ACL", "SETUSER", USER, "-@all", *DOCUMENTED)
     server.script_flush()
     backend = RedisBackend(redis.Redis.from_url(account_url))
-    renew = Renew(100, 0)
     if known:
-        server.script_load(REFRESH)
+        server.script_load(TOUCH_IF_DUE)
     assert backend.create(KEY, b"one", 50)
-    backend._local_expiries.forget(KEY)
-    assert backend.read(KEY, renew) == Record(b"one", pytest.approx(50, abs=1), refreshed=True)
+    assert backend.read_and_touch(KEY, 100, 100) == Record(b"one", pytest.approx(50, abs=1), touched=True)
     assert server.ttl(KEY) > 90
     server.delete(KEY)
     server.rpush(KEY, "task")
     server.expire(KEY, 50)
-    assert backend._scripts.run(REFRESH, KEY, 100_000, 100_000, otherwise=list) == [-2, 0]
+    assert backend._scripts.run(TOUCH_IF_DUE, KEY, 100_000, 100_000, otherwise=list) == [-2, 0]
     assert server.ttl(KEY) <= 50
 
 
-def test_a_refresh_that_fails_is_no_failed_read(
-    server: Any, account_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_touch_that_fails_is_no_failed_read(server: Any, account_url: str) -> None:
     """The session was read, also where the server does not know the script yet and then refuses what it does."""
     server.execute_command("ACL", "SETUSER", USER, "-@all", "+get", "+set", "+eval", "+evalsha")
     server.script_flush()
     backend = RedisBackend(redis.Redis.from_url(account_url))
     assert backend.create(KEY, b"one", 50)
-    backend._local_expiries.forget(KEY)
-    record = backend.read(KEY, Renew(100, 0))
-    assert record is not None
-    assert (record.payload, record.refreshed) == (b"one", False)
-    assert "refused to refresh" in caplog.text
+    with pytest.raises(TouchFailed) as failed:
+        backend.read_and_touch(KEY, 100, 100)
+    assert failed.value.record == Record(b"one")
+    assert type(failed.value.__cause__).__name__ == "ResponseError"

@@ -338,7 +338,8 @@ IMPATIENT: dict[str, Callable[[tuple[str, int]], Any]] = {
 def memcached(url: str, make_client: Callable[[tuple[str, int]], Any]) -> list[str]:
     """Return what is found of a client, but for pickles."""
     host, _, port = url.removeprefix("memcached://").strip("/").partition(":")
-    backend = MemcachedBackend.from_setting(make_client((host, int(port))))
+    client = make_client((host, int(port)))
+    backend = MemcachedBackend.from_setting(client) if isinstance(client, str) else MemcachedBackend(client)
     assert backend is not None
     try:
         return [each for each in found(backend) if each != "warning memcached-pickle"]

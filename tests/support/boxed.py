@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from lazysession.backend import Backend, Record, Renew, WriteResult
+from lazysession.backend import Backend, Record, WriteResult
 
 
 def box(payload: bytes) -> bytes:
@@ -25,18 +25,21 @@ class Boxed:
     def __init__(self, backend: Backend) -> None:
         self.backend: Any = backend
 
-    def read(self, key: str, renew: Renew | None) -> Record | None:
-        record = self.backend.read(key, renew)
+    def read(self, key: str) -> Record | None:
+        record = self.backend.read(key)
         return None if record is None else record._replace(payload=unbox(record.payload))
 
-    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
-        return bool(self.backend.create(key, box(payload), lifetime))
+    def create(self, key: str, payload: bytes, ttl: float) -> bool:
+        return bool(self.backend.create(key, box(payload), ttl))
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
-        return self._unbox(self.backend.replace(key, box(payload), lifetime, box(expected)))
+    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
+        return self._unbox(self.backend.replace(key, box(payload), ttl, box(expected)))
 
     def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         return self._unbox(self.backend.delete(key, None if expected is None else box(expected)))
+
+    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+        return bool(self.backend.touch(key, ttl, None if expected is None else box(expected)))
 
     def _unbox(self, replaced: WriteResult) -> WriteResult:
         return replaced if replaced.current is None else replaced._replace(current=unbox(replaced.current))

@@ -30,9 +30,18 @@ def break_verbs(app: Flask, *verbs: str, error: type[BaseException] = StoreDown)
 
         return fail
 
+    backend = backend_of(app)
     for verb in verbs:
-        setattr(backend_of(app), verb, failing(verb))
+        setattr(backend, verb, failing(verb))
+    if "read" in verbs and hasattr(backend, "read_and_touch"):
+        backend.read_and_touch = failing("read")
     return attempts
+
+
+def repair_verbs(app: Flask) -> None:
+    """Take that back."""
+    for verb in ("read", "read_and_touch", "create", "replace", "delete"):
+        vars(backend_of(app)).pop(verb, None)
 
 
 def visitor(app: Flask, **data: Any) -> FlaskClient:
@@ -46,13 +55,13 @@ def visitor(app: Flask, **data: Any) -> FlaskClient:
 
 def stored(app: Flask) -> dict[str, Any]:
     """Return what is stored for the visitor."""
-    data = msgspec.msgpack.decode(backend_of(app).read(KEY, None).payload)
+    data = msgspec.msgpack.decode(backend_of(app).read(KEY).payload)
     assert data.pop("_permanent") is True
     return dict(data)
 
 
 def another_request_changes(app: Flask, **data: Any) -> None:
     """Store what another request of the visitor changes while one is running."""
-    seen = backend_of(app).read(KEY, None).payload
+    seen = backend_of(app).read(KEY).payload
     payload = msgspec.msgpack.encode({**msgspec.msgpack.decode(seen), **data})
     assert backend_of(app).replace(KEY, payload, None, seen).outcome is Outcome.STORED

@@ -31,8 +31,9 @@ class Faults:
         self.wanted: Fault | None = None
         self.hit = False
         self.effects = 0
-        for verb in ("read", "create", "replace", "delete"):
-            setattr(backend, verb, self._standing_before(verb, getattr(backend, verb)))
+        for verb in ("read", "read_and_touch", "create", "replace", "delete"):
+            if hasattr(backend, verb):
+                setattr(backend, verb, self._standing_before(verb, getattr(backend, verb)))
 
     def expect(self, fault: Fault | None) -> None:
         """Start counting, and fail as wanted."""
@@ -45,8 +46,9 @@ class Faults:
             if fails and fault is not None and not fault.done:
                 raise StoreDown
             answer = ask(*arguments, **options)
-            if verb != "read":
-                self.effects += answer is True or getattr(answer, "outcome", None) is Outcome.STORED
+            if not _reads(verb):
+                unconditional = verb == "delete" and arguments[1] is None
+                self.effects += unconditional or answer is True or getattr(answer, "outcome", None) is Outcome.STORED
             if fails:
                 raise StoreDown
             return answer
@@ -54,11 +56,15 @@ class Faults:
         return call
 
     def _is_next(self, fault: Fault, verb: str) -> bool:
-        if fault.read is not (verb == "read"):
+        if fault.read is not _reads(verb):
             return False
         self.wanted = fault._replace(number=fault.number - 1) if fault.number > 1 else None
         self.hit = self.hit or fault.number == 1
         return fault.number == 1
+
+
+def _reads(verb: str) -> bool:
+    return verb.startswith("read")
 
 
 class OpenRequest:

@@ -190,7 +190,7 @@ class Outage:
         """Return what is stored for the browser: under its cookie, or under the one that it had first."""
         cookie = browser.get_cookie("session")
         sid = cookie.value if cookie is not None else self._first_ids[browser]
-        found = backend_of(browser.application).read(f"session:{sid}", None)
+        found = backend_of(browser.application).read(f"session:{sid}")
         if found is None:
             return None
         data = msgspec.msgpack.decode(found.payload)

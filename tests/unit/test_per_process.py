@@ -15,10 +15,10 @@ from pymemcache.client.base import PooledClient
 
 from lazysession.backends import objects as _objects
 from lazysession.backends.client_connections import ClientUse
-from lazysession.backends.common import LocalExpiries, PerProcess
 from lazysession.backends.dynamodb.connect import leave_connections
 from lazysession.backends.memcached.connect import PooledConnections
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
+from lazysession.processes import PerProcess, Recent
 from lazysession.records.locks import lock_for
 
 
@@ -69,20 +69,19 @@ def test_threads_of_a_child_get_the_same_value(fork: Any) -> None:
 
 def test_locks_that_the_parent_held_are_not_waited_for(fork: Any) -> None:
     """A thread that holds one in the parent does not exist in the child."""
-    notes = LocalExpiries[int]()
-    notes.put("key", 1)
-    notes._lock.get().acquire()
-    for lock in (parents := _objects._LOCKS.get()):
-        lock.acquire()
+    recent = Recent[int]()
+    recent.put("key", 1)
+    recent._lock.get().acquire()
+    parents = _objects._LOCKS.of("key")
+    parents.acquire()
     fork()
     try:
         with ThreadPoolExecutor(1) as other:
-            other.submit(notes.put, "key", 2).result(10)
-            assert other.submit(lambda: _objects._LOCKS.get()[0].acquire(timeout=10)).result(15)
+            other.submit(recent.put, "key", 2).result(10)
+            assert other.submit(lambda: _objects._LOCKS.of("key").acquire(timeout=10)).result(15)
     finally:
-        for lock in parents:
-            lock.release()
-    assert notes.get("key") == 2
+        parents.release()
+    assert recent.get("key") == 2
 
 
 def test_a_lock_of_a_record_that_the_parent_held_is_not_waited_for(fork: Any) -> None:
@@ -120,13 +119,13 @@ def test_the_pool_of_a_database_that_the_parent_held_is_not_waited_for(fork: Any
     """A child reads on a pool of its own, while a thread of the parent holds the locks of the old one."""
     backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db")
     assert backend is not None
-    backend.read("key", None)
+    backend.read("key")
     pool: Any = backend._engine.pool
     give_back = held_by_another_thread(pool._pool.mutex)
     fork()
     try:
         with ThreadPoolExecutor(1) as other:
-            assert other.submit(backend.read, "key", None).result(10) is None
+            assert other.submit(backend.read, "key").result(10) is None
     finally:
         give_back()
         backend._engine.dispose()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Callable, Generator
@@ -13,9 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
-from lazysession.backend import Outcome, Problem, Record, Renew, WriteResult
-
-logger = logging.getLogger("lazysession")
+from lazysession.backend import Outcome, Problem, Record, WriteResult
 
 
 class ShelfBackend:
@@ -27,7 +24,7 @@ class ShelfBackend:
     :param clock: the present time, in seconds since the epoch.
     """
 
-    drives: ClassVar[str | None] = None
+    interface_class: ClassVar[str | None] = None
 
     def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._directory = directory
@@ -35,12 +32,12 @@ class ShelfBackend:
 
     @classmethod
     def from_interface(cls, interface: object) -> ShelfBackend:
-        """Refuse: Flask-Session has no interface for this store, so nobody asks."""
+        """Refuse: Flask-Session has no interface for this store, so this is never called."""
         raise NotImplementedError
 
     @classmethod
     def from_setting(cls, value: object, **options: object) -> ShelfBackend:
-        """Make a backend of SESSION_SHELF: the path of a directory, or ``shelf:///path``.
+        """Return a backend of SESSION_SHELF: the path of a directory, or ``shelf:///path``.
 
         :raises ValueError: for anything else. A directory that is missing is not made: its disk may not be mounted.
         """
@@ -50,52 +47,45 @@ class ShelfBackend:
             raise ValueError("it has to name a directory that is there, as '/mnt/shop/sessions' or 'shelf:///mnt/...'.")
         return cls(Path(value))
 
-    @classmethod
-    def left_to_flask_session(cls, value: object, **options: object) -> bool:
-        """Tell that Flask-Session builds nothing for this store."""
-        return False
+    def read(self, key: str) -> Record | None:
+        """Read the file, and when it expires."""
+        return self._find(self._path(key))
 
-    def read(self, key: str, renew: Renew | None) -> Record | None:
-        """Read the file; a refresh that is due sets its time and nothing else."""
-        path = self._path(key)
-        record = self._find(path)
-        if record is None or renew is None or not renew.due(record.ttl):
-            return record
-        return record._replace(refreshed=self._refresh(path, self.clock() + renew.lifetime))
-
-    def create(self, key: str, payload: bytes, lifetime: float) -> bool:
+    def create(self, key: str, payload: bytes, ttl: float) -> bool:
         """Create the file, unless there is one that has not expired."""
         path = self._path(key)
         with self._locked(path):
             if self._find(path) is not None:
                 return False
-            self._put(path, payload, self.clock() + lifetime)
+            self._put(path, payload, self.clock() + ttl)
             return True
 
-    def replace(self, key: str, payload: bytes, lifetime: float | None, expected: bytes) -> WriteResult:
+    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
         """Compare, and put a new file in the place of the old one."""
         path = self._path(key)
         with self._locked(path):
             compared = self._compare(path, expected)
             if compared.outcome is Outcome.STORED:
-                self._put(path, payload, path.stat().st_mtime if lifetime is None else self.clock() + lifetime)
+                self._put(path, payload, path.stat().st_mtime if ttl is None else self.clock() + ttl)
             return compared
 
     def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
-        """Compare where a payload was seen, else tell what was there, and remove the file.
-
-        Whoever waits to replace it finds that it is gone.
-        """
+        """Compare, and remove the file; a request that waits to replace it finds that it is gone."""
         path = self._path(key)
         with self._locked(path):
-            if expected is None:
-                record = self._find(path)
-                deleted = WriteResult(Outcome.STORED, record.payload if record is not None else None)
-            else:
-                deleted = self._compare(path, expected)
-            if deleted.outcome is Outcome.STORED:
-                path.unlink(missing_ok=True)
-            return deleted
+            compared = self._compare(path, expected)
+            if compared.outcome is Outcome.STORED:
+                path.unlink()
+            return compared
+
+    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+        """Compare, and set the time of the file, and nothing else."""
+        path, expiry = self._path(key), self.clock() + ttl
+        with self._locked(path):
+            if self._compare(path, expected).outcome is not Outcome.STORED:
+                return False
+            os.utime(path, (expiry, expiry))
+            return True
 
     def purge(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Remove the files whose time has passed, and what writers left that died."""
@@ -103,7 +93,7 @@ class ShelfBackend:
         purged = 0
         for done, path in enumerate(expired, 1):
             with self._locked(path):
-                if self._has_expired(path):  # still: it may have been refreshed since it was listed
+                if self._has_expired(path):  # still: it may have been touched since it was listed
                     path.unlink()
                     purged += path.suffix == ".session"
             if progress is not None:
@@ -116,22 +106,24 @@ class ShelfBackend:
             yield Problem("error", "Other accounts can open the directory of sessions.", "chmod 700 the directory.")
 
     def _path(self, key: str) -> Path:
-        # A key is half a stranger's: it may hold '/../', differ from another in case alone, or be too long for a name.
+        # Part of a key comes from a visitor's cookie: it may hold '/../', or be too long for a name.
         return self._directory / f"{hashlib.sha256(key.encode()).hexdigest()}.session"
 
     def _find(self, path: Path) -> Record | None:
         try:
             with path.open("rb") as file:
                 ttl = os.fstat(file.fileno()).st_mtime - self.clock()
-                return Record(file.read(), ttl, refreshed=False) if ttl > 0 else None
+                return Record(file.read(), ttl) if ttl > 0 else None
         except FileNotFoundError:
-            self._directory.stat()  # raises where the whole disk is away: that is a fault, not an absent session
+            self._directory.stat()  # raises if the disk is missing: that is a fault, not an absent session
             return None
 
-    def _compare(self, path: Path, expected: bytes) -> WriteResult:
+    def _compare(self, path: Path, expected: bytes | None) -> WriteResult:
         record = self._find(path)
         if record is None:
             return WriteResult(Outcome.MISSING)
+        if expected is None:
+            return WriteResult(Outcome.STORED, record.payload)
         return (
             WriteResult(Outcome.STORED) if record.payload == expected else WriteResult(Outcome.CONFLICT, record.payload)
         )
@@ -144,17 +136,6 @@ class ShelfBackend:
             os.fsync(file.fileno())  # some disks tell only now that they are full
         os.utime(new, (expiry, expiry))
         os.replace(new, path)
-
-    def _refresh(self, path: Path, expiry: float) -> bool:
-        try:
-            with self._locked(path):
-                os.utime(path, (expiry, expiry))
-                return True
-        except FileNotFoundError:
-            return False  # someone deleted it since it was read
-        except OSError as error:  # whose text would name the file
-            logger.warning("The expiry of a session could not be refreshed (%s).", error.strerror)
-            return False
 
     def _has_expired(self, path: Path) -> bool:
         try:

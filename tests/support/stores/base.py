@@ -8,6 +8,8 @@ from typing import Any
 
 from flask import Flask
 
+from lazysession.records.store import BELIEVED
+
 LIVE = "a" * 43  # an id of the shape that Flask-Session makes
 
 Trips = tuple[str, ...]
@@ -16,14 +18,15 @@ Trips = tuple[str, ...]
 class Store:
     """One store, empty, with the round trips that each verb is to cost there, by the names that the store gives them.
 
-    ``refresh`` is a read that refreshes; ``keep`` a replace that keeps what is left of the life; ``delete_seen`` a
-    delete of what was seen.
+    ``refresh`` is a read that refreshes, ``touch`` a refresh of what was read before; ``keep`` a replace that keeps
+    what is left; ``delete_seen`` a delete of what was loaded.
     """
 
     label: str | None = None  # its row in the table of round trips; None for what only stands in for a store
     session_type: str
     read: Trips
     refresh: Trips
+    touch: Trips
     write: Trips
     create: Trips
     delete: Trips
@@ -31,7 +34,7 @@ class Store:
 
     @property
     def peek(self) -> Trips:
-        """A read without a refresh: as any other, but where a store says otherwise."""
+        """A read that asks what is left and moves nothing: as any other, but where a store says otherwise."""
         return self.read
 
     @property
@@ -53,7 +56,7 @@ class Store:
 
     def ttl(self, app: Flask, key: str) -> float:
         """Return how many seconds a session has left."""
-        return float(backend_of(app).read(key, None).ttl)
+        return float(backend_of(app).read(key).ttl)
 
     def payloads(self, app: Flask) -> dict[str, bytes]:
         """Return all that is stored."""
@@ -62,6 +65,7 @@ class Store:
     def put(self, app: Flask, key: str, payload: bytes, lifetime: float = 1000) -> None:
         """Store a session that was not there."""
         assert backend_of(app).create(key, payload, lifetime)
+        app.session_interface.handler.records.expiries.remember(key, lifetime, BELIEVED)  # type: ignore[attr-defined]
 
     def remove(self, app: Flask, key: str) -> None:
         """Remove a session behind the app's back."""
@@ -75,6 +79,13 @@ def backend_of(app: Flask) -> Any:
     """Return the backend of a lazy app; the store's own, where a serializer of the app's lies between."""
     backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
     return getattr(backend, "unserialized", backend)
+
+
+def let_pass(app: Flask, seconds: float) -> None:
+    """Make an app believe that so many seconds have passed for the expiries that it remembers."""
+    expiries = app.session_interface.handler.records.expiries  # type: ignore[attr-defined]
+    now = expiries.clock
+    expiries.clock = lambda: now() + seconds
 
 
 def added_since(notes: list[str]) -> Generator[list[str]]:

@@ -15,7 +15,7 @@ from flask import Flask
 
 from lazysession.backends.objects import pack, unpack
 
-from .base import Store, added_since, backend_of
+from .base import Store, added_since, backend_of, let_pass
 
 
 class CountingMemory(SimpleCache):
@@ -47,7 +47,7 @@ class MemoryStore(Store):
 
     label = "Memory (cachelib)"
     read, refresh, write, create, delete = ("get",), ("get", "get", "set"), ("get", "set"), ("add",), ("get", "delete")
-    delete_seen = ("get", "delete")
+    delete_seen, touch = ("get", "delete"), ("get", "set")
     session_type = "cachelib"
 
     def __init__(self) -> None:
@@ -61,6 +61,7 @@ class MemoryStore(Store):
         yield from added_since(self.cache.names)
 
     def pass_time(self, app: Flask, seconds: float) -> None:
+        let_pass(app, seconds)
         for key, (expiry, value) in list(self.cache._cache.items()):
             self.cache._cache[key] = (expiry - seconds, value)
 
@@ -93,7 +94,7 @@ class FilesStore(Store):
 
     label = "Files (cachelib)"
     read, refresh, write, create = ("read",), ("read", "update"), ("read", "write"), ("read", "write")
-    delete, delete_seen = ("read", "delete"), ("read", "delete")
+    delete, delete_seen, touch = ("read", "delete"), ("read", "delete"), ("update",)
     session_type = "cachelib"
 
     def __init__(self, folder: Path) -> None:
@@ -123,6 +124,7 @@ class FilesStore(Store):
         return [path for path in self.folder.iterdir() if not path.name.endswith(".__wz_cache")]
 
     def pass_time(self, app: Flask, seconds: float) -> None:
+        let_pass(app, seconds)
         for path in self._files():
             content = path.read_bytes()
             (expiry,) = struct.unpack("I", content[:4])

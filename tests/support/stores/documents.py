@@ -13,7 +13,7 @@ from flask import Flask
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
-from .base import Store, added_since, backend_of
+from .base import Store, added_since, backend_of, let_pass
 
 
 class Commands(CommandListener):
@@ -37,7 +37,7 @@ class MongoDBStore(Store):
 
     label = "MongoDB"
     read, refresh, write, create, delete = ("find",), ("find", "update"), ("update",), ("update",), ("findAndModify",)
-    delete_seen = ("delete",)
+    delete_seen, touch = ("delete",), ("update",)
     session_type = "mongodb"
 
     def __init__(self, url: str) -> None:
@@ -54,6 +54,7 @@ class MongoDBStore(Store):
         yield from added_since(self._commands.names)
 
     def pass_time(self, app: Flask, seconds: float) -> None:
+        let_pass(app, seconds)
         backend = backend_of(app)
         now = backend.clock
         backend.clock = lambda: now() + timedelta(seconds=seconds)
@@ -86,6 +87,7 @@ class DynamoDBStore(Store):
     label = "DynamoDB"
     read, refresh, write = ("GetItem",), ("GetItem", "UpdateItem"), ("UpdateItem",)
     create, delete, delete_seen = ("PutItem",), ("DeleteItem",), ("DeleteItem",)
+    touch = ("UpdateItem",)
     session_type = "dynamodb"
 
     def __init__(self, url: str) -> None:
@@ -108,6 +110,7 @@ class DynamoDBStore(Store):
         yield from added_since(self._names)
 
     def pass_time(self, app: Flask, seconds: float) -> None:
+        let_pass(app, seconds)
         backend = backend_of(app)
         now = backend.clock
         backend.clock = lambda: now() + seconds

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask
 from pymemcache.client.base import Client, PooledClient
 
-from .base import Store, backend_of
+from .base import Store, backend_of, let_pass
 from .wire import Wire
 
 
@@ -19,7 +19,7 @@ class MemcachedStore(Store):
     label = "memcached"
     read, refresh, write, create, delete = ("gets",), ("gats",), ("cas",), ("add",), ("gets", "cas")
     keep = ("mg", "cas")  # an item cannot be written without an expiry, so what is left is asked for
-    delete_seen = ("cas",)
+    delete_seen, touch = ("cas",), ("touch",)
     session_type = "memcached"
 
     def __init__(self, url: str) -> None:
@@ -40,6 +40,7 @@ class MemcachedStore(Store):
         names += [trip.split(None, 1)[0].decode() for trip in self._wire.trips[already:]]
 
     def pass_time(self, app: Flask, seconds: float) -> None:
+        let_pass(app, seconds)
         for key in self.payloads(app):
             self.server.touch(key, int(self.ttl(app, key) - seconds))
         backend = backend_of(app)

@@ -13,7 +13,7 @@ from flask import Flask
 
 from lazysession.backends.redis import store as redis_adapter
 
-from .base import Store, added_since, backend_of
+from .base import Store, added_since, backend_of, let_pass
 from .wire import Wire
 
 _COMMAND = re.compile(rb"\*\d+\r\n\$\d+\r\n([A-Z]+)\r\n")
@@ -24,7 +24,7 @@ class RedisStore(Store):
 
     label: str | None = "Redis"
     read, refresh, write, create, delete = ("GET",), ("GET+EVALSHA",), ("EVALSHA",), ("SET",), ("EVALSHA",)
-    peek = delete_seen = ("EVALSHA",)
+    peek = touch = delete_seen = ("EVALSHA",)
     session_type = "redis"
 
     def __init__(self, url: str) -> None:
@@ -51,6 +51,7 @@ class RedisStore(Store):
         names += [name for name in trips if not name.startswith(("CLIENT", "HELLO"))]
 
     def pass_time(self, app: Flask, seconds: float) -> None:
+        let_pass(app, seconds)
         for key in self.server.keys():
             self.server.pexpire(key, int(self.server.pttl(key) - seconds * 1000))
         backend = backend_of(app)

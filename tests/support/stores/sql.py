@@ -13,9 +13,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.pool import NullPool, Pool
 
-from lazysession.backends.common import utc_now
-
-from .base import Store, backend_of
+from .base import Store, backend_of, let_pass
 from .wire import Wire
 
 
@@ -24,7 +22,7 @@ class SqlStore(Store):
 
     label: str | None = "SQLite"
     read, refresh, write, create, delete = ("SELECT",), ("SELECT", "UPDATE"), ("UPDATE",), ("INSERT",), ("DELETE",)
-    delete_seen = ("DELETE",)
+    delete_seen, touch = ("DELETE",), ("UPDATE",)
     session_type = "sqlalchemy"
 
     def __init__(self, folder: Path) -> None:
@@ -47,6 +45,7 @@ class SqlStore(Store):
             event.remove(Engine, "before_cursor_execute", count)
 
     def pass_time(self, app: Flask, seconds: float) -> None:
+        let_pass(app, seconds)
         backend = backend_of(app)
         now = backend.clock
         backend.clock = lambda: now() + timedelta(seconds=seconds)
@@ -60,7 +59,7 @@ class SqlStore(Store):
         return {row.session_id: row.data for row in self._execute(app, backend_of(app)._table.select())}
 
     def put(self, app: Flask, key: str, payload: bytes, lifetime: float = 1000) -> None:
-        values = {"session_id": key, "data": payload, "expiry": utc_now() + timedelta(seconds=lifetime)}
+        values = {"session_id": key, "data": payload, "expiry": backend_of(app).clock() + timedelta(seconds=lifetime)}
         self._execute(app, backend_of(app)._table.insert().values(values))
 
     def remove(self, app: Flask, key: str) -> None:

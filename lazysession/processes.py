@@ -1,0 +1,125 @@
+"""What each process has of its own, however it was forked: values, locks, and a bounded memory.
+
+The core and the adapters use it, as an adapter may in any package.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class PerProcess(Generic[Value]):
+    """A value, such as a pool or a lock, of which each process has its own: it is made when it is first asked for.
+
+    The process id is compared each time. uWSGI forks in C by default, where the hooks of ``os.register_at_fork`` do not
+    run; and a lock that is made in the worker is gevent's, where the worker patches what its parent imported.
+
+    Example: the parent (1) has used a pool, and forks a worker (2). There, two threads ask at once and both make a
+    pool; ``setdefault`` lets only one be the worker's. A lock around it could be one that the parent held at the fork.
+
+    :param make: makes the value of this process.
+    :param leave: called before that with the value of the parent, which goes on using it: nothing may be sent on its
+        connections, and none of its locks may be waited for.
+    """
+
+    def __init__(self, make: Callable[[], Value], leave: Callable[[Value], object] | None = None) -> None:
+        self._make, self._leave = make, leave
+        self._values: dict[object, Value] = {}
+
+    def get(self) -> Value:
+        """Return the value of this process."""
+        here = self._here()
+        try:
+            return self._values[here]
+        except KeyError:
+            return self._make_for(here)
+
+    def _here(self) -> object:
+        return os.getpid()
+
+    def _make_for(self, here: object) -> Value:
+        parents = {other: value for other, value in self._values.copy().items() if other != here}
+        for value in parents.values():
+            keep_for_good(value)
+            if self._leave is not None:
+                self._leave(value)
+        made = self._values.setdefault(here, self._make())
+        for other in parents:
+            self._values.pop(other, None)
+        return made
+
+
+class LocksPerProcess(PerProcess[Value]):
+    """Locks of each process, which are also replaced once gevent has patched ``threading`` in it.
+
+    Greenlets share one thread. A lock from before would block all of them where one has to wait, and a reentrant one
+    would admit all of them at once.
+    """
+
+    def _here(self) -> object:
+        return os.getpid(), threading.Lock
+
+
+def keep_for_good(value: object) -> None:
+    """Keep an object to the very end of a process: some connections tell the server to hang up when they are freed."""
+    import ctypes  # some systems lack it, and none of those forks
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
+def stripe(name: str, count: int) -> int:
+    """Return which of ``count`` locks a name has, the same in every process."""
+    return zlib.crc32(name.encode()) % count
+
+
+class StripedLocks:
+    """Reentrant locks, each shared by many keys; threads that are not in a forked process may hold its parent's.
+
+    One object for each purpose, as a thread that holds a lock of one may wait for a lock of another. Example: thread 1
+    merges session A and thread 2 session B, each under a lock of the core; both then write the other's new id to a
+    store that locks. With one set of locks for both, each could wait for the lock that the other holds, indefinitely.
+    """
+
+    def __init__(self, count: int = 64) -> None:
+        self._locks = LocksPerProcess(lambda: [threading.RLock() for _ in range(count)])
+
+    def of(self, key: str) -> Any:
+        """Return the lock of a key; any, as the class of a reentrant lock has no name."""
+        locks = self._locks.get()
+        return locks[stripe(key, len(locks))]
+
+
+class Recent(Generic[Value]):
+    """A value for each key; of more than so many, the one that was put longest ago is forgotten."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        # In a forked process, a thread that is not there may hold the parent's. The lambda: gevent replaces the class.
+        self._lock = LocksPerProcess(lambda: threading.Lock())  # noqa: PLW0108
+        self._known: dict[str, Value] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, key: str) -> Value | None:
+        """Return the value that was put last, None for nothing."""
+        return self._known.get(key)
+
+    def put(self, key: str, value: Value) -> None:
+        """Remember a value in the place of any other of the key."""
+        with self._lock.get():
+            self._known.pop(key, None)  # the new one goes to the end
+            self._known[key] = value
+            if len(self._known) > self._most:
+                del self._known[next(iter(self._known))]
+
+    def forget(self, key: str) -> None:
+        """Forget the value of a key."""
+        with self._lock.get():
+            self._known.pop(key, None)

@@ -1,0 +1,131 @@
+"""The records of a store, and what this process remembers of their expiries, which saves asking the store for them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lazysession.backend import Backend, Outcome, Record, SupportsReadAndTouch, TouchFailed, WriteResult, explanation
+
+from .expiry import LocalExpiries, Refresh
+
+logger = logging.getLogger("lazysession")
+
+#: Seconds that this process believes an expiry which the store could tell anew: another process may shorten it, and a
+#: failover may lose a refresh.
+BELIEVED = 60.0
+#: Seconds that a record gets where nobody can tell how long it lives: Flask's own default of 31 days.
+UNKNOWN_LIFETIME = 31 * 86400.0
+
+
+class RecordStore:
+    """The verbs of a backend, which also refresh its records, and remember when they expire.
+
+    :param clock: seconds since the epoch.
+    """
+
+    def __init__(self, backend: Backend, clock: Callable[[], float] = time.time) -> None:
+        self._backend = backend
+        self.expiries = LocalExpiries(clock)
+        #: Whether a read can move the expiry in the same round trip.
+        self.touches_as_it_reads = isinstance(backend, SupportsReadAndTouch)
+        self._believed = BELIEVED if self.touches_as_it_reads else math.inf
+        self._lifetime = 0.0  # the longest asked for
+
+    def read(self, key: str) -> Record | None:
+        """Return what is stored."""
+        return self._backend.read(key)
+
+    def load(self, key: str, refresh: Refresh | None) -> Record | None:
+        """Return what is stored, and move its expiry where that is due and costs no round trip of its own.
+
+        :param refresh: None for no refresh; what the record has left is then returned as far as it is known.
+        """
+        left = self.expiries.left(key)
+        if self.touches_as_it_reads and (left is None or (refresh is not None and refresh.due(left))):
+            return self._read_and_touch(key, refresh)
+        record = self._backend.read(key)
+        if record is None or (record.ttl is None and refresh is not None):
+            return record
+        if refresh is None:
+            return record if record.ttl is not None else record._replace(ttl=left)
+        # Not due by what this process remembers. Another process may have shortened the lifetime meanwhile.
+        return record._replace(touched=True) if self.refresh(key, record, refresh) else record
+
+    def _read_and_touch(self, key: str, refresh: Refresh | None) -> Record | None:
+        backend: Any = self._backend
+        asked = (None, 0.0) if refresh is None else (refresh.lifetime, refresh.lifetime - refresh.throttle)
+        try:
+            record: Record | None = backend.read_and_touch(key, *asked)
+        except TouchFailed as failure:
+            cause = failure.__cause__
+            self._log(cause if isinstance(cause, Exception) else failure)
+            record = failure.record
+        if record is not None:
+            self._believed = math.inf if record.ttl is None else BELIEVED
+            self._remember(key, asked[0] if record.touched else record.ttl)
+        return record
+
+    def refresh(self, key: str, record: Record, refresh: Refresh) -> bool:
+        """Move the expiry of a record that was read, if that is due and the record is still there unchanged.
+
+        A failure is logged and no error, as the session itself was read.
+
+        :returns: whether it was moved.
+        """
+        if not refresh.due(record.ttl):
+            return False
+        self._lifetime = max(self._lifetime, refresh.lifetime)
+        try:
+            touched = self._backend.touch(key, refresh.lifetime, record.payload)
+        except Exception as error:  # whatever the client raises
+            self._log(error)
+            return False
+        if touched:
+            self._remember(key, refresh.lifetime)
+        return touched
+
+    def create(self, key: str, payload: bytes, ttl: float) -> bool:
+        """Store a new record; return False, and change nothing, when the key is taken."""
+        self._lifetime = max(self._lifetime, ttl)
+        created = self._backend.create(key, payload, ttl)
+        if created:
+            self._remember(key, ttl)
+        return created
+
+    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
+        """Put ``payload`` in the place of ``expected``; with ``ttl`` None it keeps what it has left.
+
+        Where the store cannot tell what that is, this process remembers it; where it does not either, the record gets
+        the longest lifetime that was asked for.
+        """
+        result = self._backend.replace(key, payload, ttl, expected)
+        if result.outcome is Outcome.TTL_UNKNOWN:
+            ttl = self.expiries.left(key) or self._lifetime or UNKNOWN_LIFETIME
+            result = self._backend.replace(key, payload, ttl, expected)
+        if ttl is not None and result.outcome is Outcome.STORED:
+            self._remember(key, ttl)
+        return result
+
+    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
+        """Remove the record, with ``expected`` only while that is stored."""
+        result = self._backend.delete(key, expected)
+        if result.outcome is not Outcome.CONFLICT:
+            self.expiries.forget(key)
+        return result
+
+    def _remember(self, key: str, ttl: float | None) -> None:
+        """Remember what a record has left from now on; None when that is not known."""
+        if ttl is None:
+            self.expiries.forget(key)
+        else:
+            self.expiries.remember(key, ttl, self._believed)
+
+    def _log(self, error: Exception) -> None:
+        logger.warning(
+            "The expiry of a session could not be refreshed (%s); the session itself was read.",
+            explanation(self._backend, error),
+        )
