@@ -64,3 +64,22 @@ def test_imports_point_down_the_table() -> None:
         for name in row:
             package = f"lazysession.{name}".rpartition(".")[0]
             assert imported_modules(CORE[name], package) <= allowed, name
+
+
+def named_in_items() -> list[tuple[set[str], set[str]]]:
+    """Return the files that each item of "Where to change what" names, and the names of code in it."""
+    items = re.split(
+        r"^   \d\. ", PAGE.partition(".. _where-to-change:")[2].partition(".. list-table::")[0], flags=re.M
+    )
+    named = [set(re.findall(r"``(\w+/[\w/]+\.py)``", item)) for item in items]
+    names = [set(re.findall(r"``(?:\w+\.)?([A-Za-z_]+)(?:=\w+)?``", item)) for item in items]
+    return [pair for pair in zip(named, names, strict=True) if pair[0] and "NAME" not in str(pair[0])]
+
+
+def test_functions_are_where_the_page_says() -> None:
+    """What an item or a step names is in a file that it names."""
+    steps = [({path}, {name}) for path, name in re.findall(r"``(\w+/[\w/]+\.py)`` ``(?:\w+\.)?(\w+)", PAGE)]
+    for paths, names in named_in_items() + steps:
+        text = "".join((ROOT / path).read_text(encoding="utf-8") for path in paths)
+        assert {name for name in names if not re.search(rf"\b{name}\b", text)} == set(), paths
+    assert len(steps) > 5
