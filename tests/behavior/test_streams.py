@@ -43,7 +43,7 @@ class TestVary:
 
     @pytest.mark.parametrize("stream", STREAMS)
     def test_every_stream_varies(self, memory_app: MakeApp, stream: str) -> None:
-        """Whoever made its generator: its use of the session comes when the headers are sent."""
+        """With each kind of generator, which uses the session after the headers were sent."""
         app = memory_app()
         add_streams(app)
         response = logged_in(app).get(f"/{stream}")
