@@ -80,6 +80,23 @@ def test_arrows_point_down(name: str) -> None:
     assert imported_modules(CORE[name], package) <= set(ORDER[ORDER.index(name) + 1 :])
 
 
+def on_a_requests_path() -> set[str]:
+    """Return the files that a request may pass: those that these three import, and what those import."""
+    found, new = set[str](), {"interface", "serverside", "wrapped"}
+    while new:
+        name = new.pop()
+        found.add(name)
+        new |= imported_modules(CORE[name], f"lazysession.{name}".rpartition(".")[0]) - found
+    return found
+
+
+@pytest.mark.xfail(strict=True, reason="the goal of 55 was set before finishing, skipping, streams and rendering")
+def test_few_arrows_on_a_requests_path() -> None:
+    """A reader who follows a request crosses few borders between files."""
+    files = on_a_requests_path()
+    assert sum(len(imported_modules(CORE[name], f"lazysession.{name}".rpartition(".")[0])) for name in files) <= 55
+
+
 def test_every_file_has_its_place() -> None:
     """A new file is put into the order."""
     assert set(CORE) - ROOMS == set(ORDER)
