@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-from lazysession.processes import LocksPerProcess as LocksPerProcess
-from lazysession.processes import PerProcess as PerProcess
-from lazysession.processes import Recent as LocalExpiries  # noqa: F401
-from lazysession.processes import keep_for_good as keep_for_good
-
 
 def utc_now() -> datetime:
     """Return the present time as Flask-Session stores it: UTC, without a time zone."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
+import copy
+import copyreg
+import pickle
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
-import msgspec
-from markupsafe import Markup
-
-from lazysession.backend import Outcome, Record, WriteResult, from_extension, plain_value, to_extension
+from lazysession.backend import NotStorable, Outcome, Record, WriteResult
 from lazysession.processes import StripedLocks
 
 #: Shared by all backends of the process, so that two of them on one store exclude each other as well.
@@ -30,14 +29,153 @@ class Stored(NamedTuple):
     ttl: float | None
 
 
+class Items:
+    """The payload of a store of objects: a session's items, which are never changed, compared by their types as well.
+
+    :param items: the items.
+    """
+
+    __slots__ = ("items",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, items: dict[str, Any]) -> None:
+        self.items = items
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Items) and same(self.items, other.items)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"  # payloads are not logged
+
+
+class ObjectCodec:
+    """Keep what Flask-Session keeps in such a store: tuples, sets, dates, and objects of the app's own classes."""
+
+    def encode(self, data: Mapping[str, Any]) -> Items:
+        """Return a copy of the session's items.
+
+        :raises TypeError: when a value cannot be copied, or differs from its copy; the message names its key and type.
+        """
+        items = dict(data)
+        copied = self._copy(items)
+        for key, value in items.items():
+            if not same(copied[key], value):
+                raise TypeError(_refusal(key, value, "it differs from its copy"))
+        return Items(copied)
+
+    def decode(self, payload: Items) -> dict[str, Any]:
+        """Return a copy of the items of a payload: the app may change what is inside of them.
+
+        :raises TypeError: when a value cannot be copied; the message names its key and type.
+        """
+        return self._copy(payload.items)
+
+    def read_back(self, payload: Items, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the items of a payload that is about to be stored."""
+        return self.decode(payload)
+
+    def same(self, one: Any, other: Any) -> bool:
+        """Return whether two values are stored alike, unlike 1 and True; any, as sessions hold anything."""
+        return same(one, other)
+
+    @staticmethod
+    def _copy(items: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return copy.deepcopy(items)
+        except Exception as error:  # whatever the values raise
+            raise _explained(items, error, copy.deepcopy) from error
+
+
+def same(one: Any, other: Any, compared: frozenset[tuple[int, int]] = frozenset()) -> bool:
+    """Return whether two values have the same types and hold the same, in the same order; any, as sessions hold it.
+
+    An object of another class is what pickle stores of it: two carts with the same apples are the same, also if their
+    class does not define that, and a cart is the same as before when it has been in a store.
+
+    :param compared: the ids of the objects around them, which may hold each other.
+    """
+    if one is other or (id(one), id(other)) in compared:
+        return True
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind in (str, bytes, int, bool):
+        return bool(one == other)
+    within = compared | {(id(one), id(other))}
+    if kind in (set, frozenset):
+        found = {each: each for each in other}
+        return len(one) == len(other) and all(each in found and same(each, found[each], within) for each in one)
+    return _same_parts(_parts(one), _parts(other), within)
+
+
+def _same_parts(parts: list[Any] | None, others: list[Any] | None, within: frozenset[tuple[int, int]]) -> bool:
+    if parts is None or others is None or len(parts) != len(others):
+        return False
+    return all(same(*pair, within) for pair in zip(parts, others, strict=True))
+
+
+def _parts(value: Any) -> list[Any] | None:
+    """Return what a value consists of, as pickle stores it; None for what pickle stores as a name, or refuses."""
+    kind = type(value)
+    if kind in (list, tuple):
+        return list(value)
+    if kind is dict:
+        return [part for pair in value.items() for part in pair]
+    if kind in (float, complex):
+        return [repr(value)]  # nan is the same as nan
+    try:
+        reduced = copyreg.dispatch_table[kind](value) if kind in copyreg.dispatch_table else value.__reduce_ex__(4)
+    except Exception:  # whatever the app's own class raises
+        return None
+    if isinstance(reduced, str):
+        return None
+    return [*reduced[:3], *(None if each is None else list(each) for each in reduced[3:5])]
+
+
+def _refusal(key: str, value: object, reason: object) -> str:
+    return (
+        f"session[{key!r}] cannot be stored ({type(value).__name__}: {reason}). Nothing of this request's session was "
+        "stored; keep plain values in it, such as the name or id of the thing."
+    )
+
+
+def _explained(items: Mapping[str, Any], error: Exception, act: Callable[[Any], object]) -> NotStorable:
+    """Return an error that names the first key whose value cannot be handled by a function."""
+    for key, value in items.items():
+        try:
+            act(value)
+        except Exception as own:
+            return NotStorable(_refusal(key, value, own))
+    return NotStorable(f"The session cannot be stored: {error}")
+
+
+@contextmanager
+def _naming_keys(data: Mapping[str, Any]) -> Generator[None]:
+    """Name the key of a value that the store cannot hold; any other error is the client's own.
+
+    :raises NotStorable: when a value cannot be pickled, or an interface's serializer has named one that it refuses.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, TypeError) and str(error).startswith("session["):
+            raise NotStorable(str(error)) from error
+        explained = _explained(data, error, pickle.dumps)
+        if str(explained).startswith("session["):
+            raise explained from error
+        raise
+
+
 class ObjectBackend(ABC):
     """A backend over a store of dicts: find, put and remove are the store's, comparing is done here.
 
-    Payloads are msgpack of what is stored. What compares before it changes a record does both under :meth:`alone`,
-    which excludes the threads of this process; a subclass may exclude more.
+    Its payloads are :class:`Items`. What compares before it changes a record does both under :meth:`alone`, which
+    excludes the threads of this process; a subclass may exclude more.
 
     :param clock: seconds since the epoch.
     """
+
+    codec = ObjectCodec()
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
@@ -55,7 +193,7 @@ class ObjectBackend(ABC):
         """Remove what is stored; absent is fine. Raise when that fails."""
 
     def alone(self, key: str) -> AbstractContextManager[Any]:
-        """Keep others from changing what is under the key."""
+        """Exclude the other threads of this process that change the same key."""
         lock: AbstractContextManager[Any] = _LOCKS.of(key)
         return lock
 
@@ -67,34 +205,40 @@ class ObjectBackend(ABC):
             self.put(key, data, ttl)
             return True
 
+    def is_expected(self, data: dict[str, Any], expected: Items) -> bool:
+        """Return whether stored items are those of a payload."""
+        return same(data, expected.items)
+
     def read(self, key: str) -> Record | None:
         """Return what is stored."""
         stored = self.find(key)
-        return None if stored is None else Record(pack(stored.data), stored.ttl)
+        return None if stored is None else Record(Items(stored.data), stored.ttl)
 
-    def create(self, key: str, payload: bytes, ttl: float) -> bool:
+    def create(self, key: str, payload: Items, ttl: float) -> bool:
         """Create with :meth:`add`.
 
-        :raises ValueError: for a payload that is no session.
+        :raises NotStorable: for a value that the store cannot hold.
         """
-        return self.add(key, unpack(payload), ttl)
+        with _naming_keys(payload.items):
+            return self.add(key, payload.items, ttl)
 
-    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
+    def replace(self, key: str, payload: Items, ttl: float | None, expected: Items) -> WriteResult:
         """Find, compare and put, alone with the key; CONFLICT comes with the current payload.
 
-        :raises ValueError: for a payload that is no session.
+        :raises NotStorable: for a value that the store cannot hold.
         """
 
         def put(stored: Stored) -> Outcome:
             left = stored.ttl if ttl is None else ttl
             if left is None:
                 return Outcome.TTL_UNKNOWN
-            self.put(key, keep_unchanged(stored.data, payload), left)
+            with _naming_keys(payload.items):
+                self.put(key, payload.items, left)
             return Outcome.STORED
 
         return self._change(key, expected, put)
 
-    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
+    def delete(self, key: str, expected: Items | None = None) -> WriteResult:
         """Compare where a payload is expected, and remove, alone with the key: no touch brings it back."""
 
         def remove(_: Stored) -> Outcome:
@@ -106,104 +250,22 @@ class ObjectBackend(ABC):
         with self.alone(key):
             stored = self.find(key)
             self.remove(key)  # also what cannot be decoded
-        return WriteResult(Outcome.MISSING) if stored is None else WriteResult(Outcome.STORED, pack(stored.data))
+        return WriteResult(Outcome.MISSING) if stored is None else WriteResult(Outcome.STORED, Items(stored.data))
 
-    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+    def touch(self, key: str, ttl: float, expected: Items | None = None) -> bool:
         """Store once more what is there, if that is what is expected, alone with the key."""
         with self.alone(key):
             stored = self.find(key)
-            if stored is None or (expected is not None and pack(stored.data) != expected):
+            if stored is None or (expected is not None and not self.is_expected(stored.data, expected)):
                 return False
             self.put(key, stored.data, ttl)
             return True
 
-    def _change(self, key: str, expected: bytes, change: Callable[[Stored], Outcome]) -> WriteResult:
+    def _change(self, key: str, expected: Items, change: Callable[[Stored], Outcome]) -> WriteResult:
         with self.alone(key):
             stored = self.find(key)
             if stored is None:
                 return WriteResult(Outcome.MISSING)
-            current = pack(stored.data)
-            return WriteResult(Outcome.CONFLICT, current) if current != expected else WriteResult(change(stored))
-
-
-logger = logging.getLogger("lazysession")
-
-_UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)  # what msgspec raises
-_reported: set[str] = set()
-
-
-def pack(data: dict[str, Any]) -> bytes:
-    """Return a stored dict as msgpack; what msgpack cannot hold is stood in for by a text, and so is never an error."""
-    try:
-        return _MSGPACK.encode(data)
-    except _UNENCODABLE:  # too large an integer, a lone surrogate, a list within itself: no hook is asked
-        return _MSGPACK.encode({str(name): _encodable(value) for name, value in data.items()})
-
-
-def unpack(payload: bytes) -> dict[str, Any]:
-    """Return the dict of a payload in msgpack or JSON.
-
-    :raises ValueError: when the payload is neither, or no dict.
-    """
-    return _parse(payload)[0]
-
-
-def keep_unchanged(stored: dict[str, Any], payload: bytes) -> dict[str, Any]:
-    """Return the dict of a payload, with the stored values themselves where the payload has them as they were read.
-
-    So a tuple, a set, a date or an object that someone stored stays one until the request changes that very key.
-
-    :raises ValueError: as :func:`unpack`.
-    """
-    data, encode = _parse(payload)
-    for name, value in stored.items():
-        if name in data and encode(unpack(pack({name: value}))) == encode({name: data[name]}):
-            data[name] = value
-    return data
-
-
-def _parse(payload: bytes) -> tuple[dict[str, Any], Callable[[Any], bytes]]:
-    """Return the dict of a payload, and what encodes its format."""
-    for decode, encode in ((_FROM_MSGPACK.decode, _MSGPACK.encode), (msgspec.json.decode, _JSON.encode)):
-        try:
-            data = decode(payload)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(data, dict):
-            return data, encode
-    raise ValueError("The payload is no session: it is no dict in msgpack or JSON.")
-
-
-def _stand_in(value: Any) -> Any:
-    """Return what an app sees in the place of a value that has no form in msgpack."""
-    return to_extension(value) if isinstance(value, Markup) else _stand_in_for_json(value)
-
-
-def _stand_in_for_json(value: Any) -> Any:
-    plain = plain_value(value)
-    return _name_class(value) if plain is None else plain
-
-
-def _name_class(value: Any) -> str:
-    name = f"{type(value).__module__}.{type(value).__qualname__}"
-    if name not in _reported:
-        _reported.add(name)
-        logger.warning(
-            "A stored session has a value of class %s, which sessions cannot hold: it is read as a text that names "
-            "the class, and stays stored until its key is changed. Said once for each class.",
-            name,
-        )
-    return f"<a value of class {name}>"
-
-
-def _encodable(value: Any) -> Any:
-    try:
-        _MSGPACK.encode(value)
-    except _UNENCODABLE:
-        return _name_class(value)
-    return value
-
-
-_MSGPACK = msgspec.msgpack.Encoder(enc_hook=_stand_in)
-_FROM_MSGPACK = msgspec.msgpack.Decoder(ext_hook=from_extension)
-_JSON = msgspec.json.Encoder(enc_hook=_stand_in_for_json)
+            if not self.is_expected(stored.data, expected):
+                return WriteResult(Outcome.CONFLICT, Items(stored.data))
+            return WriteResult(change(stored))

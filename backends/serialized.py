@@ -11,6 +11,7 @@ import flask_session.base
 
 from lazysession.backend import (
     Backend,
+    BringsCodec,
     Outcome,
     Problem,
     Record,
@@ -21,7 +22,7 @@ from lazysession.backend import (
     WriteResult,
 )
 from lazysession.backends.generic import pickle_problems
-from lazysession.backends.objects import ObjectBackend, keep_unchanged, pack, unpack
+from lazysession.backends.packing import keep_unchanged, pack, unpack
 
 logger = logging.getLogger("lazysession")
 
@@ -108,7 +109,7 @@ class SerializedBackend:
     """
 
     def __init__(self, backend: Backend, interface: Any) -> None:
-        if isinstance(backend, ObjectBackend):
+        if isinstance(backend, BringsCodec):
             raise ValueError(
                 f"its serializer was set, and {type(backend).__name__} stores objects without it. Set the cache's own "
                 "(SESSION_CACHELIB.serializer), or use another SESSION_TYPE."
@@ -167,7 +168,7 @@ class SerializedBackend:
         yield from pickle_problems(self._interface)
 
     def _compare(self, key: str, expected: bytes, act: Callable[[bytes], WriteResult]) -> WriteResult:
-        """Act on the stored bytes while they decode to ``expected``: equal data may be stored in other bytes meanwhile."""
+        """Act on the stored bytes while they decode to ``expected``: equal data may be in other bytes meanwhile."""
         stored: bytes | None = getattr(expected, "stored", None)
         while True:
             found = None

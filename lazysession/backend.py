@@ -1,32 +1,36 @@
 """The contract between LazySession and one store: five verbs, each one round trip where it succeeds.
 
-A backend decides nothing: the core calls :meth:`Backend.touch` when a refresh is due. It speaks of whole store keys and of payloads as bytes; it never sees a session object, a cookie or a setting.
-Absent, expired and undecodable are outcomes. Only a fault of the system (connection, authentication, out of space)
-raises, and then with the client's own exception.
+A backend decides nothing: the core calls :meth:`Backend.touch` when a refresh is due. It gets complete store keys, and
+payloads, which are bytes unless it brings a codec (:class:`BringsCodec`); it never sees a session object, a cookie or a
+setting. Absent, expired and undecodable are outcomes. Only a fault of the system (connection, authentication, out of
+space) raises, and then with the client's own exception.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 from markupsafe import Markup
 
 _MARKUP = 77
 
+#: What is stored: bytes, or what the codec of a backend makes (:class:`BringsCodec`), which the core only compares.
+Payload: TypeAlias = Any
+
 
 class Record(NamedTuple):
     """What is stored under a key.
 
-    :param payload: the stored bytes.
+    :param payload: what is stored, as it was given.
     :param ttl: seconds left, of :meth:`SupportsReadAndTouch.read_and_touch` those before the refresh; None when the
         store cannot tell, or the record never expires.
     :param touched: the expiry was moved.
     """
 
-    payload: bytes
+    payload: Payload
     ttl: float | None = None
     touched: bool = False
 
@@ -44,6 +48,10 @@ class TouchFailed(Exception):
 
 class Undecodable(ValueError):
     """What is stored is no session: raised where an interface of Flask-Session's decodes through us."""
+
+
+class NotStorable(TypeError):
+    """A value of a session that the store cannot hold; the message names its key. What is stored is unchanged."""
 
 
 class Outcome(Enum):
@@ -66,7 +74,7 @@ class WriteResult(NamedTuple):
     """
 
     outcome: Outcome
-    current: bytes | None = None
+    current: Payload | None = None
 
 
 def to_extension(text: Markup) -> msgspec.msgpack.Ext:
@@ -103,11 +111,11 @@ class Backend(Protocol):
         """Return what is stored, None when it is absent or expired."""
         ...
 
-    def create(self, key: str, payload: bytes, ttl: float) -> bool:
+    def create(self, key: str, payload: Payload, ttl: float) -> bool:
         """Store a new record; return False, and change nothing, when the key is taken."""
         ...
 
-    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
+    def replace(self, key: str, payload: Payload, ttl: float | None, expected: Payload) -> WriteResult:
         """Put ``payload`` in the place of ``expected``, atomically; never creates.
 
         :param ttl: seconds to live from now; None keeps what the record has left. A store that can neither keep nor
@@ -115,7 +123,7 @@ class Backend(Protocol):
         """
         ...
 
-    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
+    def delete(self, key: str, expected: Payload | None = None) -> WriteResult:
         """Remove the record.
 
         :param expected: remove it only while this is the stored payload, atomically; None removes whatever is stored.
@@ -123,7 +131,7 @@ class Backend(Protocol):
         """
         ...
 
-    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+    def touch(self, key: str, ttl: float, expected: Payload | None = None) -> bool:
         """Move the expiry of what is stored, and never change or create data; return whether it was moved.
 
         :param ttl: seconds to live from now.
@@ -146,6 +154,43 @@ class SupportsReadAndTouch(Protocol):
         :param ttl: seconds to live from now; None moves nothing, and only returns the seconds that are left.
         :raises TouchFailed: when the record was read, and its expiry could not be moved.
         """
+        ...
+
+
+class PayloadCodec(Protocol):
+    """Makes payloads of sessions, and sessions of payloads. Payloads are equal when the same is stored."""
+
+    def encode(self, data: Mapping[str, Any]) -> Payload:
+        """Return the payload of a session's items; nothing that is changed in them later changes it.
+
+        :raises TypeError: when a value cannot be stored; the message names its key and type.
+        """
+        ...
+
+    def decode(self, payload: Payload) -> dict[str, Any] | None:
+        """Return the items of a payload, which the app may change; None when it is no session."""
+        ...
+
+    def read_back(self, payload: Payload, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the items of a payload that is about to be stored.
+
+        :param data: what the payload was made of.
+        :raises TypeError: when that cannot be decoded.
+        """
+        ...
+
+    def same(self, one: Any, other: Any) -> bool:
+        """Return whether two values are stored alike; any, as sessions hold anything."""
+        ...
+
+
+@runtime_checkable
+class BringsCodec(Protocol):
+    """A backend whose payloads are no bytes, such as that of a store of objects."""
+
+    @property
+    def codec(self) -> PayloadCodec:
+        """What makes its payloads."""
         ...
 
 
@@ -254,7 +299,8 @@ class Adapter(Protocol):
         """Return a backend of the setting ``SESSION_<TYPE>``, which is a client or a URL string.
 
         :param options: every setting ``SESSION_<TYPE>_<NAME>``, under ``name`` in lower case.
-        :raises ValueError: when the value can be neither, or does not fit the options; the message says what is allowed.
+        :raises ValueError: when the value can be neither, or does not fit the options; the message says what is
+            allowed.
         :returns: None for "let Flask-Session build its interface", which :meth:`from_interface` then takes over: where
             there is no value, and where Flask-Session would use this very client.
         """

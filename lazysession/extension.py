@@ -13,7 +13,16 @@ from flask.sessions import SecureCookieSessionInterface, SessionInterface
 
 from . import flasksession, registry
 from .attributes import is_made_by_flask_session
-from .backend import Adapter, Backend, DeclaresTables, SupportsPrepare, SupportsPurge, explanation
+from .backend import (
+    Adapter,
+    Backend,
+    BringsCodec,
+    DeclaresTables,
+    PayloadCodec,
+    SupportsPrepare,
+    SupportsPurge,
+    explanation,
+)
 from .cli import lazysession_commands
 from .dbsession import uses_db_session
 from .errors import ConfigurationError
@@ -182,7 +191,7 @@ def _handler_of_type(app: Flask, session_type: str, settings: Settings) -> Handl
     backend = None if adapter is None else _from_setting(app, adapter, session_type)
     if adapter is None or backend is None:
         return _handler_over_present(app, flasksession.build(app, session_type), settings)
-    codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
+    codec = _codec_of(app, backend, settings)
     session_class = flasksession.session_class_of(adapter.interface_class)
     interface = flasksession.StoreInterface(app, backend, codec, session_class)
     interface.stands_for = flasksession.interface_class_of(adapter.interface_class)
@@ -261,9 +270,9 @@ def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, set
             backend.declare_tables(app.extensions["sqlalchemy"])
     if settings.allow_pickle:
         logger.warning("LAZYSESSION_ALLOW_PICKLE is on: anyone who can write to the session store can run code here.")
-    codec = flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
+    codec = _codec_of(app, backend, settings)
     serializer: Any = getattr(interface, "serializer", None)  # Flask-Session has no annotations
-    if is_made_by_flask_session(serializer):
+    if is_made_by_flask_session(serializer) and not isinstance(backend, BringsCodec):
         codec = flasksession.codec_of(serializer, allow_pickle=settings.allow_pickle)
     handler = ServerSide(interface, backend, codec, settings)
     if not flasksession.is_own(serializer):
@@ -272,6 +281,12 @@ def _over_backend(app: Flask, interface: SessionInterface, backend: Backend, set
         return with_serializer(handler)
     except ValueError as error:
         raise ConfigurationError(f"The {type(interface).__name__} of this app cannot be used: {error}") from error
+
+
+def _codec_of(app: Flask, backend: Backend, settings: Settings) -> PayloadCodec:
+    if isinstance(backend, BringsCodec):
+        return backend.codec
+    return flasksession.make_codec(app, allow_pickle=settings.allow_pickle)
 
 
 def _has_own_clean_up(interface: SessionInterface) -> bool:

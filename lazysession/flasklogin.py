@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Flask, g, has_request_context, session
 
-from .codec import Codec
+from .backend import PayloadCodec
 from .interface import LazySessionInterface
 from .serverside import ServerSide
 from .session import DeferredSession
@@ -69,7 +69,7 @@ def _deferred_session() -> DeferredSession | None:
     return current if type(current) is DeferredSession else None
 
 
-def _holds_login(use: SessionUse, codec: Codec) -> bool:
+def _holds_login(use: SessionUse, codec: PayloadCodec) -> bool:
     """Return whether the stored session holds the login that was just written into it, of the same user and client.
 
     A login that is fresh where the stored one is not, and one after a logout in the same request, are new ones.

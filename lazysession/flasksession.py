@@ -17,7 +17,7 @@ from flask_session import Session
 from flask_session.base import ServerSideSession, ServerSideSessionInterface
 from flask_session.defaults import Defaults
 
-from .backend import Backend, Outcome, SupportsPurge, Undecodable
+from .backend import Backend, Outcome, PayloadCodec, SupportsPurge, Undecodable
 from .codec import DECODER_OPTIONS, ENCODER_OPTIONS, Codec
 from .errors import ConfigurationError
 from .registry import missing_client, names
@@ -301,7 +301,9 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
     #: Flask-Session's class for this store, which ``isinstance`` is True for; None for a store of the app's own.
     stands_for: type[SessionInterface] | None = None
 
-    def __init__(self, app: Flask, backend: Backend, codec: Codec, session_class: type[ServerSideSession]) -> None:
+    def __init__(
+        self, app: Flask, backend: Backend, codec: PayloadCodec, session_class: type[ServerSideSession]
+    ) -> None:
         self.session_class = session_class
         # Flask-Session's interfaces have these, where there is one
         self.client = getattr(backend, "client", None)
@@ -316,7 +318,7 @@ class StoreInterface(ServerSideSessionInterface):  # type: ignore[misc]  # Flask
         super().__init__(app, **{name: value for name, value in settings.items() if name in known})
         self.use_signer = bool(settings["use_signer"])  # we sign, also where Flask-Session does not any more
 
-    def use(self, backend: Backend, codec: Codec) -> None:
+    def use(self, backend: Backend, codec: PayloadCodec) -> None:
         """Store through another backend from now on."""
         self.backend, self._codec = backend, codec
 
@@ -351,6 +353,6 @@ def interface_class_of(reference: str | None) -> type[SessionInterface] | None:
 
 
 def session_class_of(reference: str | None) -> type[ServerSideSession]:
-    """Return the session class of Flask-Session's interface ``module:name``, or its base class if it cannot be imported."""
+    """Return the session class of an interface ``module:name``, or its base class if it cannot be imported."""
     session_class: type[ServerSideSession] = getattr(interface_class_of(reference), "session_class", ServerSideSession)
     return session_class

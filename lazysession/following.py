@@ -62,7 +62,7 @@ def with_serializer(handler: ServerSide) -> ServerSide:
     """
     interface: Any = handler.wrapped
     backend: Any = getattr(handler.backend, "unserialized", handler.backend)  # without the serializer before this one
-    allow_pickle, generic = handler.codec.allow_pickle, registry.find(registry.GENERIC)
+    allow_pickle, generic = handler.settings.allow_pickle, registry.find(registry.GENERIC)
     if generic is not None and isinstance(backend, generic):  # its methods use the serializer themselves
         read_safely(interface, allow_pickle=allow_pickle)
         return handler

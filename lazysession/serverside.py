@@ -10,8 +10,7 @@ from typing import Any, Protocol
 from flask import Flask, Response
 from flask.sessions import SessionInterface, SessionMixin
 
-from .backend import Backend, explanation
-from .codec import Codec
+from .backend import Backend, NotStorable, Payload, PayloadCodec, explanation
 from .cookies import SessionCookies
 from .errors import SessionConflict, SessionReadOnly, SessionUnavailable
 from .ids import SessionIds, signs_ids
@@ -23,7 +22,7 @@ from .records.merging import Merging
 from .records.payloads import Payloads
 from .records.plan import CookieAction, StoreAction, cookie_after, plan_save
 from .records.rotation import Forwarding
-from .records.saving import Payload, Save, Saved, Saving
+from .records.saving import Encoded, Save, Saved, Saving
 from .records.store import RecordStore
 from .settings import Settings
 from .signals import send, session_conflict, session_write_dropped
@@ -54,7 +53,7 @@ class ServerSide:
         self,
         interface: SessionInterface,
         backend: Backend,
-        codec: Codec,
+        codec: PayloadCodec,
         settings: Settings = _DEFAULTS,
         *,
         clock: Callable[[], float] = time.time,
@@ -81,7 +80,7 @@ class ServerSide:
         self._saving = Saving(self.records, codec, self.ids, forwarding, merging)
         self._once = Once()
 
-    def over(self, backend: Backend, codec: Codec) -> ServerSide:
+    def over(self, backend: Backend, codec: PayloadCodec) -> ServerSide:
         """Return a session handler with the same settings over another backend."""
         return ServerSide(self.wrapped, backend, codec, self.settings, clock=self.clock)
 
@@ -180,7 +179,7 @@ class ServerSide:
             self._tell(app, saved)
 
     def _store(
-        self, app: Flask, use: SessionUse, action: StoreAction, payload: bytes, before: dict[str, Any] | None
+        self, app: Flask, use: SessionUse, action: StoreAction, payload: Payload, before: dict[str, Any] | None
     ) -> Saved:
         """Bring the store up to date with a session, and the use with what is stored."""
         if use.mode is Mode.READONLY:
@@ -190,7 +189,7 @@ class ServerSide:
             use.created_at = self.lifetimes.mark()
             payload = self._payloads.encode(use.session, use.created_at)
         lifetime = self.lifetimes.of_write(app, use.seconds_left(self.clock()), use.created_at)
-        mine = Payload(payload, self.codec.read_back(payload, use.session))
+        mine = Encoded(payload, self.codec.read_back(payload, use.session))
         cleared = use.ended or use.origin is Origin.CLEARED
         changes = use.keys, cleared, use.is_late, use.login_keys, use.logout_keys
         save = Save(use.session, use.sid, use.payload, mine, before, *changes)
@@ -199,7 +198,7 @@ class ServerSide:
         except Exception as error:  # whatever the client raises: the contract leaves it the choice
             use.show(before or {}, self.codec.same)  # an error page must not show a change that was refused
             use.show_loaded_id()
-            if isinstance(error, SessionConflict):
+            if isinstance(error, (SessionConflict, NotStorable)):
                 raise
             logger.error("The session store failed while a session was saved: %s", explanation(self.backend, error))
             raise SessionUnavailable() from error

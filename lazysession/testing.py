@@ -3,7 +3,7 @@
 An adapter's test file subclasses :class:`Contract` and a mixin for each thing that its store can do, so that the class
 line says what the store is good for::
 
-    class TestMyStore(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+    class TestMyStore(Contract, TellsTtl, KeepsTtl, ComparesAtomically):
         @pytest.fixture
         def held(self) -> Held:
             return Held(MyBackend(...), pass_time=...)
@@ -69,7 +69,7 @@ class Held:
             record = self.read_and_touch(None)
         assert record.ttl is not None, (
             "read() and read_and_touch(key, None, 0) returned a record whose ttl is None. Return the seconds left, or "
-            "leave out TellsRemaining."
+            "leave out TellsTtl."
         )
         return record.ttl
 
@@ -323,7 +323,7 @@ class ReadsAndTouches:
         held.expect_absent("One ttl after create(), with a read_and_touch(key, None, 1000) in between")
 
 
-class TellsRemaining:
+class TellsTtl:
     """The store tells what is left, so a session is touched exactly when due, whichever process did so before."""
 
     @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ class TellsRemaining:
         )
 
 
-class KeepsRemaining:
+class KeepsTtl:
     """A replace with a ttl of None keeps what is left: a no_refresh request may write and does not keep alive."""
 
     def test_replace_keeps_the_old_life(self, held: Held) -> None:

@@ -15,6 +15,7 @@ from flask import request as current_request
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import Headers
 
+from .backend import Payload
 from .errors import SessionReadOnly, SessionUnavailable
 from .logs import is_called_from
 from .modes import Decision, Mode, RuleTable
@@ -236,8 +237,8 @@ class SessionUse:
         self._lock = RLock()
 
     @property
-    def payload(self) -> bytes | None:
-        """The stored bytes, None when there is no record or it was not read."""
+    def payload(self) -> Payload | None:
+        """The stored payload, None when there is no record or it was not read."""
         return None if self.snapshot is None else self.snapshot.payload
 
     @property
@@ -291,7 +292,7 @@ class SessionUse:
         if self.sid is not None:
             self.session.sid = self.sid  # type: ignore[attr-defined]
 
-    def take_over(self, payload: bytes | None, *, here: bool) -> None:
+    def take_over(self, payload: Payload | None, *, here: bool) -> None:
         """Make what is stored what was loaded, in case that the session is saved again.
 
         :param payload: what is stored; None when the session has ended.

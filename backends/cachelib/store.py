@@ -17,7 +17,7 @@ from cachelib.serializers import BaseSerializer
 from lazysession.backend import Problem
 from lazysession.backends.cachelib.files import SessionFiles
 from lazysession.backends.common import Preparation
-from lazysession.backends.objects import ObjectBackend, Stored
+from lazysession.backends.objects import Items, ObjectBackend, Stored
 
 #: Errors of a path that remain when the file system is back, such as a file in the place of a directory.
 _NEVER_A_DIRECTORY = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
@@ -45,7 +45,7 @@ class CacheLibBackend(ObjectBackend):
     def __init__(self, cache: Any) -> None:
         super().__init__()
         self.cache = cache
-        # cachelib's base class says yes and stores nothing
+        # the method of cachelib's base class returns True and stores nothing
         self._adds = getattr(type(cache), "add", BaseCache.add) is not BaseCache.add
 
     @classmethod
@@ -100,7 +100,7 @@ class CacheLibBackend(ObjectBackend):
         return bool(self.cache.add(key, data, timeout=_seconds(ttl)))
 
     def remove(self, key: str) -> None:
-        """Delete; the answer is not asked, as caches say False for what is absent too."""
+        """Delete; the result is ignored, as caches return False for what is absent as well."""
         self.cache.delete(key)
 
     def check(self) -> Iterator[Problem]:
@@ -174,7 +174,7 @@ class FileCacheBackend(CacheLibBackend):
 
     @contextmanager
     def alone(self, key: str) -> Generator[None]:
-        """Keep others from changing what is under the key, other processes by a lock file in the directory."""
+        """Exclude the other threads that change the key, and other processes by a lock file in the directory."""
         self._preparation.ensure()
         with super().alone(key), self._files.locked(self._files.path(key)):
             yield
@@ -192,7 +192,7 @@ class FileCacheBackend(CacheLibBackend):
         """Find and put, alone with the key: cachelib's own add is two steps, and takes expired files for taken."""
         return ObjectBackend.add(self, key, data, ttl)
 
-    def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
+    def touch(self, key: str, ttl: float, expected: Items | None = None) -> bool:
         """Write the expiry alone.
 
         :param expected: ignored, as comparing would read the file once more.
@@ -221,20 +221,20 @@ class FileCacheBackend(CacheLibBackend):
         return deleted
 
     def check(self) -> Iterator[Problem]:
-        """Return what is wrong with the directory, beside what any cache can have."""
+        """Return what is wrong with the directory, and with any cache."""
         yield from super().check()
         self._preparation.ensure()
         yield from self._files.check()
 
 
 class FileSystemBackend(CacheLibBackend):
-    """Drive Flask-Session's deprecated type ``filesystem``: the same files, set up by SESSION_FILE_DIR and the like."""
+    """Serve Flask-Session's deprecated type ``filesystem``: the same files, set up by SESSION_FILE_DIR and the like."""
 
     interface_class: ClassVar[str | None] = "flask_session.filesystem.filesystem:FileSystemSessionInterface"
 
     @classmethod
     def from_setting(cls, value: object, **options: object) -> CacheLibBackend | None:
-        """Leave the building to Flask-Session.
+        """Return None: Flask-Session builds its interface.
 
         :raises ValueError: for a value: there is no setting SESSION_FILESYSTEM.
         """
@@ -244,7 +244,7 @@ class FileSystemBackend(CacheLibBackend):
 
 
 def backend_of(cache: Any) -> CacheLibBackend:
-    """Make the backend that fits a cache; files that a subclass reads and writes in its own way are any cache."""
+    """Return the backend for a cache; a subclass that reads and writes its files in its own way is any cache."""
     own_ways = any(getattr(type(cache), name, None) is not getattr(FileSystemCache, name) for name in ("get", "set"))
     return CacheLibBackend(cache) if own_ways else FileCacheBackend(cache)
 

@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ParamValidationError
 
 from lazysession.backend import Problem
-from lazysession.backends.common import keep_for_good
+from lazysession.processes import keep_for_good
 
 logger = logging.getLogger("lazysession")
 
@@ -107,7 +107,7 @@ _NUMBERS: dict[str, Callable[[str], float]] = {"connect_timeout": float, "read_t
 
 
 def connect(url: str) -> tuple[Any, str]:
-    """Make a client from a URL; answer the table that it names, too. No message shows what the URL holds."""
+    """Return a client of a URL, and the table that it names. No message shows what the URL contains."""
     from boto3.session import Session  # needed for URLs alone
 
     try:

@@ -1,4 +1,4 @@
-"""Sessions in a MongoDB collection: the documents of Flask-Session, changed by filters that name the expected payload."""
+"""Sessions in a MongoDB collection: the documents of Flask-Session, changed by filters with the expected payload."""
 
 from __future__ import annotations
 

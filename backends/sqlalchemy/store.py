@@ -107,8 +107,7 @@ class SqlAlchemyBackend:
     ) -> SqlAlchemyBackend | None:
         """Return a backend of SESSION_SQLALCHEMY, which is a Flask-SQLAlchemy object or a database URL.
 
-        The table is created, with an index on its expiry, where it does not exist: by :meth:`prepare`, or at the first
-        use.
+        :meth:`prepare` or the first use creates the table, with an index on its expiry, where it does not exist.
 
         :raises ValueError: for anything else, and for a bind key that the object does not have.
         :returns: None where Flask-Session can declare its model, and without a value: it then makes a Flask-SQLAlchemy

@@ -1,4 +1,4 @@
-"""From a session id to what is stored under it: decoded, within its lifetimes, and along the note of a rotation."""
+"""From a session id to what is stored under it: decoded, within its lifetimes, and along forwarding records."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from lazysession.backend import Record
-from lazysession.codec import Codec
+from lazysession.backend import Payload, PayloadCodec, Record
 from lazysession.ids import SessionIds
 
 from .expiry import Lifetimes, Refresh
@@ -22,7 +21,7 @@ class Snapshot(NamedTuple):
     """What a session id led to.
 
     :param items: what the app is shown.
-    :param payload: the stored bytes; for a late request the bytes of what it is shown.
+    :param payload: the stored payload; for a late request that of what it is shown.
     :param ttl: seconds left before any refresh; None when the store cannot tell.
     :param refreshed: the expiry was moved.
     :param created: when the session began, in seconds since the epoch; None when nobody wrote it down.
@@ -30,7 +29,7 @@ class Snapshot(NamedTuple):
     """
 
     items: dict[str, Any]
-    payload: bytes
+    payload: Payload
     ttl: float | None = None
     refreshed: bool = False
     created: float | None = None
@@ -39,7 +38,7 @@ class Snapshot(NamedTuple):
 
 @contextmanager
 def _tidying(left: str) -> Generator[None]:
-    """Log a failure instead of raising it: whoever reads needs none of what is done here."""
+    """Log a failure instead of raising it: the request only reads, and needs none of what is done here."""
     try:
         yield
     except Exception as error:  # whatever the client raises
@@ -50,7 +49,7 @@ class Reading:
     """Finds the sessions of one app. Only a fault of the store raises, with the client's own error."""
 
     def __init__(
-        self, store: RecordStore, codec: Codec, ids: SessionIds, lifetimes: Lifetimes, forwarding: Forwarding
+        self, store: RecordStore, codec: PayloadCodec, ids: SessionIds, lifetimes: Lifetimes, forwarding: Forwarding
     ) -> None:
         self._store = store
         self._codec = codec
@@ -121,7 +120,7 @@ class Reading:
 
     def _find_rotated(self, key: str, record: Record, note: ForwardingRecord) -> Snapshot | None:
         """Return what a late request is shown: the old data, as far as the rotated session still holds them."""
-        with _tidying("The note of a rotation was not tidied up"):
+        with _tidying("A forwarding record was not removed or shortened"):
             self._forwarding.keep_short(key, record, note)
         if self._forwarding.is_over(note):
             return None

@@ -1,21 +1,22 @@
-"""Requests that are on their way with an old session id when the session gets a new one: a note leads them there.
+"""Late requests: a session gets a new id, and a forwarding record under the old one leads them to it.
 
-A rotation leaves a note under the old id, for :data:`NOTE_LIFETIME` seconds. A late request, one that read the session
-before or asks for it after, is served **as though it had come just before the rotation**. Whoever holds the old id may
-be its user, whose browser sent several requests at once, or somebody who planted the id to fix a session. Nothing that
-they send tells them apart, so the note must be worth no more to them than the old id was a moment earlier:
+A rotation leaves the forwarding record under the old id, for :data:`FORWARDING_LIFETIME` seconds. A late request, one
+that loaded the session before the rotation or comes with the old id after it, is served **as if it had come just before
+the rotation**. The old id may come from the session's user, whose browser sent several requests at once, or from an
+attacker who planted it (session fixation). Nothing in a request tells them apart, so the forwarding record must give
+access to no more than the old id did before:
 
-- They see what the old record held, less what the session no longer holds or holds differently: nothing that the
-  rotation (a login, above all) brought, and nothing that it took away.
-- Their changes reach the session, but where the rotation or anything after it changed the same key, that stands.
-- They are never told the new id: no cookie is sent to them. One that asks for a new id itself, as a login does, begins
-  a session with what it brings and nothing else: whoever rotated first may be the one who planted the id, and no login
-  may go to a session whose id it is not told.
-- When the session has ended since, or the seconds are over, the old id is as good as unknown.
-- After ``clear()`` there is nothing to go on with: late requests are shown nothing, and their changes are dropped.
+- A late request is shown the data of the old record that the session still holds unchanged: nothing that the rotation
+  (a login, above all) set, and nothing that it removed.
+- Its changes reach the session, except for a key that the rotation or a later request has changed.
+- It never gets the new id: no cookie is sent. If it asks for a new id itself, as a login does, it begins a session of
+  its own with what it sets and nothing else: the request that rotated first may be an attacker's, and no login may go
+  to a session whose id is not returned to the client.
+- When the session has ended, or the seconds are over, the old id is treated as unknown.
+- After ``clear()``, late requests are shown nothing, and their changes are dropped.
 
-A note is a session with nothing but the permanent mark, which Flask-Session takes for an empty one: it neither saves it
-nor sends a cookie for it. Where it stores a session over a note, because a view wrote to it, that is no session here.
+A forwarding record is a session with nothing but the permanent mark. Flask-Session takes it for an empty session, which
+it neither saves nor sends a cookie for. If a view writes to it there, what Flask-Session stores is no session here.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from lazysession.backend import Record
-from lazysession.codec import Codec
+from lazysession.backend import Payload, PayloadCodec, Record
 from lazysession.ids import SessionIds
 
 from .expiry import as_time
@@ -50,16 +50,16 @@ class ForwardingRecord(NamedTuple):
     before: Mapping[str, Any]
 
     def to_items(self) -> dict[str, Any]:
-        """Return the note as the items of a session."""
+        """Return it as the items of a session."""
         return {_MARK: {"moved_to": self.sid, "until": self.until, "before": self.before}}
 
 
-#: What is left of a note when somebody who knows none stored a session over it: it leads nowhere.
+#: What is left of a forwarding record when Flask-Session has stored a session over it: it leads nowhere.
 SPOILT = ForwardingRecord("", 0.0, {})
 
 
 def forwarding_in(items: Mapping[str, Any]) -> ForwardingRecord | None:
-    """Return the note that the items of a session are, or None for any other session."""
+    """Return the forwarding record that a session's items are, or None for any other session."""
     inside = items.get(_MARK)
     if not isinstance(inside, dict):
         return None
@@ -75,14 +75,14 @@ def still_held(before: Mapping[str, Any], now: Mapping[str, Any], same: Callable
 
 
 class Rotated(NamedTuple):
-    """The session that a note led to.
+    """The session that a forwarding record led to.
 
     :param key: its store key.
     :param payload: what is stored there now, and ``items``, the same decoded.
     """
 
     key: str
-    payload: bytes
+    payload: Payload
     items: dict[str, Any]
 
 
@@ -90,19 +90,19 @@ NOTHING = Rotated("", b"", {})
 
 
 class Forwarding:
-    """Writes the notes of one app's sessions, and follows them.
+    """Writes and follows the forwarding records of one app's sessions.
 
     :param clock: seconds since the epoch.
     """
 
-    def __init__(self, store: RecordStore, codec: Codec, ids: SessionIds, clock: Callable[[], float]) -> None:
+    def __init__(self, store: RecordStore, codec: PayloadCodec, ids: SessionIds, clock: Callable[[], float]) -> None:
         self._store = store
         self._codec = codec
         self._ids = ids
         self.clock = clock
 
-    def forwarding_to(self, sid: str, before: bytes) -> bytes:
-        """Return the payload of a note that leads to the new id, from now on.
+    def forwarding_to(self, sid: str, before: Payload) -> Payload:
+        """Return the payload of a forwarding record that leads to the new id, from now on.
 
         :param before: the payload of the old record.
         """
@@ -112,14 +112,14 @@ class Forwarding:
         except TypeError:  # an old pickle held what has no form in the format
             return self._codec.encode(note._replace(before={}).to_items())
 
-    def forwarding_of_end(self, until: float) -> bytes:
-        """Return the payload of a note about a session that ended with the rotation."""
+    def forwarding_of_end(self, until: float) -> Payload:
+        """Return the payload of a forwarding record of a session that ended with the rotation."""
         return self._codec.encode(ForwardingRecord("", until, {}).to_items())
 
-    def until(self, payload: bytes) -> float | None:
-        """Return until when a note about the end of what is in a payload may stand; None for no session and no note.
+    def until(self, payload: Payload) -> float | None:
+        """Return until when a forwarding record may say that what is in a payload has ended; None for no session.
 
-        A note never prolongs another: whoever holds an old id could keep it from others for ever.
+        It never prolongs another: a client with an old id could keep it for itself indefinitely.
         """
         items = self._codec.decode(payload)
         note = None if items is None else forwarding_in(items)
@@ -128,16 +128,16 @@ class Forwarding:
         return None if items is None else self.clock() + FORWARDING_LIFETIME
 
     def is_over(self, note: ForwardingRecord) -> bool:
-        """Return whether a note's time is over."""
+        """Return whether the time of a forwarding record is over."""
         return note.until <= self.clock()
 
-    def forwarding_of(self, payload: bytes) -> ForwardingRecord | None:
-        """Return the note that a payload is, or None."""
+    def forwarding_of(self, payload: Payload) -> ForwardingRecord | None:
+        """Return the forwarding record that a payload is, or None."""
         items = self._codec.decode(payload)
         return None if items is None else forwarding_in(items)
 
     def follow(self, note: ForwardingRecord) -> Rotated | None:
-        """Return the session that a note leads to; None when it has ended, or the note's time is over."""
+        """Return the session that a forwarding record leads to; None when it has ended, or the time is over."""
         for _ in range(ROTATIONS):
             if self.is_over(note) or not self._ids.may_be(note.sid):
                 return None
@@ -153,7 +153,7 @@ class Forwarding:
         return None
 
     def keep_short(self, key: str, record: Record, note: ForwardingRecord) -> None:
-        """Take back the refresh that reading a note gave it, and remove one whose time is over."""
+        """Take back the refresh that a forwarding record got when it was read, and remove one whose time is over."""
         if self.is_over(note):
             self._store.delete(key, record.payload)
         elif record.touched:

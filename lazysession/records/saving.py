@@ -6,8 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from lazysession.backend import Outcome, WriteResult
-from lazysession.codec import Codec
+from lazysession.backend import Outcome, Payload, PayloadCodec, WriteResult
 from lazysession.errors import SessionConflict
 from lazysession.ids import SessionIds
 
@@ -22,15 +21,15 @@ ATTEMPTS = 500
 _FREE_IDS = 3
 
 #: Return the payload to store in the place of the given one; None to delete that one.
-WantedFor = Callable[[bytes], "bytes | None"]
+WantedFor = Callable[[Payload], "Payload | None"]
 #: Store a payload, or delete (None), as long as the other one is stored.
-Write = Callable[["bytes | None", bytes], WriteResult]
+Write = Callable[["Payload | None", Payload], WriteResult]
 
 
-class Payload(NamedTuple):
-    """The bytes of a session, and the items that they hold: decoded once."""
+class Encoded(NamedTuple):
+    """The payload of a session, and the items that it holds: decoded once."""
 
-    raw: bytes
+    raw: Payload
     items: dict[str, Any]
 
 
@@ -45,7 +44,7 @@ class Saved(NamedTuple):
     :param ended: they were dropped because the session has ended.
     """
 
-    payload: bytes | None
+    payload: Payload | None
     here: bool = True
     contested: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
@@ -81,8 +80,8 @@ class Save(NamedTuple):
 
     session: Any
     sid: str | None
-    expected: bytes | None
-    mine: Payload
+    expected: Payload | None
+    mine: Encoded
     before: Items | None
     keys: KeyUse
     cleared: bool = False
@@ -105,7 +104,7 @@ class Saving:
     """Takes the steps of :class:`lazysession.records.plan.Store` for the sessions of one app."""
 
     def __init__(
-        self, store: RecordStore, codec: Codec, ids: SessionIds, forwarding: Forwarding, merging: Merging
+        self, store: RecordStore, codec: PayloadCodec, ids: SessionIds, forwarding: Forwarding, merging: Merging
     ) -> None:
         self._store = store
         self._codec = codec
@@ -134,7 +133,7 @@ class Saving:
 
     # The loop
 
-    def _swap(self, key: str, expected: bytes, wanted_for: WantedFor, write: Write) -> bytes | None:
+    def _swap(self, key: str, expected: Payload, wanted_for: WantedFor, write: Write) -> Payload | None:
         """Write what is wanted in the place of a payload, and again in the place of what another request stores.
 
         :param expected: the payload that was loaded.
@@ -156,7 +155,7 @@ class Saving:
                     return wanted
         raise _too_many()
 
-    def _stored_instead(self, key: str, result: WriteResult) -> bytes:
+    def _stored_instead(self, key: str, result: WriteResult) -> Payload:
         found = self._found(key, result)
         if found is None:
             raise RecordMissing
@@ -165,7 +164,7 @@ class Saving:
             raise RotatedAway(note)
         return found
 
-    def _found(self, key: str, result: WriteResult) -> bytes | None:
+    def _found(self, key: str, result: WriteResult) -> Payload | None:
         """Return what is stored, from the result of a write where that says it; None for nothing."""
         if result.outcome is not Outcome.CONFLICT or result.current is not None:
             return result.current
@@ -175,7 +174,7 @@ class Saving:
     def _writer(self, key: str, lifetime: float | None) -> Write:
         """Return what writes to a key; ``lifetime`` None keeps the seconds that the record has left."""
 
-        def write(wanted: bytes | None, expected: bytes) -> WriteResult:
+        def write(wanted: Payload | None, expected: Payload) -> WriteResult:
             if wanted == expected:  # another request has stored the same
                 return WriteResult(Outcome.STORED)
             if wanted is None:
@@ -186,7 +185,7 @@ class Saving:
 
     # The steps
 
-    def _create(self, save: Save, lifetime: float) -> bytes:
+    def _create(self, save: Save, lifetime: float) -> Payload:
         session = save.session
         for _ in range(_FREE_IDS):
             if self._store.create(self._ids.key(session.sid), save.mine.raw, lifetime):
@@ -228,7 +227,7 @@ class Saving:
         old = self._ids.key(save.sid or "")
         wanted_for = _Wanted(self._codec, self._merging, save, save.mine.raw)
 
-        def write(wanted: bytes | None, expected: bytes) -> WriteResult:
+        def write(wanted: Payload | None, expected: Payload) -> WriteResult:
             if wanted is None:
                 return self._store.delete(old, expected)
             new.put(wanted)
@@ -279,7 +278,7 @@ class Saving:
         self._store.delete(key)
         return until
 
-    def _session_under(self, key: str) -> bytes | None:
+    def _session_under(self, key: str) -> Payload | None:
         """Return the payload of a key if it is a session; None where it is another program's."""
         record = self._store.read(key)
         return None if record is None or self._codec.decode(record.payload) is None else record.payload
@@ -341,7 +340,7 @@ class Saving:
         if not removed:
             return
 
-        def wanted_for(stored: bytes) -> bytes | None:
+        def wanted_for(stored: Payload) -> Payload | None:
             items = self._merging.without(self._codec.decode(stored) or {}, before, removed)
             return self._codec.encode(items) if has_content(items) else None
 
@@ -363,7 +362,12 @@ class _Wanted:
     """
 
     def __init__(
-        self, codec: Codec, merging: Merging, save: Save, mine: bytes | None, note: ForwardingRecord | None = None
+        self,
+        codec: PayloadCodec,
+        merging: Merging,
+        save: Save,
+        mine: Payload | None,
+        note: ForwardingRecord | None = None,
     ) -> None:
         self._codec, self._merging, self._save, self._mine = codec, merging, save, mine
         self._note = note
@@ -371,7 +375,7 @@ class _Wanted:
         self._strict = note is None or not save.late
         self.contested: tuple[str, ...] = ()
 
-    def __call__(self, stored: bytes) -> bytes | None:
+    def __call__(self, stored: Payload) -> Payload | None:
         if self._note is None and stored == self._save.expected:
             self.contested = ()
             return self._mine
@@ -380,7 +384,7 @@ class _Wanted:
             return self._mine if self._note is None else stored
         return self._merged(stored, items)
 
-    def _merged(self, stored: bytes, items: dict[str, Any]) -> bytes | None:
+    def _merged(self, stored: Payload, items: dict[str, Any]) -> Payload | None:
         late, strict, self._strict = self._note is not None, self._strict, True
         change = self._save.change if self._note is None else self._save.late_change(self._note)
         merged = self._merging.merge(change, items, late=late, strict=strict)
@@ -395,10 +399,10 @@ class _Wanted:
 class _NewRecord:
     """The record under the new id of a rotation, which is stored before the old one goes."""
 
-    def __init__(self, store: RecordStore, payload: bytes, key: str) -> None:
+    def __init__(self, store: RecordStore, payload: Payload, key: str) -> None:
         self._store, self._key, self.payload = store, key, payload
 
-    def put(self, payload: bytes) -> None:
+    def put(self, payload: Payload) -> None:
         if payload != self.payload:
             self._store.replace(self._key, payload, None, self.payload)
             self.payload = payload
@@ -407,7 +411,7 @@ class _NewRecord:
         self._store.delete(self._key)
 
 
-def _unless_done(result: WriteResult, wanted: bytes) -> WriteResult:
+def _unless_done(result: WriteResult, wanted: Payload) -> WriteResult:
     """Return STORED as well when what was wanted is there: clients repeat a command whose answer was lost."""
     return WriteResult(Outcome.STORED) if result.current == wanted else result
 

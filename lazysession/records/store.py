@@ -8,7 +8,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lazysession.backend import Backend, Outcome, Record, SupportsReadAndTouch, TouchFailed, WriteResult, explanation
+from lazysession.backend import (
+    Backend,
+    Outcome,
+    Payload,
+    Record,
+    SupportsReadAndTouch,
+    TouchFailed,
+    WriteResult,
+    explanation,
+)
 
 from .expiry import LocalExpiries, Refresh
 
@@ -88,7 +97,7 @@ class RecordStore:
             self._remember(key, refresh.lifetime)
         return touched
 
-    def create(self, key: str, payload: bytes, ttl: float) -> bool:
+    def create(self, key: str, payload: Payload, ttl: float) -> bool:
         """Store a new record; return False, and change nothing, when the key is taken."""
         self._lifetime = max(self._lifetime, ttl)
         created = self._backend.create(key, payload, ttl)
@@ -96,7 +105,7 @@ class RecordStore:
             self._remember(key, ttl)
         return created
 
-    def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
+    def replace(self, key: str, payload: Payload, ttl: float | None, expected: Payload) -> WriteResult:
         """Put ``payload`` in the place of ``expected``; with ``ttl`` None it keeps what it has left.
 
         Where the store cannot tell what that is, this process remembers it; where it does not either, the record gets
@@ -110,7 +119,7 @@ class RecordStore:
             self._remember(key, ttl)
         return result
 
-    def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
+    def delete(self, key: str, expected: Payload | None = None) -> WriteResult:
         """Remove the record, with ``expected`` only while that is stored."""
         result = self._backend.delete(key, expected)
         if result.outcome is not Outcome.CONFLICT:

@@ -27,7 +27,7 @@ from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Outcome, Record, SupportsCheck, SupportsPurge, WriteResult
 from lazysession.backends.dynamodb import DynamoDBBackend
 from lazysession.records.expiry import Refresh
-from lazysession.testing import KEY, ComparesAtomically, Contract, Held, KeepsRemaining, TellsRemaining, race
+from lazysession.testing import KEY, ComparesAtomically, Contract, Held, KeepsTtl, TellsTtl, race
 from tests.support.refreshing import load
 from tests.support.servers import free_port
 from tests.support.stores.documents import create_plain
@@ -110,7 +110,7 @@ class StoresTheLargest:
         assert held.read().payload == largest[:-1] + b"b"
 
 
-class TestDynalite(DynamoDBContract, StoresTheLargest, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestDynalite(DynamoDBContract, StoresTheLargest, TellsTtl, KeepsTtl, ComparesAtomically):
     """dynalite through a resource's client, which converts values itself."""
 
     @pytest.fixture
@@ -118,7 +118,7 @@ class TestDynalite(DynamoDBContract, StoresTheLargest, TellsRemaining, KeepsRema
         return hold(resource(dynalite_url), dynalite_url)
 
 
-class TestDynaliteByClient(DynamoDBContract, StoresTheLargest, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestDynaliteByClient(DynamoDBContract, StoresTheLargest, TellsTtl, KeepsTtl, ComparesAtomically):
     """dynalite through a low-level client, which takes values with their types."""
 
     @pytest.fixture
@@ -126,7 +126,7 @@ class TestDynaliteByClient(DynamoDBContract, StoresTheLargest, TellsRemaining, K
         return hold(client(dynalite_url), dynalite_url)
 
 
-class TestMoto(DynamoDBContract, TellsRemaining, KeepsRemaining):
+class TestMoto(DynamoDBContract, TellsTtl, KeepsTtl):
     """moto, which loses conditional updates under threads; it proves nothing about races."""
 
     @pytest.fixture(params=["resource", "client"])

@@ -35,7 +35,7 @@ from lazysession.backend import Outcome, Record, SupportsCheck, SupportsPurge, W
 from lazysession.backends.common import utc_now
 from lazysession.backends.mongodb import MongoDBBackend
 from lazysession.records.expiry import Refresh
-from lazysession.testing import KEY, ComparesAtomically, Contract, Held, KeepsRemaining, TellsRemaining, race
+from lazysession.testing import KEY, ComparesAtomically, Contract, Held, KeepsTtl, TellsTtl, race
 from tests.support.refreshing import load
 from tests.support.servers import child, free_port, mongod_command, mongodb_set, wait_until
 from tests.support.stores.documents import MongoDBStore
@@ -137,7 +137,7 @@ def set_of_one_url(mongodb_url: str) -> Generator[str]:
         CLIENTS.pop(url)[0].close()
 
 
-class TestMongomock(Contract, TellsRemaining, KeepsRemaining):
+class TestMongomock(Contract, TellsTtl, KeepsTtl):
     """mongomock, recognized by its methods; it proves nothing about races, and has no limit."""
 
     @pytest.fixture
@@ -145,7 +145,7 @@ class TestMongomock(Contract, TellsRemaining, KeepsRemaining):
         return hold(MongoDBBackend.from_setting(mongomock.MongoClient()))
 
 
-class TestMongoDB(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestMongoDB(Contract, TellsTtl, KeepsTtl, ComparesAtomically):
     """A real MongoDB, alone."""
 
     largest_payload = LARGEST

@@ -33,10 +33,10 @@ from lazysession.testing import (
     ComparesAtomically,
     Contract,
     Held,
-    KeepsRemaining,
+    KeepsTtl,
     ReadsAndTouches,
     SurvivesForks,
-    TellsRemaining,
+    TellsTtl,
 )
 from tests.support import servers
 from tests.support.stores import CountingClient
@@ -66,7 +66,7 @@ def sentinel_client(url: str) -> Any:
     return Sentinel([(node.split(":")[0], int(node.split(":")[1])) for node in nodes.split(",")]).master_for(service)
 
 
-class TestFakeRedis(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining):
+class TestFakeRedis(Contract, ReadsAndTouches, TellsTtl, KeepsTtl):
     """fakeredis, recognized by its methods; it proves nothing about races."""
 
     @pytest.fixture
@@ -74,7 +74,7 @@ class TestFakeRedis(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining):
         return hold(CountingClient(fakeredis.FakeRedis()))
 
 
-class TestRedis(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically, SurvivesForks):
+class TestRedis(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAtomically, SurvivesForks):
     """A real Redis."""
 
     @pytest.fixture
@@ -82,7 +82,7 @@ class TestRedis(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, Compa
         return hold(redis.Redis.from_url(redis_url), redis_url)
 
 
-class TestRedisCluster(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedisCluster(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAtomically):
     """A cluster of three masters and three replicas; the other processes of the races connect by URL."""
 
     @pytest.fixture
@@ -90,7 +90,7 @@ class TestRedisCluster(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining
         return hold(cluster_client(redis_cluster_url), redis_cluster_url)
 
 
-class TestRedisSentinel(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedisSentinel(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAtomically):
     """The master that three Sentinels name."""
 
     @pytest.fixture
@@ -98,7 +98,7 @@ class TestRedisSentinel(Contract, ReadsAndTouches, TellsRemaining, KeepsRemainin
         return hold(sentinel_client(redis_sentinel_url), redis_sentinel_url)
 
 
-class TestValkeyClient(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestValkeyClient(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAtomically):
     """The client library of Valkey, on a Redis."""
 
     @pytest.fixture
@@ -108,7 +108,7 @@ class TestValkeyClient(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining
         return hold(valkey.Valkey.from_url(url), url)
 
 
-class TestRedisByTls(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedisByTls(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAtomically):
     """A Redis behind TLS, its certificate checked."""
 
     @pytest.fixture
@@ -116,7 +116,7 @@ class TestRedisByTls(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, 
         return hold_url(tls_url)
 
 
-class TestRedisByUnixSocket(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedisByUnixSocket(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAtomically):
     """A Redis behind a Unix socket."""
 
     @pytest.fixture

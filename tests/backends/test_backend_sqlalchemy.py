@@ -18,11 +18,11 @@ from lazysession.testing import (
     ComparesAtomically,
     Contract,
     Held,
-    KeepsRemaining,
+    KeepsTtl,
     PurgesExpired,
     ReadsAndTouches,
     SurvivesForks,
-    TellsRemaining,
+    TellsTtl,
 )
 
 
@@ -50,7 +50,7 @@ def hold_server(url: str) -> Iterator[Held]:
     engine.dispose()
 
 
-class Sql(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, PurgesExpired):
+class Sql(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, PurgesExpired):
     """What every database does."""
 
 

@@ -116,8 +116,8 @@ class Memory:
 class Suite(
     testing.Contract,
     testing.ReadsAndTouches,
-    testing.TellsRemaining,
-    testing.KeepsRemaining,
+    testing.TellsTtl,
+    testing.KeepsTtl,
     testing.ComparesAtomically,
     testing.PurgesExpired,
 ):

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from lazysession.testing import ComparesAtomically, Contract, KeepsRemaining, PurgesExpired, TellsRemaining
+from lazysession.testing import ComparesAtomically, Contract, KeepsTtl, PurgesExpired, TellsTtl
 from tests.support import tables
 
 GENERATED = tables.ROOT / "docs" / "_generated" / "capabilities.rst"
 MIXINS = {
     ComparesAtomically: "Atomic",
-    TellsRemaining: "Tells its expiry",
-    KeepsRemaining: "Keeps its expiry",
+    TellsTtl: "Tells its expiry",
+    KeepsTtl: "Keeps its expiry",
     PurgesExpired: "To purge",
 }
 HEAD = ["``SESSION_TYPE``", "Proven on", *MIXINS.values(), "Holds"]
@@ -82,7 +82,7 @@ def test_the_matrix_is_what_the_tests_claim(request: pytest.FixtureRequest) -> N
 def test_a_class_line_is_read() -> None:
     """Mixins, limits and deviations are found, inherited ones too."""
 
-    class Base(Contract, TellsRemaining):
+    class Base(Contract, TellsTtl):
         largest_payload = 65535
 
         @pytest.mark.xfail(strict=True, reason="it cannot")

@@ -24,10 +24,10 @@ from lazysession.testing import (
     ComparesAtomically,
     Contract,
     Held,
-    KeepsRemaining,
+    KeepsTtl,
     ReadsAndTouches,
     SurvivesForks,
-    TellsRemaining,
+    TellsTtl,
 )
 from tests.support import servers
 from tests.support.stores import RedisStore
@@ -72,7 +72,7 @@ def hold(client: Any, pass_time_of: Any, connect: Callable[[], RedisBackend | No
     return Held(backend, pass_time, connect)
 
 
-class TestRedis(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically, SurvivesForks):
+class TestRedis(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAtomically, SurvivesForks):
     """A real Redis, by URL."""
 
     @pytest.fixture
@@ -80,7 +80,7 @@ class TestRedis(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, Compa
         return hold(redis.Redis.from_url(account_url), server, partial(RedisBackend.from_setting, account_url))
 
 
-class TestValkeyClient(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestValkeyClient(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAtomically):
     """The client library of Valkey."""
 
     @pytest.fixture
@@ -96,7 +96,7 @@ class OwnRedis(redis.Redis):
         return super().execute_command(*args, **options)
 
 
-class TestInstrumentedClient(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestInstrumentedClient(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAtomically):
     """A client whose ``execute_command`` is replaced, as tracing libraries do."""
 
     @pytest.fixture
@@ -104,7 +104,7 @@ class TestInstrumentedClient(Contract, ReadsAndTouches, TellsRemaining, KeepsRem
         return hold(OwnRedis.from_url(account_url), server)
 
 
-class TestRedisCluster(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedisCluster(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAtomically):
     """A cluster, by URL: the master of a key is watched."""
 
     @pytest.fixture
@@ -117,7 +117,7 @@ class TestRedisCluster(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining
         client.execute_command("ACL DELUSER", USER, target_nodes=RedisCluster.ALL_NODES)
 
 
-class TestRedisSentinel(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestRedisSentinel(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAtomically):
     """The master that Sentinels name."""
 
     @pytest.fixture
@@ -142,7 +142,7 @@ def unscripted_url(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
         yield f"redis://127.0.0.1:{port}/0"
 
 
-class TestUnknownCommands(Contract, ReadsAndTouches, TellsRemaining, KeepsRemaining, ComparesAtomically):
+class TestUnknownCommands(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAtomically):
     """A server, or a proxy, that does not know the commands; nor GETDEL, as before Redis 6.2."""
 
     @pytest.fixture

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from lazysession.backend import Backend, Record, WriteResult
+from lazysession.backends.objects import Items, ObjectCodec
+
+CODEC = ObjectCodec()
 
 
-def box(payload: bytes) -> bytes:
-    return msgspec.msgpack.encode({"_permanent": True, "payload": payload})
+def box(payload: bytes) -> Items:
+    return CODEC.encode({"_permanent": True, "payload": payload})
 
 
-def unbox(payload: bytes) -> bytes:
-    data = msgspec.msgpack.decode(payload)
+def unbox(payload: Items) -> bytes:
+    data = CODEC.decode(payload)
     assert list(data) == ["_permanent", "payload"]
     return data["payload"]  # type: ignore[no-any-return]
 

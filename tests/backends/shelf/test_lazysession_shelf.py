@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from lazysession_shelf import ShelfBackend
 
-from lazysession.testing import ComparesAtomically, Contract, Held, KeepsRemaining, PurgesExpired, TellsRemaining
+from lazysession.testing import ComparesAtomically, Contract, Held, KeepsTtl, PurgesExpired, TellsTtl
 
 
-class TestShelf(Contract, TellsRemaining, KeepsRemaining, ComparesAtomically, PurgesExpired):
+class TestShelf(Contract, TellsTtl, KeepsTtl, ComparesAtomically, PurgesExpired):
     """All of it holds."""
 
     longest_key = 5000

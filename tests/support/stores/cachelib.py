@@ -13,7 +13,7 @@ from typing import Any
 from cachelib import SimpleCache
 from flask import Flask
 
-from lazysession.backends.objects import pack, unpack
+from lazysession.backends.packing import pack, unpack
 
 from .base import Store, added_since, backend_of, let_pass
 
