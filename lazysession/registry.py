@@ -161,7 +161,7 @@ def _check_adapter(adapter: object, entry_point: EntryPoint) -> None:
 
 
 def _names_a_class(served: object, *, trusted: bool) -> bool:
-    """Return whether ``interface_class`` names a class; one of this package, or whose library is missing, may be one."""
+    """Return whether ``interface_class`` names a class; where its library is missing, it may."""
     if not isinstance(served, str):
         return False
     module, _, name = served.partition(":")

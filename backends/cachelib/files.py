@@ -40,7 +40,7 @@ class SessionFiles:
 
     @contextmanager
     def locked(self, path: str) -> Generator[None]:
-        """Exclude whoever does the same for the file, in any process of this machine; nobody where there is no fcntl.
+        """Exclude every thread and process of this machine that locks the same file; without fcntl, none.
 
         The locks are files of their own, as a session's file is another one after each change.
         """
@@ -60,7 +60,7 @@ class SessionFiles:
             os.close(lock)
 
     def read(self, key: str, now: float) -> tuple[dict[str, Any], float | None] | None:
-        """Return data and seconds left (None: for ever), or None for what is absent, expired or cannot be decoded.
+        """Return data and seconds left (None: no expiry), or None for what is absent, expired or cannot be decoded.
 
         :raises OSError: when the file is there and cannot be read.
         """
@@ -89,7 +89,7 @@ class SessionFiles:
         return False
 
     def purge(self, now: float) -> Iterator[int]:
-        """Delete the files whose expiry has passed; answer 1 for each, when it is done."""
+        """Delete the files whose expiry has passed; yield 1 after each."""
         with os.scandir(self._cache._path) as entries:
             for entry in entries:
                 if self._is_session(entry.name) and self._expired(entry.path, now) and self._remove(entry.path, now):
@@ -107,7 +107,7 @@ class SessionFiles:
 
     def _remove(self, path: str, now: float) -> bool:
         with self.locked(path), suppress(FileNotFoundError):
-            if self._expired(path, now):  # still: nobody gave it new life before the lock was ours
+            if self._expired(path, now):  # again: it may have been refreshed before the lock was held
                 os.remove(path)
                 return True
         return False

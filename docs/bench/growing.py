@@ -18,8 +18,8 @@ from spread import Spread, difference, spread
 from sqlalchemy import create_engine, insert
 from storage import settings_of
 
-from lazysession.backend import Renew
 from lazysession.backends.common import utc_now
+from lazysession.records.expiry import Refresh
 
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 #: Stores that remove expired sessions themselves. The sizes are round because memcached refuses items of 1 MiB.
@@ -37,15 +37,16 @@ def refresh_by_size(url: str, rounds: int) -> dict[int, dict[str, Spread]]:
     """Return, by payload size, the seconds that a refresh adds to a read, and those of writing the session again."""
     app = make_app(LAZY, settings_of(url))
     backend = backend_of(app)
-    due, never = Renew(ONE_DAY, 0), Renew(ONE_DAY, 3600)
+    due, never = Refresh(ONE_DAY, 0), Refresh(ONE_DAY, 3600)
+    records = app.session_interface.handler.records
     found = {}
     for size in SIZES:
         key, payload = f"session:{size:043d}", msgspec.msgpack.encode({"a": "x" * size})
         backend.create(key, payload, ONE_DAY)
         told = interleave(
             {
-                "read": timed(lambda key=key: backend.read(key, never)),  # type: ignore[misc]
-                "refresh": timed(lambda key=key: backend.read(key, due)),  # type: ignore[misc]
+                "read": timed(lambda key=key: records.load(key, never)),  # type: ignore[misc]
+                "refresh": timed(lambda key=key: records.load(key, due)),  # type: ignore[misc]
                 "write": timed(lambda key=key, load=payload: backend.replace(key, load, ONE_DAY, load)),  # type: ignore[misc]
             },
             rounds,

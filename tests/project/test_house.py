@@ -20,10 +20,20 @@ ORDER = [
     *("__init__", "extension", "cli", "checks.app", "checks.findings", "checks.cookies", "following", "patterns"),
     *("flasklogin", "handling", "jsonable", "regeneration", "interface", "finishing", "rendering", "session"),
     *("skipping", "streams", "attributes", "serverside", "wrapped", "dbsession", "use"),
-    *("records.saving", "records.plan", "records.payloads", "records.loading", "records.rotation", "records.expiry"),
-    *("modes", "staticfiles", "records.merging", "records.locks", "testing", "cookies", "ids", "startup.names"),
+    *("records.saving", "records.plan", "records.payloads", "records.loading", "records.rotation", "records.store"),
+    *(
+        "records.expiry",
+        "modes",
+        "staticfiles",
+        "records.merging",
+        "records.locks",
+        "testing",
+        "cookies",
+        "ids",
+        "startup.names",
+    ),
     *("flasksession", "startup.values", "startup.clients", "codec", "registry", "backend", "signals", "logs"),
-    *("recorder", "settings", "errors"),
+    *("recorder", "settings", "processes", "errors"),
 ]
 
 
@@ -104,11 +114,11 @@ def test_every_file_has_its_place() -> None:
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_adapters_know_the_contract_alone(name: str) -> None:
-    """An adapter imports ``lazysession.backend``, what adapters share, and its own folder."""
+    """An adapter imports ``backend`` and ``processes`` of the core, what adapters share, and its own folder."""
     package = f"backends.{name.partition('.')[0]}"
     imported = imported_modules(ADAPTERS[name], f"lazysession.backends.{name}".rpartition(".")[0])
     others = {name for name in imported if name.startswith("backends.") and not name.startswith(package)}
-    assert imported - others <= {"backend"} | {name for name in imported if name.startswith(package)}
+    assert imported - others <= {"backend", "processes"} | {name for name in imported if name.startswith(package)}
     if name in ("generic", "client_connections"):  # which know the clients of more than one store
         return
     assert not {name.split(".")[1] for name in others} & {
