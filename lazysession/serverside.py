@@ -184,11 +184,14 @@ class ServerSide:
         """Bring the store up to date with a session, and the use with what is stored."""
         if use.mode is Mode.READONLY:
             raise SessionReadOnly(f"The session was changed in mode readonly ({use.rule}).")
-        keep = use.mode is Mode.NO_REFRESH and not self.lifetimes.needs_mark(use.created_at)
-        if use.begins_anew or self.lifetimes.needs_mark(use.created_at):
+        is_unmarked, left = self.lifetimes.needs_mark(use.created_at), None
+        keep = use.mode is Mode.NO_REFRESH and not is_unmarked
+        if is_unmarked or use.begins_anew:
             use.created_at = self.lifetimes.mark()
             payload = self._payloads.encode(use.session, use.created_at)
-        lifetime = self.lifetimes.of_write(app, use.seconds_left(self.clock()), use.created_at)
+        if use.mode is Mode.NO_REFRESH:
+            left = use.seconds_left(self.clock())
+        lifetime = self.lifetimes.of_write(app, left, use.created_at)
         mine = Encoded(payload, self.codec.read_back(payload, use.session))
         cleared = use.ended or use.origin is Origin.CLEARED
         changes = use.keys, cleared, use.is_late, use.login_keys, use.logout_keys

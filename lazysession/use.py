@@ -266,11 +266,11 @@ class SessionUse:
         return str(self.session.sid)  # type: ignore[attr-defined]  # of server-side sessions
 
     def seconds_left(self, now: float) -> float | None:
-        """Return the seconds that a record has left which a write must not prolong; None where it may.
+        """Return the seconds that the record has left; None when that is not known, or another session begins.
 
         :param now: seconds since the epoch.
         """
-        if self.mode is not Mode.NO_REFRESH or self.ended or self.snapshot is None or self.snapshot.ttl is None:
+        if self.ended or self.snapshot is None or self.snapshot.ttl is None:
             return None
         return self.snapshot.ttl - (now - self.since)
 
