@@ -27,6 +27,8 @@ from .signals import send, session_opened
 #: What runs functions for after_request and teardown.
 _HOOKS = ("process_response", "do_teardown_request", "do_teardown_appcontext")
 _OUTSIDE = Decision(Mode.NORMAL, "outside of a request")
+#: After a failed load: an error handler may flash a message in every mode, although nothing of it is saved.
+_AFTER_FAILURE = Decision(Mode.NORMAL, "the session store is not available")
 
 
 class Origin(Enum):
@@ -362,6 +364,7 @@ class SessionUse:
         if self.load_failure is not None:  # the store is not asked again by the same request
             if not self.is_handled:
                 raise self.load_failure.again()
+            self.mode, self.rule = _AFTER_FAILURE
             self.owner.handler.begin_empty(self, Origin.STORE_DOWN)
             return
         decision = self.decide(app)

@@ -164,6 +164,19 @@ class TestEveryUse:
         app.add_url_rule("/", view_func=session_mode("readonly")(view))
         assert visitor(app, a=1).get("/").text == "1"
 
+    @pytest.mark.parametrize("mode", ["normal", "no_refresh", "readonly"])
+    def test_an_error_handler_may_write_in_every_mode(self, app: Flask, mode: str) -> None:
+        """The empty session of an error handler has no mode of its own: the handler's flash() is dropped, as always."""
+
+        @app.errorhandler(503)
+        def handle(_: Exception) -> tuple[str, int]:
+            flash("Try again later")
+            return ", ".join(get_flashed_messages()), 503
+
+        app.add_url_rule("/", view_func=session_mode(mode)(lambda: str(session["a"])))
+        response = down(app, a=1)[0].get("/")
+        assert (response.status_code, response.text) == (503, "Try again later")
+
     def test_in_the_middle_of_a_stream(self, app: Flask) -> None:
         """The stream breaks, so that the client does not take it for complete."""
 
