@@ -135,7 +135,7 @@ def test_purge_of_files(tmp_path: Path) -> None:
     LazySession(app)
     backend = app.session_interface.handler.backend  # type: ignore[attr-defined]
     for number in range(3):
-        backend.create(f"key{number}", b"\x81\xa1a\x01", 60)
+        backend.create(f"key{number}", backend.codec.encode({"a": 1}), 60)
     now = backend.clock
     backend.clock = lambda: now() + 61
     result = app.test_cli_runner().invoke(args=["lazysession", "purge"])
