@@ -135,8 +135,9 @@ class Backend(Protocol):
         """Move the expiry of what is stored, and never change or create data; return whether it was moved.
 
         :param ttl: seconds to live from now.
-        :param expected: move it only while this is the stored payload, where the store can compare: what another
-            request has stored meanwhile may be a forwarding record, which must not live longer.
+        :param expected: move it only while this is the stored payload, where the store can compare without sending it:
+            what another request has stored meanwhile may be a forwarding record. One that lives longer leads nowhere
+            all the same, as it holds the time of its end.
         """
         ...
 

@@ -181,14 +181,10 @@ class DynamoDBBackend:
         return WriteResult(Outcome.MISSING) if removed is None else WriteResult(Outcome.STORED, removed.payload)
 
     def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
-        """Move the expiration with one UpdateItem, which names an expected payload as a replace does."""
+        """Move the expiration with one UpdateItem; ``expected`` is not compared: it would be sent with each refresh."""
         now = self.clock()
-        values, condition = {":expiration": self._time(now + ttl)}, _LIVE
-        if expected is not None:
-            values[":expected"] = self._value("B", expected)
-            condition = f"val = :expected AND {_LIVE}"
         try:
-            self._update(key, now, "SET expiration = :expiration", condition, values)
+            self._update(key, now, "SET expiration = :expiration", _LIVE, {":expiration": self._time(now + ttl)})
         except ClientError as error:
             if _is_refusal(error):
                 return False

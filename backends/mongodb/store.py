@@ -148,12 +148,10 @@ class MongoDBBackend:
         return deleted
 
     def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
-        """Move the expiration with one update, which names the expected payload as a replace does."""
+        """Move the expiration with one update; ``expected`` is not compared: it would be sent with each refresh."""
         now = self.clock()
-        values = {"expiration": now + timedelta(seconds=ttl)}
-        if expected is not None:
-            return self._set(values, key, expected).outcome is Outcome.STORED
         live = {"id": key, "expiration": {"$gt": now}}
+        values = {"expiration": now + timedelta(seconds=ttl)}
         return self._sessions.update_one(live, {"$set": values}).matched_count > 0
 
     def _delete_all(self, key: str) -> None:
