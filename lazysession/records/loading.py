@@ -70,7 +70,7 @@ class Reading:
             or not self._store.touches_as_it_reads
             or (len(sid) != ids.length and ids.may_be_foreign(sid))
         )
-        record = self._store.load(key, None if decode_first else refresh)
+        record = self._store.load(key, refresh, later=decode_first)
         if record is None:
             return None
         items = self._codec.decode(record.payload)

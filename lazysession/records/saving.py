@@ -119,6 +119,7 @@ class Saving:
         :param keep: a replaced record keeps the seconds that it has left instead.
         :raises SessionConflict: when what another request changed does not allow the change.
         """
+        self._store.expect(lifetime)
         try:
             if action is StoreAction.CREATE:
                 return Saved(self._create(save, lifetime))

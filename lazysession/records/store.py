@@ -41,6 +41,7 @@ class RecordStore:
         self.expiries = LocalExpiries(clock)
         #: Whether a read can move the expiry in the same round trip.
         self.touches_as_it_reads = isinstance(backend, SupportsReadAndTouch)
+        self._tells_ttls = False
         self._believed = BELIEVED if self.touches_as_it_reads else math.inf
         self._lifetime = 0.0  # the longest asked for
 
@@ -48,34 +49,54 @@ class RecordStore:
         """Return what is stored."""
         return self._backend.read(key)
 
-    def load(self, key: str, refresh: Refresh | None) -> Record | None:
+    def load(self, key: str, refresh: Refresh | None, *, later: bool = False) -> Record | None:
         """Return what is stored, and move its expiry where that is due and costs no round trip of its own.
 
-        :param refresh: None for no refresh; what the record has left is then returned as far as it is known.
+        :param refresh: None for no refresh.
+        :param later: the data decide the refresh: :meth:`refresh` comes after this. Without a refresh now, what the
+            record has left is returned as far as it is known.
         """
         left = self.expiries.left(key)
-        if self.touches_as_it_reads and (left is None or (refresh is not None and refresh.due(left))):
+        if refresh is None or later:
+            return self._read_with_ttl(key, left, ask=refresh is None or left is None)
+        self.expect(refresh.lifetime)
+        if self.touches_as_it_reads and (left is None or refresh.due(left)):
             return self._read_and_touch(key, refresh)
         record = self._backend.read(key)
-        if record is None or (record.ttl is None and refresh is not None):
+        if record is None or record.ttl is None:
             return record
-        if refresh is None:
-            return record if record.ttl is not None else record._replace(ttl=left)
         # Not due by what this process remembers. Another process may have shortened the lifetime meanwhile.
         return record._replace(touched=True) if self.refresh(key, record, refresh) else record
 
-    def _read_and_touch(self, key: str, refresh: Refresh | None) -> Record | None:
+    def _read_with_ttl(self, key: str, left: float | None, *, ask: bool) -> Record | None:
+        """Return what is stored, with the seconds that it has left.
+
+        :param left: what this process remembers of them.
+        :param ask: ask the store for them, if it tells. A request in mode ``no_refresh`` always does. Example: this
+            process remembers 30 seconds, and another one has refreshed the record to an hour meanwhile. A rotation
+            keeps what is left, and must not end the session in 30 seconds.
+        """
         backend: Any = self._backend
-        asked = (None, 0.0) if refresh is None else (refresh.lifetime, refresh.lifetime - refresh.throttle)
+        ask = ask and self.touches_as_it_reads
+        record: Record | None = backend.read_and_touch(key, None, 0.0) if ask else backend.read(key)
+        if record is None or record.ttl is None:
+            return record and record._replace(ttl=left)
+        if ask:
+            self._remember(key, record.ttl)
+        return record
+
+    def _read_and_touch(self, key: str, refresh: Refresh) -> Record | None:
+        backend: Any = self._backend
         try:
-            record: Record | None = backend.read_and_touch(key, *asked)
+            record: Record | None = backend.read_and_touch(key, refresh.lifetime, refresh.lifetime - refresh.throttle)
         except TouchFailed as failure:
             cause = failure.__cause__
             self._log(cause if isinstance(cause, Exception) else failure)
             record = failure.record
         if record is not None:
-            self._believed = math.inf if record.ttl is None else BELIEVED
-            self._remember(key, asked[0] if record.touched else record.ttl)
+            self._tells_ttls = self._tells_ttls or record.ttl is not None  # Redis does, but not of each record
+            self._believed = BELIEVED if self._tells_ttls else math.inf
+            self._remember(key, refresh.lifetime if record.touched else record.ttl)
         return record
 
     def refresh(self, key: str, record: Record, refresh: Refresh) -> bool:
@@ -85,9 +106,9 @@ class RecordStore:
 
         :returns: whether it was moved.
         """
+        self.expect(refresh.lifetime)
         if not refresh.due(record.ttl):
             return False
-        self._lifetime = max(self._lifetime, refresh.lifetime)
         try:
             touched = self._backend.touch(key, refresh.lifetime, record.payload)
         except Exception as error:  # whatever the client raises
@@ -99,7 +120,7 @@ class RecordStore:
 
     def create(self, key: str, payload: Payload, ttl: float) -> bool:
         """Store a new record; return False, and change nothing, when the key is taken."""
-        self._lifetime = max(self._lifetime, ttl)
+        self.expect(ttl)
         created = self._backend.create(key, payload, ttl)
         if created:
             self._remember(key, ttl)
@@ -118,6 +139,10 @@ class RecordStore:
         if ttl is not None and result.outcome is Outcome.STORED:
             self._remember(key, ttl)
         return result
+
+    def expect(self, lifetime: float) -> None:
+        """Note a lifetime of the app's sessions, in seconds, for records of which nobody knows what they have left."""
+        self._lifetime = max(self._lifetime, lifetime)
 
     def delete(self, key: str, expected: Payload | None = None) -> WriteResult:
         """Remove the record, with ``expected`` only while that is stored."""
