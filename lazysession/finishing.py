@@ -1,4 +1,4 @@
-"""The end of a request that used its session; where that could not be loaded or saved, it never reports success."""
+"""The end of a request that used its session: saves it, or makes the response an error if it cannot be saved."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .use import Failure, Origin, Phase, SessionUse
 
 
 class Finishing:
-    """Saves sessions; where that fails, or the load had failed, the response becomes an error.
+    """Saves sessions, or makes the response an error if the load or the save failed.
 
-    Only where Flask itself saves is the response the one that goes out. The error is raised to all other callers: code
-    of the app that saves by hand, and the test client's ``session_transaction``.
+    Only Flask itself passes the response that is sent. To other callers the error is raised: the app's code that calls
+    ``save_session``, and the test client's ``session_transaction``.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Finishing:
         self._skipping = Skipping()
 
     def finish(self, app: Flask, use: SessionUse, response: Response) -> bool:
-        """Save a session, and return whether it was loaded: a first use that its mode forbids loads nothing."""
+        """Save a session, and return True; False if its first use loaded nothing, as the mode forbade it."""
         if use.load_failure is not None:
             self._after_failed_load(app, use, use.load_failure, response)
         elif use.is_loaded:
@@ -43,10 +43,10 @@ class Finishing:
                 forbid_storing(response)
             self.save(app, use, response)
         if use.used_by:
-            response.headers.add("Server-Timing", server_timing(use.used_by, f"in {use.took:.1f} ms {use.mode}"))
+            response.headers.add("Server-Timing", server_timing(use.used_by, f"in {use.load_time:.1f} ms {use.mode}"))
 
     def save(self, app: Flask, use: SessionUse, response: Response) -> None:
-        """Save a session, or finish the response of a request that failed to: a failed write is not tried again.
+        """Save a session; after a failed save, do not try again, but make the response an error.
 
         :raises SessionConflict: when the change was refused and Flask is not the caller.
         :raises SessionUnavailable: when the store failed and Flask is not the caller.
@@ -74,7 +74,7 @@ class Finishing:
 
     def _after_failed_save(self, app: Flask, use: SessionUse, response: Response) -> None:
         failure = use.save_failure
-        if failure is None:  # it is being saved, and a receiver of a signal saves it again
+        if failure is None:  # called by a receiver of a signal, while the session is being saved
             return
         if not _is_saved_by_flask():
             raise failure.again()
@@ -98,7 +98,7 @@ class Finishing:
             self._log(
                 use,
                 "The response of %s was replaced by a %d, as its session could not be loaded (%s) and the error was "
-                "caught. Let it pass, or register an error handler.",
+                "caught. Do not catch it, or register an error handler.",
                 response.status_code,
                 _client_error(failure.error),
             )
@@ -110,16 +110,16 @@ class Finishing:
             )
 
     def _reports_success(self, use: SessionUse, response: Response) -> bool:
-        """Return whether a response is under 400 and not what the app's own error handler made of the failure."""
+        """Return whether a response is under 400, and not one that an error handler has made for the failure."""
         return response.status_code < 400 and not use.failure_was_handled and response.headers is not use.rendered
 
     def _render(self, app: Flask, use: SessionUse, failure: Failure, response: Response) -> None:
         render(app, failure.again(), response)
-        # An error handler may have returned a redirect: that stands for this response alone.
+        # An error handler may have returned a redirect. A later response of the request is checked anew.
         use.failure_was_handled, use.rendered = False, response.headers
 
     def _remove_cookies(self, use: SessionUse, response: Response) -> None:
-        """Remove the cookies of a response whose session was empty, or not saved: they may have been made of it."""
+        """Remove all cookies: their values may depend on a session that was not loaded or not saved."""
         if response.headers is not use.rendered and response.headers.getlist("Set-Cookie"):
             response.headers.remove("Set-Cookie")
             self._log(use, "Cookies of the response of %s were not sent: its session was not loaded or saved.")
@@ -136,7 +136,7 @@ class Finishing:
 
 
 def _is_saved_by_flask() -> bool:
-    """Return whether Flask saves the session, which it does when the response is made; asked only after a failure."""
+    """Return whether Flask itself is saving the session; slow, so called only after a failure."""
     return is_called_from("process_response")
 
 

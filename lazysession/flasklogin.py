@@ -28,8 +28,8 @@ def follow_flask_login(app: Flask, *, rotate: bool) -> None:
     except ImportError:
         return
     _offer_user_lazily(app)
-    user_logged_out.connect(_note_logout, app)
-    session_protected.connect(_note_protection, app)
+    user_logged_out.connect(_on_logout, app)
+    session_protected.connect(_on_protection, app)
     if rotate:
         user_logged_in.connect(_rotate, app)
         user_loaded_from_cookie.connect(_rotate, app)
@@ -48,17 +48,17 @@ def _rotate(app: Flask, **_: object) -> None:
         current.lazy_loaded.login_keys = _LOGIN_KEYS
 
 
-def _note_protection(app: Flask, **_: object) -> None:
+def _on_protection(app: Flask, **_: object) -> None:
     current = _deferred_session()
     if current is not None and current.lazy_loaded is not None:
         _ignore_freshness_without_login(current.lazy_loaded)
 
 
-def _note_logout(app: Flask, **_: object) -> None:
-    """Note that login keys were removed, also if the session holds none: Flask-Login removes only what it finds."""
+def _on_logout(app: Flask, **_: object) -> None:
+    """Record that login keys were removed, also if the session has none: Flask-Login removes only those present."""
     current = _deferred_session()
     if current is not None:
-        current.lazy_note_removal()
+        current.lazy_count_removal()
         if current.lazy_loaded is not None:
             current.lazy_loaded.logout_keys = _LOGIN_KEYS
 
@@ -92,7 +92,7 @@ def _ignore_freshness_without_login(use: SessionUse) -> None:
     """
     keys = use.keys
     if not use.is_late and "_user_id" not in use.session and "_user_id" not in keys.changed:
-        keys.note_read("_user_id")
+        keys.add_read("_user_id")
         keys.read.discard("_fresh")
 
 

@@ -1,4 +1,4 @@
-"""Notes the exceptions that Flask handles: the methods that do it are wrapped on the app."""
+"""Records that Flask handles an exception of a request: wraps the app's methods for it."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ _METHODS = ("handle_user_exception", "handle_exception")
 
 
 def follow_error_handling(app: Flask) -> None:
-    """Note in each request that Flask handles an exception of it, before it does."""
+    """Record in each request that Flask handles an exception of it, before it does."""
     for name in _METHODS:
-        setattr(app, name, _noting(app, name))
-    got_request_exception.connect(_note_signal, app)
+        setattr(app, name, _recording(app, name))
+    got_request_exception.connect(_record_signal, app)
 
 
-def note_handled(error: object) -> None:
-    """Note that Flask handles an exception of the current request."""
+def record_handling(error: object) -> None:
+    """Record that Flask handles an exception of the current request."""
     try:
         current: Any = current_session._get_current_object()  # type: ignore[attr-defined]  # documented by Werkzeug
     except Exception:  # no request, or one that failed before it had a session
         return
     if type(current) is DeferredSession:
-        current.lazy_begin().note_handled(error)
+        current.lazy_begin().begin_error_handling(error)
 
 
-def _note_signal(_app: Flask, exception: object = None, **_: object) -> None:
-    """Note an exception that is handled by an extension which replaced these methods later, as Flask-RESTful does."""
-    note_handled(exception)
+def _record_signal(_app: Flask, exception: object = None, **_: object) -> None:
+    """Record an exception that is handled by an extension which replaced these methods, as Flask-RESTful does."""
+    record_handling(exception)
 
 
-def _noting(app: Flask, name: str) -> Any:
-    """Return a method that notes its call; any, as Flask's main branch has one more parameter.
+def _recording(app: Flask, name: str) -> Any:
+    """Return a method that records its call; any, as Flask's main branch has one more parameter.
 
     The app holds the method, so the method holds no reference to the app: a dropped app is freed at once.
     """
@@ -48,7 +48,7 @@ def _noting(app: Flask, name: str) -> Any:
 
     @wraps(on_class)
     def handle(*arguments: Any, **named: Any) -> Any:
-        note_handled((*arguments, *named.values())[-1] if arguments or named else None)
+        record_handling((*arguments, *named.values())[-1] if arguments or named else None)
         if on_app is not None:
             return on_app(*arguments, **named)
         return getattr(type(reference()), name)(reference(), *arguments, **named)

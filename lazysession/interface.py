@@ -1,9 +1,9 @@
-"""Where Flask asks for sessions: ``open_session`` before it routes, ``save_session`` when the response is made.
+"""The session interface that Flask calls: ``open_session`` before routing, ``save_session`` for the response.
 
-The life of a request: :meth:`LazySessionInterface.open_session` returns a deferred session and does nothing else. The
-first use of it loads the session (:class:`lazysession.use.SessionUse`). At the end,
-:meth:`~LazySessionInterface.save_session` saves it if it changed; if it was not used, it remembers the response's
-headers, and nothing else.
+In each request, :meth:`LazySessionInterface.open_session` returns a deferred session and does nothing else. Its first
+use loads the session (:class:`lazysession.use.SessionUse`). At the end,
+:meth:`~LazySessionInterface.save_session` saves the session if it changed; if it was not used, that method only
+remembers the headers of the response.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from .settings import Settings
 from .streams import LateUses, announce_use, may_use_session_later
 from .use import Handler, LateUseLog
 
-#: What is set on the lazy interface itself. If an app sets one of Flask's methods, Flask calls that one.
+#: The attributes of this interface itself; all others are set on the wrapped interface.
 _OWN = frozenset(
     {
         *("open_session", "save_session", "is_null_session", "regenerate"),
         *("handler", "rules", "transient_keys", "raises_on_skipped_write", "trace"),
-        *("_app", "_finishing", "_loads_otherwise", "late_uses"),
+        *("_app", "_finishing", "_opens_eagerly", "late_uses"),
         *("_follow", "_watch", "before_first_use"),
     }
 )
@@ -45,7 +45,7 @@ class LazySessionInterface(SessionInterface):
     :param handler: loads and saves sessions.
     :param rules: the modes of requests.
     :param follow: returns the session handler that follows an attribute of the wrapped interface, which was just set.
-    :param before_first_use: called at the first use of a session, and at each later one until it raises nothing.
+    :param before_first_use: called at the first use of a session, and again at each later one until it succeeds.
     """
 
     handler: Handler
@@ -66,7 +66,7 @@ class LazySessionInterface(SessionInterface):
         self.__dict__["wrapped"] = handler.wrapped
         self._follow = follow
         self._finishing = Finishing()
-        self._app = weakref.ref(app)  # the app has the interface; a circle would keep dropped apps until a collection
+        self._app = weakref.ref(app)  # weak, as the app refers to the interface: a dropped app is freed at once
         self._use_handler(handler)
         self.rules = rules
         self.transient_keys = settings.transient_keys
@@ -80,12 +80,12 @@ class LazySessionInterface(SessionInterface):
     if not TYPE_CHECKING:
 
         @property
-        def __class__(self) -> type:  # isinstance() asks here: apps and extensions look for Flask-Session's classes
+        def __class__(self) -> type:  # for isinstance(): apps and extensions look for Flask-Session's classes
             return getattr(self.wrapped, "stands_for", None) or type(self.wrapped)
 
     def __getattr__(self, name: str) -> Any:
         # what the wrapped interface has besides Flask's own methods: client, serializer, key_prefix, ...
-        if name == "wrapped":  # not there yet: copied or unpickled without __init__
+        if name == "wrapped":  # not set yet: copied or unpickled without __init__
             raise AttributeError(name)
         return getattr(self.wrapped, name)
 
@@ -113,13 +113,13 @@ class LazySessionInterface(SessionInterface):
     def _use_handler(self, handler: Handler) -> None:
         """Use a session handler from now on."""
         self.handler = handler
-        self._loads_otherwise = handler.may_be_unavailable or handler.loads_before_view
+        self._opens_eagerly = handler.may_be_unavailable or handler.loads_before_view
         self._watch = SerializerWatch(handler.wrapped)
-        if "serializer" in vars(handler.wrapped):  # so that unittest.mock sets it again, and does not delete it
+        if "serializer" in vars(handler.wrapped):  # so that unittest.mock restores it by setting, not deleting, it
             self.__dict__["serializer"] = self._watch.serializer
 
     def _pass_on(self, name: str) -> None:
-        """Pass on what Flask asks of the wrapped interface, as far as there is such a method."""
+        """Make Flask call this method of the wrapped interface, if that has it."""
         if name in METHODS_OF_WRAPPED and hasattr(self.wrapped, name):  # get_cookie_partitioned came with Flask 3.1
             self.__dict__[name] = getattr(self.wrapped, name)
 
@@ -132,17 +132,17 @@ class LazySessionInterface(SessionInterface):
 
     @property
     def session_class(self) -> type[SessionMixin]:
-        """The class of loaded sessions, as far as it is known before one is loaded."""
+        """The class of loaded sessions; a guess if the handler learns it from the first load."""
         return self.handler.session_class
 
     @property
     def serializer(self) -> Any:
-        """The serializer of the wrapped interface; any, as Flask-Session has no annotations.
+        """The serializer of the wrapped interface.
 
-        Setting it is Flask-Session's documented way to another format, encryption or compression: from then on every
-        session is stored by it.
+        Setting it is Flask-Session's documented way to change the format, or to encrypt or compress: it then encodes
+        and decodes every session.
 
-        :raises ConfigurationError: at the assignment, when it cannot be used. The one before stays.
+        :raises ConfigurationError: at the assignment, when it cannot be used. The old one is kept.
         """
         return self.wrapped.serializer  # type: ignore[attr-defined]
 
@@ -150,9 +150,9 @@ class LazySessionInterface(SessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
         """Return a deferred session at once; never raises and does no I/O."""
-        return self._open_otherwise(app, request) if self._loads_otherwise else DeferredSession(self, request)
+        return self._open_eagerly(app, request) if self._opens_eagerly else DeferredSession(self, request)
 
-    def _open_otherwise(self, app: Flask, request: Request) -> SessionMixin | None:
+    def _open_eagerly(self, app: Flask, request: Request) -> SessionMixin | None:
         if self.handler.may_be_unavailable and self.handler.unavailable(app):
             return None
         session = DeferredSession(self, request)
@@ -169,13 +169,13 @@ class LazySessionInterface(SessionInterface):
         return type(current) is not DeferredSession and self.wrapped.is_null_session(current)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Save a session that was used, if it changed; one that another interface made is saved by the wrapped one."""
+        """Save a session if it was used and changed; the wrapped interface saves one that is not deferred."""
         if type(session) is not DeferredSession:
             self._save_other(app, session, response)
         elif session.lazy_use is None or not self._finishing.finish(app, session.lazy_use, response):
-            # The headers alone: a response may refer to the session, and the request would wait for the collector.
+            # Not the response: it may refer to the session, and such a cycle is freed only by the garbage collector.
             session.__dict__["lazy_headers"] = response.headers
-            if type(response.response) is not list and may_use_session_later(response):  # nearly all are lists
+            if type(response.response) is not list and may_use_session_later(response):  # fast: nearly all are lists
                 self._finish_stream(app, session, response)
 
     def _save_other(self, app: Flask, session: SessionMixin, response: Response) -> None:
@@ -188,11 +188,11 @@ class LazySessionInterface(SessionInterface):
     def _finish_stream(self, app: Flask, session: DeferredSession, response: Response) -> None:
         use = session.lazy_begin()
         if announce_use(app, use, response) and use.is_early and use.early_failure is None:
-            use.take_early()  # refreshed now: in the body, the database session is gone
+            use.use_early_load()  # saved now, as the database session is closed when the body runs
             self._finishing.save(app, use, response)
 
     def regenerate(self, session: SessionMixin) -> None:
-        """Give the session a new id, as Flask-Session's method of this name; an empty session gets one too.
+        """Give the session a new id, also if it is empty; as Flask-Session's method of this name.
 
         The new id is stored at the end of the request, before the old record is deleted.
 
@@ -207,10 +207,10 @@ class LazySessionInterface(SessionInterface):
         if use.is_saveable:
             self.handler.rotate(use.session)
 
-    # What a use asks
+    # What a use calls
 
     def follow_serializer(self) -> None:
-        """Follow what the app has changed of the serializer since the last load."""
+        """Use the serializer as the app has set or changed it since the last load."""
         watch = self._watch
         if watch.attributes != watch.seen or watch.interface.get("serializer") is not watch.serializer:
             self._set_on_wrapped("serializer", self.serializer)

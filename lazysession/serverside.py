@@ -1,4 +1,4 @@
-"""Loading and saving server-side sessions over a backend: the store is asked once to read and once to write."""
+"""The session handler over a backend: one round trip to load a session, and one to save it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .ids import SessionIds, signs_ids
 from .logs import Once, names, this_place
 from .modes import Mode
 from .records.expiry import Lifetimes
-from .records.loading import Reading
+from .records.loading import Loading
 from .records.merging import Merging
 from .records.payloads import Payloads
 from .records.plan import CookieAction, StoreAction, cookie_after, plan_save
@@ -30,23 +30,23 @@ from .use import Origin, SessionUse
 
 logger = logging.getLogger("lazysession")
 
-#: A request that was shorter than this renews the cookie unasked; in seconds.
-QUICK = 0.25
+#: Seconds. A request that took less renews the cookie without checking that the session still has its id.
+QUICK_REQUEST = 0.25
 _DEFAULTS = Settings()
 
 
 class ServerSideInterface(Protocol):
-    """What is relied on in Flask-Session's interfaces, of 0.8 and later."""
+    """The attributes that are used of Flask-Session's interfaces, of 0.8 and later."""
 
     permanent: bool
     session_class: Callable[..., Any]
 
 
 class ServerSide:
-    """Keep sessions in a backend, under the ids, keys and cookies of one of Flask-Session's interfaces.
+    """Load and save sessions in a backend, with the ids, keys and cookies of one of Flask-Session's interfaces.
 
-    :param interface: Flask-Session's ready interface, for its prefix, ids, session class and cookie attributes.
-    :param clock: seconds since the epoch; the store's expiry has its own.
+    :param interface: Flask-Session's interface, for its prefix, ids, session class and cookie attributes.
+    :param clock: seconds since the epoch; the store expires records by its own clock.
     """
 
     def __init__(
@@ -60,21 +60,21 @@ class ServerSide:
     ) -> None:
         self.wrapped = interface
         self.may_be_unavailable = False
-        #: The backend uses a database session of the app's.
+        #: Set where the backend uses the app's database session.
         self.loads_before_view = False
         self.clears_unread = True
         self.backend = backend
         self.codec = codec
         self.clock = clock
         self.settings = settings
-        self._asked: ServerSideInterface = interface  # type: ignore[assignment]  # Flask-Session has no annotations
+        self._interface: ServerSideInterface = interface  # type: ignore[assignment]  # Flask-Session has no annotations
         self.session_class: type[SessionMixin] = interface.session_class  # type: ignore[attr-defined]
         self.ids = SessionIds(interface)
         self.cookies = SessionCookies(interface, self.ids.may_be, signed=signs_ids(interface))
         self.lifetimes = Lifetimes(settings.refresh_throttle, settings.absolute_lifetime, clock=self._now)
         self.records = RecordStore(backend)
         forwarding = Forwarding(self.records, codec, self.ids, self._now)
-        self._reading = Reading(self.records, codec, self.ids, self.lifetimes, forwarding)
+        self._loading = Loading(self.records, codec, self.ids, self.lifetimes, forwarding)
         merging = Merging(codec.same, settings.conflict, settings.conflict_exempt_keys | settings.transient_keys)
         self._payloads = Payloads(codec)
         self._saving = Saving(self.records, codec, self.ids, forwarding, merging)
@@ -91,7 +91,7 @@ class ServerSide:
     # Loading
 
     def load(self, app: Flask, use: SessionUse) -> None:
-        """Load the stored session that the cookie names, or begin a new one: an id that is not stored is not adopted.
+        """Load the session of the request's cookie, or begin a new one under a new id if there is none.
 
         :raises SessionUnavailable: when the store fails and ON_READ_ERROR is ``unavailable``.
         """
@@ -101,29 +101,29 @@ class ServerSide:
             return
         try:
             refresh = None if self.loads_before_view else self.lifetimes.refresh(app, use.mode)
-            snapshot = self._reading.find(sid, refresh)
-        except Exception as error:  # whatever the client raises: the contract leaves it the choice
+            snapshot = self._loading.load(sid, refresh)
+        except Exception as error:  # a backend may raise any error of its client
             self._load_without_store(use, error)
             return
         if snapshot is None:
             self.begin_empty(use, Origin.NEW)
             return
-        use.since = self.clock()
-        use.begin(self._asked.session_class(snapshot.items, sid=sid), Origin.STORED, sid, snapshot)
+        use.loaded_at = self.clock()
+        use.begin(self._interface.session_class(snapshot.items, sid=sid), Origin.STORED, sid, snapshot)
 
     def begin_empty(self, use: SessionUse, origin: Origin) -> None:
         """Begin an empty session under a new id, without asking the store."""
-        use.begin(self._asked.session_class(sid=self.ids.new(), permanent=self._asked.permanent), origin)
+        use.begin(self._interface.session_class(sid=self.ids.new(), permanent=self._interface.permanent), origin)
 
     def start_over(self, app: Flask, use: SessionUse) -> None:
-        """Begin an empty session under a new id; the one that the cookie names ends with this request, unread."""
+        """Begin an empty session under a new id; saving it deletes the session of the cookie, which is not read."""
         self.begin_empty(use, Origin.CLEARED if self.cookies.sent(app, use.request) else Origin.NEW)
         use.sid = self.cookies.read(app, use.request)
 
     def end(self, use: SessionUse) -> None:
-        """End what is stored, also if another request changes it meanwhile; later writes get a new id."""
+        """Make saving delete the stored session, also if another request changes it; later writes get a new id."""
         use.ended = True
-        if use.sid is not None and not use.begins_anew:
+        if use.sid is not None and not use.starts_over:
             self.rotate(use.session)
 
     def _load_without_store(self, use: SessionUse, error: Exception) -> None:
@@ -138,7 +138,7 @@ class ServerSide:
     # Saving
 
     def save(self, app: Flask, use: SessionUse, response: Response) -> None:
-        """Take the steps that :func:`lazysession.records.plan.plan_save` names: first the store, and then the cookie.
+        """Carry out the save plan (:func:`lazysession.records.plan.plan_save`): the store first, then the cookie.
 
         :raises SessionReadOnly: for a nested change in mode ``readonly``.
         :raises SessionConflict, SessionUnavailable: when the change is refused, and when the store fails.
@@ -152,7 +152,7 @@ class ServerSide:
         if payload == use.payload and not use.refreshed and session.sid == use.sid and session:
             if not self.loads_before_view:
                 return  # unchanged: nothing to save
-            use.refreshed = self._reading.refresh(use.sid or "", self.lifetimes.refresh(app, use.mode))
+            use.refreshed = self._loading.refresh(use.sid or "", self.lifetimes.refresh(app, use.mode))
         before, changed = self._payloads.compare(payload, use.created_at, use.snapshot)
         plan = plan_save(
             had_record=use.sid is not None or use.origin is Origin.CLEARED,
@@ -167,57 +167,57 @@ class ServerSide:
         cookie, saved = plan.cookie, None
         if plan.store is not StoreAction.NOTHING:
             saved = self._store(app, use, plan.store, payload, before)
-            cookie = cookie_after(cookie, here=saved.here, ended=saved.payload is None)
-        elif cookie is CookieAction.RENEW and self.clock() - use.since >= QUICK:
-            # A cookie that only renews its expiry must not come after one that names a newer id, or deletes it.
-            cookie = cookie if self._reading.is_current(use.sid or "") else CookieAction.KEEP
+            cookie = cookie_after(cookie, under_own_id=saved.under_own_id, ended=saved.payload is None)
+        elif cookie is CookieAction.RENEW and self.clock() - use.loaded_at >= QUICK_REQUEST:
+            # Another request may have rotated or ended the session: the old cookie must not overwrite its new one.
+            cookie = cookie if self._loading.is_current(use.sid or "") else CookieAction.KEEP
         if cookie is CookieAction.DELETE:
             self.cookies.delete(app, response)
         elif cookie is not CookieAction.KEEP:
             self.cookies.set(app, session, session.sid, response, renewal=cookie is CookieAction.RENEW)
         if saved is not None:
-            self._tell(app, saved)
+            self._report(app, saved)
 
     def _store(
         self, app: Flask, use: SessionUse, action: StoreAction, payload: Payload, before: dict[str, Any] | None
     ) -> Saved:
-        """Bring the store up to date with a session, and the use with what is stored."""
+        """Carry out an action in the store, and update the session and its use from the outcome."""
         if use.mode is Mode.READONLY:
             raise SessionReadOnly(f"The session was changed in mode readonly ({use.rule}).")
-        is_unmarked, left = self.lifetimes.needs_mark(use.created_at), None
-        keep = use.mode is Mode.NO_REFRESH and not is_unmarked
-        if is_unmarked or use.begins_anew:
+        lacks_created_at, left = self.lifetimes.needs_mark(use.created_at), None
+        keep_ttl = use.mode is Mode.NO_REFRESH and not lacks_created_at
+        if lacks_created_at or use.starts_over:
             use.created_at = self.lifetimes.mark()
             payload = self._payloads.encode(use.session, use.created_at)
         if use.mode is Mode.NO_REFRESH:
             left = use.seconds_left(self.clock())
         lifetime = self.lifetimes.of_write(app, left, use.created_at)
-        mine = Encoded(payload, self.codec.read_back(payload, use.session))
+        after = Encoded(payload, self.codec.read_back(payload, use.session))
         cleared = use.ended or use.origin is Origin.CLEARED
         changes = use.keys, cleared, use.is_late, use.login_keys, use.logout_keys
-        save = Save(use.session, use.sid, use.payload, mine, before, *changes)
+        save = Save(use.session, use.sid, use.payload, after, before, *changes)
         try:
-            saved = self._saving.save(save, action, lifetime, keep=keep)
-        except Exception as error:  # whatever the client raises: the contract leaves it the choice
-            use.show(before or {}, self.codec.same)  # an error page must not show a change that was refused
-            use.show_loaded_id()
+            saved = self._saving.save(save, action, lifetime, keep_ttl=keep_ttl)
+        except Exception as error:  # a backend may raise any error of its client
+            use.replace_items(before or {}, self.codec.same)  # an error page must not show a change that is not stored
+            use.restore_id()
             if isinstance(error, (SessionConflict, NotStorable)):
                 raise
             logger.error("The session store failed while a session was saved: %s", explanation(self.backend, error))
             raise SessionUnavailable() from error
-        if saved.here and saved.payload is not None and saved.payload != payload:
-            use.show(self._payloads.items_of(saved.payload), self.codec.same)
-        use.take_over(saved.payload if saved.here else payload, here=saved.here)
-        if saved.here and saved.payload is None:
-            self.rotate(use.session)  # it has ended: what is written from now on is another session
+        if saved.under_own_id and saved.payload is not None and saved.payload != payload:
+            use.replace_items(self._payloads.items_of(saved.payload), self.codec.same)
+        use.reset_after_save(saved.payload if saved.under_own_id else payload, under_own_id=saved.under_own_id)
+        if saved.under_own_id and saved.payload is None:
+            self.rotate(use.session)  # the session has ended: a later write begins a new one
         return saved
 
     def rotate(self, session: SessionMixin) -> None:
-        """Give the session a new id; saving sees that it is not the stored one."""
+        """Give the session a new id; saving compares it with the stored one."""
         session.sid = self.ids.new()  # type: ignore[attr-defined]
 
-    def _tell(self, app: Flask, saved: Saved) -> None:
-        """Log and signal what became of a change next to those of other requests, now that everything is stored."""
+    def _report(self, app: Flask, saved: Saved) -> None:
+        """Log and signal that a change was dropped, or conflicts with another request's; called when all is stored."""
         if saved.ended:
             self._log_dropped(saved.lost, "the session has ended meanwhile")
             send(session_write_dropped, app)

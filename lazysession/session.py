@@ -1,4 +1,4 @@
-"""The deferred session: what ``flask.session`` is until, and after, a request really uses it."""
+"""The deferred session: the object behind ``flask.session``, which loads the session at first use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask.sessions import SessionMixin
 from werkzeug.datastructures import Headers
 from werkzeug.local import LocalProxy
 
-from .use import Owner, SessionUse, says_permanent
+from .use import Owner, SessionUse, has_permanent
 
 _REQUIRED = object()
 
@@ -25,24 +25,24 @@ def _forward(name: str) -> Callable[..., Any]:
 
 
 class DeferredSession(SessionMixin):
-    """Stands for the session of one request, and loads it at first use.
+    """The session of one request, loaded at first use.
 
     Everything that depends on the stored data loads it: mapping operations, comparison, ``sid``, ``new``, reading
-    ``permanent``, setting ``modified``. These do not: ``repr``, ``isinstance``, reading ``modified`` or ``accessed``,
-    setting ``accessed`` or ``permanent``, and transient keys.
+    ``permanent``, setting ``modified``. These do not load it: ``repr``, ``isinstance``, reading ``modified`` or
+    ``accessed``, setting ``accessed`` or ``permanent``, and transient keys.
 
     :param owner: the session interface of the app.
     :param request: the request that the session belongs to.
     """
 
-    # Class attributes serve as defaults: a request that does not use its session pays for two assignments.
+    # Class attributes hold the defaults: a request that does not use its session pays for two assignments only.
     lazy_use: SessionUse | None = None  # made at the first use
-    lazy_permanent: bool | None = None  # set before the load
+    lazy_permanent: bool | None = None  # the value that was set before the load
     lazy_headers: Headers | None = None  # of the response that was made while the session was not used
     accessed = False
 
     def __init__(self, owner: Owner, request: Request) -> None:
-        attributes = self.__dict__  # the quickest way past __setattr__, for what every request pays
+        attributes = self.__dict__  # past __setattr__, and fast: every request runs this
         attributes["lazy_owner"] = owner
         attributes["lazy_request"] = request
 
@@ -52,7 +52,7 @@ class DeferredSession(SessionMixin):
     else:
 
         @property
-        def __class__(self) -> type:  # isinstance() asks here, so it is known without a load
+        def __class__(self) -> type:  # for isinstance(), without a load
             use = self.lazy_use
             return type(use.session) if use is not None and use.is_loaded else self.lazy_owner.session_class
 
@@ -65,9 +65,9 @@ class DeferredSession(SessionMixin):
         return use
 
     def lazy_load(self, *, cleared: bool = False) -> SessionUse:
-        """Return the use of the session, which is loaded now at the latest.
+        """Return the use of the session, after loading the session if needed.
 
-        :param cleared: it is to be empty, so that it need not be read.
+        :param cleared: begin an empty session, which need not be read.
         """
         use = self.lazy_use or self.lazy_begin()
         if not use.is_loaded:
@@ -76,23 +76,23 @@ class DeferredSession(SessionMixin):
 
     @property
     def lazy_loaded(self) -> SessionUse | None:
-        """The use of the session if that is loaded, else None."""
+        """The use of the session if the session is loaded, else None."""
         use = self.lazy_use
         return use if use is not None and use.is_loaded else None
 
     def _lazy_read(self) -> SessionMixin:
-        """Return the loaded session, for what depends on none of its keys."""
+        """Return the loaded session, for an access that depends on none of its keys."""
         return self.lazy_load().session
 
     def _lazy_read_key(self, key: object) -> SessionMixin:
         use = self.lazy_load()
-        use.keys.note_read(key)
+        use.keys.add_read(key)
         return use.session
 
     def lazy_read_all(self) -> SessionMixin:
-        """Return the loaded session, for what may depend on every key."""
+        """Return the loaded session, for an access that may depend on every key."""
         use = self.lazy_load()
-        use.keys.note_read_all()
+        use.keys.add_read_all()
         return use.session
 
     def lazy_write(self) -> SessionUse:
@@ -104,8 +104,8 @@ class DeferredSession(SessionMixin):
         use.check_write(self.lazy_headers)
         return use
 
-    def lazy_note_removal(self) -> None:
-        """Count the removal of what is not there as a change where it is unknown what is there."""
+    def lazy_count_removal(self) -> None:
+        """Count the removal of an absent key as a change if the stored session is unknown."""
         use = self.lazy_loaded
         if use is not None and not use.is_saveable:
             self.lazy_write().session.modified = True
@@ -124,7 +124,7 @@ class DeferredSession(SessionMixin):
         return getattr(session, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "accessed":  # Flask sets it before anyone knows what will be done with the session
+        if name == "accessed":  # Flask sets it at each access of flask.session, before the operation
             assign(self, name, value)
         elif name == "permanent":
             self._lazy_set_permanent(bool(value))
@@ -145,10 +145,10 @@ class DeferredSession(SessionMixin):
         use = self.lazy_loaded
         if use is None:
             assign(self, "lazy_permanent", value)
-        elif not says_permanent(use.session, value):
+        elif not has_permanent(use.session, value):
             self.lazy_write().session.permanent = value
 
-    if not TYPE_CHECKING:  # the class attributes of SessionMixin say this to type checkers
+    if not TYPE_CHECKING:  # type checkers know these from SessionMixin
 
         @property
         def permanent(self) -> bool:
@@ -182,7 +182,7 @@ class DeferredSession(SessionMixin):
         if self._lazy_is_transient(key):
             raise KeyError(key)
         use = self.lazy_write()
-        use.keys.note_read(key)  # a KeyError tells the view that it is absent
+        use.keys.add_read(key)  # a KeyError depends on the key, too
         del use.session[key]
         use.keys.changed.add(key)
 
@@ -197,7 +197,7 @@ class DeferredSession(SessionMixin):
 
     def get(self, key: str, default: Any = None) -> Any:
         """As of the wrapped session class; a transient key is absent while the session is not loaded."""
-        use = self.lazy_use  # spelled out: this is what most requests that read do
+        use = self.lazy_use  # inlined, as most reads are this call
         if use is None or not use.is_loaded:
             if key in self.lazy_owner.transient_keys:
                 return default
@@ -208,15 +208,15 @@ class DeferredSession(SessionMixin):
         return use.session.get(key, default)
 
     def pop(self, key: str, default: Any = _REQUIRED) -> Any:
-        """As of the wrapped session class; popping what is not there changes nothing, so every mode allows it.
+        """As of the wrapped session class; popping an absent key changes nothing, so every mode allows it.
 
-        Where the store failed, or is not asked (``skip``), it is unknown what is there: it is a change then.
+        After a failed load and in mode ``skip`` it counts as a change: the key may be stored.
         """
         value = default
         if key in self:
-            value = self.lazy_write().session.pop(key, default)  # another thread may have been quicker
+            value = self.lazy_write().session.pop(key, default)  # default: another thread may have removed it since
         elif key not in self.lazy_owner.transient_keys:
-            self.lazy_note_removal()
+            self.lazy_count_removal()
         use = self.lazy_loaded
         if use is not None:
             use.keys.changed.add(key)
@@ -225,7 +225,7 @@ class DeferredSession(SessionMixin):
         return value
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """As of the wrapped session class; a key that is there changes nothing, so every mode allows it."""
+        """As of the wrapped session class; if the key is present, nothing changes, so every mode allows it."""
         session = self._lazy_read_key(key)
         if key in session:
             return session[key]
@@ -235,9 +235,9 @@ class DeferredSession(SessionMixin):
         return value
 
     def popitem(self) -> tuple[str, Any]:
-        """As of the wrapped session class; which item it is depends on all of them."""
+        """As of the wrapped session class; the result depends on all keys."""
         use = self.lazy_write()
-        use.keys.note_read_all()
+        use.keys.add_read_all()
         key, value = use.session.popitem()
         use.keys.changed.add(key)
         return key, value
@@ -250,9 +250,9 @@ class DeferredSession(SessionMixin):
         use.keys.changed.update(items)
 
     def clear(self) -> None:
-        """As of the wrapped session class; first thing in a request, it does not read what it clears.
+        """As of the wrapped session class; as the first use of a session, it does not read the stored one.
 
-        What is written after it belongs to a new session, under a new id.
+        Later writes begin a new session, under a new id.
         """
         self.lazy_load(cleared=True)
         use = self.lazy_write()
@@ -274,7 +274,7 @@ class DeferredSession(SessionMixin):
 
     def __bool__(self) -> bool:
         use = self.lazy_load()
-        use.keys.note_emptiness(use.session)
+        use.keys.add_emptiness_read(use.session)
         return bool(use.session)
 
     if not TYPE_CHECKING:  # type checkers know these from MutableMapping
@@ -305,7 +305,7 @@ def _belongs_to_class(session: SessionMixin, name: str) -> bool:
 
 
 def behind_proxy(session: Any) -> Any:
-    """Return the session behind ``flask.session``; what is no proxy unchanged, and any, as callers pass anything."""
+    """Return the session behind ``flask.session``, and anything that is no proxy unchanged."""
     if isinstance(session, LocalProxy):
         return session._get_current_object()  # pyright: ignore[reportPrivateUsage]  # documented by Werkzeug
     return session

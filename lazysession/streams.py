@@ -1,4 +1,4 @@
-"""Uses of sessions after the response was made: in a stream, in a thread, when the response is closed."""
+"""Uses of a session after the response was made: by its stream, by a thread, or when it is closed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ logger = logging.getLogger("lazysession")
 
 
 def may_use_session_later(response: Response) -> bool:
-    """Return whether a response is streamed, so that its body may use the session when the headers have been sent.
+    """Return whether the body of a response may use the session after the headers were sent: it is streamed.
 
-    Not a file (``direct_passthrough``), and not the body of an ``HTTPException`` (a 404, say): Werkzeug runs that as
-    a WSGI app, which turns text whose length is known into an iterator.
+    False for a file (``direct_passthrough``), and for an ``HTTPException`` such as a 404: Werkzeug calls it as a WSGI
+    app, so that its text is an iterator, with a known length.
     """
     if not response.is_streamed or response.direct_passthrough:
         return False
@@ -28,9 +28,9 @@ def may_use_session_later(response: Response) -> bool:
 
 
 def announce_use(app: Flask, use: SessionUse, response: Response) -> bool:
-    """Add ``Vary: Cookie`` to a streamed response, as its body may use the session when it is too late for headers.
+    """Add ``Vary: Cookie`` to a streamed response, as its body may use the session after the headers were sent.
 
-    :returns: whether that use may read the session.
+    :returns: False in mode ``skip``, where the body gets an empty session and no header is added.
     """
     if use.decide(app).mode is Mode.SKIP:
         return False
@@ -39,23 +39,23 @@ def announce_use(app: Flask, use: SessionUse, response: Response) -> bool:
 
 
 class LateUses:
-    """Logs uses that come after the response was made.
+    """Logs changes, and first uses without ``Vary: Cookie``, that come after the response was made.
 
-    Of first uses those that no ``Vary: Cookie`` announced. Streamed responses have the header before it is known
-    whether their generator uses the session, except files (``direct_passthrough``).
+    Streamed responses have that header whether or not their generator uses the session, except files
+    (``direct_passthrough``).
     """
 
     def __init__(self) -> None:
         self._once = Once()
 
-    def note_first_use(self, use: SessionUse, headers: Headers) -> None:
-        """Log a first use, once per endpoint, if caches may share what it shows; a teardown hook shows nothing.
+    def log_first_use(self, use: SessionUse, headers: Headers) -> None:
+        """Log a first use, once per endpoint, if shared caches may store a response that depends on it.
 
-        :param headers: those of the response that was made before.
+        :param headers: those of the response.
         """
         if varies_by_cookie(headers):
             return
-        # In a view: it has called save_session by hand, and its response is still to be made.
+        # A teardown hook cannot change the response. A view that called save_session itself has not made it yet.
         if is_called_from("do_teardown_request", "dispatch_request"):
             return
         self._once.warn(
@@ -64,10 +64,10 @@ class LateUses:
             place_of(use.request),
         )
 
-    def note_write(self, use: SessionUse) -> None:
-        """Log a change that comes after the session was saved: it is lost, and Flask does not log that."""
+    def log_write(self, use: SessionUse) -> None:
+        """Log a change that comes after the session was saved, and so is lost; Flask does not log that."""
         if not use.is_failed and is_called_from("dispatch_request"):
-            return  # the view has called save_session by hand; Flask will save the session
+            return  # the view has called save_session itself; Flask will save the session
         logger.warning(
             "The session is changed after the response of %s was made; the change is lost.", place_of(use.request)
         )

@@ -24,31 +24,31 @@ from .records.loading import Snapshot
 from .records.merging import KeyUse
 from .signals import send, session_opened
 
-#: What runs functions for after_request and teardown.
+#: The methods of Flask that call functions for after_request and teardown.
 _HOOKS = ("process_response", "do_teardown_request", "do_teardown_appcontext")
 _OUTSIDE = Decision(Mode.NORMAL, "outside of a request")
-#: After a failed load: an error handler may flash a message in every mode, although nothing of it is saved.
+#: After a failed load: an error handler may change the session in every mode, although it is not saved.
 _AFTER_FAILURE = Decision(Mode.NORMAL, "the session store is not available")
 
 
 class Origin(Enum):
-    """Where the items of a loaded session come from."""
+    """Where the items of a loaded session come from; all but STORED begin empty."""
 
     STORED = "the store"
-    NEW = "nowhere: nothing is stored for the request"
-    CLEARED = "nowhere: clear() came first, and what is stored was not read"
-    SKIPPED = "nowhere: the mode is skip"
-    STORE_DOWN = "nowhere: the load failed"
+    NEW = "empty: nothing is stored for the request"
+    CLEARED = "empty: clear() came first, and the stored session was not read"
+    SKIPPED = "empty: the mode is skip"
+    STORE_DOWN = "empty: the load failed"
 
 
-#: It is unknown what is stored: nothing of such a session is saved.
+#: The stored session is unknown, so a session of such an origin is never saved.
 _UNKNOWN = (Origin.SKIPPED, Origin.STORE_DOWN)
 
 
 class Phase(Enum):
-    """How far the use of a session has come."""
+    """The state of a session in its request."""
 
-    UNUSED = "unused, though it may have been loaded before the view"
+    UNUSED = "not used; it may have been loaded before the view"
     LOADING = "being loaded"
     LOADED = "loaded"
     SAVING = "being saved"
@@ -59,7 +59,7 @@ class Phase(Enum):
 class Failure(NamedTuple):
     """Why the session could not be loaded or saved.
 
-    :param traceback: where the error came from; each further raise would add to the error's own.
+    :param traceback: the original one; raising the error again adds frames to its own.
     """
 
     error: Exception
@@ -67,7 +67,7 @@ class Failure(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """Return the failure of an error; one that only interrupts (a timeout of gevent's) counts as the store's."""
+        """Return the failure of an error; a ``BaseException`` (a timeout of gevent's) becomes SessionUnavailable."""
         if isinstance(error, Exception):
             return cls(error, error.__traceback__)
         unavailable = SessionUnavailable()
@@ -84,11 +84,11 @@ class Handler(Protocol):
 
     wrapped: SessionInterface
     session_class: type[SessionMixin]
-    #: Whether ``unavailable`` is worth asking in every request.
+    #: Whether ``unavailable`` has to be called in every request.
     may_be_unavailable: bool
-    #: Whether it uses a database session of the app's, which must not be used to load in the middle of a view.
+    #: Whether it uses the app's database session, with which nothing may be loaded in the middle of a view.
     loads_before_view: bool
-    #: Whether :meth:`start_over` loads nothing.
+    #: Whether :meth:`start_over` reads nothing.
     clears_unread: bool
 
     def unavailable(self, app: Flask) -> bool:
@@ -100,7 +100,7 @@ class Handler(Protocol):
         ...
 
     def start_over(self, app: Flask, use: SessionUse) -> None:
-        """Begin an empty session in the place of the one that the cookie names."""
+        """Begin an empty session instead of the one of the request's cookie."""
         ...
 
     def begin_empty(self, use: SessionUse, origin: Origin) -> None:
@@ -108,25 +108,25 @@ class Handler(Protocol):
         ...
 
     def end(self, use: SessionUse) -> None:
-        """End a session that was cleared: what is written after that begins a new one."""
+        """End a session that was cleared: later writes begin a new one."""
         ...
 
     def save(self, app: Flask, use: SessionUse, response: Response) -> None:
-        """Bring store and response up to date with the session."""
+        """Save the session if it changed, and set or delete the response's cookie."""
         ...
 
     def rotate(self, session: SessionMixin) -> None:
-        """Give the session a new id, which is stored before the old record goes."""
+        """Give the session a new id; the save stores it before it deletes the old record."""
         ...
 
 
 class LateUseLog(Protocol):
     """Logs uses that come after the response was made."""
 
-    def note_first_use(self, use: SessionUse, headers: Headers) -> None:
+    def log_first_use(self, use: SessionUse, headers: Headers) -> None:
         """Log a first use; ``headers`` are those of the response."""
 
-    def note_write(self, use: SessionUse) -> None:
+    def log_write(self, use: SessionUse) -> None:
         """Log a change."""
 
 
@@ -138,9 +138,9 @@ class Owner(Protocol):
     transient_keys: frozenset[str]
     raises_on_skipped_write: bool
     late_uses: LateUseLog
-    #: Record which code uses sessions; None while the app is in debug mode.
+    #: Whether to trace which code uses sessions; None: only if the app is in debug mode.
     trace: bool | None
-    #: Called at the first use of a session, and at each later one until it raises nothing.
+    #: Called at the first use of a session, and again at each later one until it succeeds.
     before_first_use: Callable[[], None] | None
 
     @property
@@ -154,7 +154,7 @@ class Owner(Protocol):
         ...
 
     def follow_serializer(self) -> None:
-        """Follow what the app has changed of the serializer since the last load."""
+        """Use the serializer as the app has set or changed it since the last load."""
         ...
 
     def get_cookie_name(self, app: Flask) -> str:
@@ -166,102 +166,102 @@ class Owner(Protocol):
 
 
 class Deferred(Protocol):
-    """The session as the app knows it."""
+    """The deferred session, as far as a use needs it."""
 
-    #: Set before the load.
+    #: The value of ``permanent`` that was set before the load.
     lazy_permanent: bool | None
-    #: Those of the response that was made while the session was not used; None while there is none.
+    #: The headers of the response, if that was made while the session was not used.
     lazy_headers: Headers | None
 
 
 class SessionUse:
     """One request's use of its session.
 
-    Made at the first use, so that a request that does not use its session pays nothing for it. Class attributes are the
+    It is made at the first use: requests that do not use their session pay nothing for it. Class attributes hold the
     defaults.
 
     :param owner: the session interface of the app.
     """
 
     phase = Phase.UNUSED
-    #: There is a session, in every phase from LOADED on.
+    #: Set in every phase from LOADED on.
     is_loaded = False
-    #: The object of the wrapped interface's own session class.
+    #: The loaded session, of the wrapped interface's own class.
     session: SessionMixin
     origin = Origin.NEW
-    #: Whether anything of this session may reach the store.
+    #: Whether the session may be saved.
     is_saveable = True
-    #: The mode that the first use got, and the reason for it.
+    #: The mode of the first use, and the rule that decided it.
     mode = Mode.NORMAL
     rule = ""
-    #: The id of the stored record, also of one that was not read (CLEARED); None when there is none.
+    #: The id of the stored record, also if that was not read (CLEARED); None when there is none.
     sid: str | None = None
     #: What the store said when the session was loaded, or saved last; None when there is no record or it was not read.
     snapshot: Snapshot | None = None
     #: When the session began, in seconds since the epoch; None when that is not known.
     created_at: float | None = None
-    #: The load has moved the expiry.
+    #: Whether the load moved the expiry.
     refreshed = False
-    #: ``clear()`` came after the load: what is stored ends, also if another request has changed it meanwhile.
+    #: ``clear()`` came after the load: saving deletes the record, also if another request has changed it meanwhile.
     ended = False
-    #: When it was loaded, in seconds since the epoch.
-    since = 0.0
-    #: Keys that a login set, also where they had the same values before; keys that a logout removed.
+    #: When the session was loaded, in seconds since the epoch.
+    loaded_at = 0.0
+    #: The keys that a login set, also to the values that they had before, and those that a logout removed.
     login_keys: frozenset[str] = frozenset()
     logout_keys: frozenset[str] = frozenset()
 
-    #: The mode, when it is decided: with the first use, or with a streamed response, whose body has no request context.
+    #: The mode, decided at the first use, or for a streamed response, as its body has no request context.
     decision: Decision | None = None
-    #: Loaded before the view, for an interface that needs that; or the error of that load.
+    #: The session was loaded before the view, as its interface requires; the error of that load.
     is_early = False
     early_failure: Failure | None = None
 
-    #: Why it could not be loaded: raised at every use, until Flask handles an exception of the request.
+    #: The error of the load: raised at every use, until Flask handles an exception of the request.
     load_failure: Failure | None = None
-    #: Why it could not be saved.
+    #: The error of the save.
     save_failure: Failure | None = None
-    #: Flask has handled an exception of the request, or runs after_request: a failed load is an empty session now.
+    #: Flask has handled an exception of the request, or runs after_request: after a failed load, the session is empty.
     is_handled = False
-    #: The app's error handlers were asked for the response to the failure.
+    #: Flask has handled the error of the load or the save: the app's error handlers have made the response.
     failure_was_handled = False
-    #: The headers of the response that was made the response to the failure.
+    #: The headers of the response that LazySession has replaced by an error response.
     rendered: Headers | None = None
 
     #: The code that used the session first, and the milliseconds of the load, if that is traced.
     used_by = ""
-    took = 0.0
+    load_time = 0.0
 
     def __init__(self, owner: Owner, request: Request) -> None:
         self.owner = owner
         self.request = request
-        #: Which keys the request has read and changed since the load, or the last save.
+        #: The keys that the request has read and changed since the load or the last save.
         self.keys = KeyUse()
         self._lock = RLock()
 
     @property
     def payload(self) -> Payload | None:
-        """The stored payload, None when there is no record or it was not read."""
+        """The payload that was loaded; None when there is no record, or it was not read."""
         return None if self.snapshot is None else self.snapshot.payload
 
     @property
     def is_late(self) -> bool:
-        """Whether its id was rotated away before it was loaded (:mod:`lazysession.records.rotation`)."""
-        return self.snapshot is not None and self.snapshot.late
+        """Whether the id was rotated away before the session was loaded (:mod:`lazysession.records.rotation`)."""
+        return self.snapshot is not None and self.snapshot.has_stale_id
 
     def begin(
         self, session: SessionMixin, origin: Origin, sid: str | None = None, snapshot: Snapshot | None = None
     ) -> None:
-        """Take the session that a handler has loaded or begun."""
+        """Set the session that a handler has loaded or begun."""
         self.session, self.origin, self.sid, self.snapshot = session, origin, sid, snapshot
         self.is_saveable = origin not in _UNKNOWN
         if snapshot is None:
             self.refreshed, self.created_at = False, None
         else:
-            self.refreshed, self.created_at = snapshot.refreshed, snapshot.created
+            self.refreshed, self.created_at = snapshot.refreshed, snapshot.created_at
 
     @property
-    def begins_anew(self) -> bool:
-        """Whether it was cleared and has a new id."""
+    def starts_over(self) -> bool:
+        """Whether the session was cleared after the load, and has got a new id."""
         return self.ended and self._current_id() != self.sid
 
     def _current_id(self) -> str:
@@ -274,12 +274,12 @@ class SessionUse:
         """
         if self.ended or self.snapshot is None or self.snapshot.ttl is None:
             return None
-        return self.snapshot.ttl - (now - self.since)
+        return self.snapshot.ttl - (now - self.loaded_at)
 
-    def show(self, items: Mapping[str, Any], same: Callable[[Any, Any], bool]) -> None:
-        """Give the session other items, in their order; a value that is the same stays the object that a view may hold.
+    def replace_items(self, items: Mapping[str, Any], same: Callable[[Any, Any], bool]) -> None:
+        """Give the session other items; a value that is the same stays the same object, as the app may refer to it.
 
-        :param same: returns whether two values are stored as the same bytes.
+        :param same: returns whether two values have the same encoding.
         """
         session = self.session
         values = {
@@ -289,16 +289,17 @@ class SessionUse:
             del session[key]
         session.update(values)
 
-    def show_loaded_id(self) -> None:
+    def restore_id(self) -> None:
         """Give a session that was not saved the id that it was loaded with."""
         if self.sid is not None:
             self.session.sid = self.sid  # type: ignore[attr-defined]
 
-    def take_over(self, payload: Payload | None, *, here: bool) -> None:
-        """Make what is stored what was loaded, in case that the session is saved again.
+    def reset_after_save(self, payload: Payload | None, *, under_own_id: bool) -> None:
+        """Treat what was stored as what was loaded, so that the session can be saved again.
 
         :param payload: what is stored; None when the session has ended.
-        :param here: it is stored under the session's id; otherwise another request has rotated or ended the session.
+        :param under_own_id: it is stored under the session's id. Otherwise another request has rotated or ended the
+            session.
         """
         self.refreshed = self.ended = False
         self.keys, self.origin = self.keys.after_save(), Origin.STORED
@@ -306,8 +307,8 @@ class SessionUse:
             self.sid = self.snapshot = self.created_at = None
             return
         snapshot = self.snapshot or Snapshot({}, payload)
-        self.snapshot = snapshot._replace(payload=payload, late=snapshot.late and not here)
-        if here:
+        self.snapshot = snapshot._replace(payload=payload, has_stale_id=snapshot.has_stale_id and not under_own_id)
+        if under_own_id:
             self.sid = self._current_id()
 
     # The load
@@ -315,19 +316,19 @@ class SessionUse:
     def load(self, deferred: Deferred, *, cleared: bool = False) -> None:
         """Load the session, once; a second thread waits for the first.
 
-        :param cleared: begin an empty session, without reading where the store allows that.
-        :raises Exception: the error of the load, also when an earlier one has failed.
+        :param cleared: begin an empty session, without reading the stored one if the handler can do that.
+        :raises Exception: the error of the load; that of the first one, if that has failed.
         """
         with self._lock:
             if self.is_loaded:
                 return
             if self.phase is Phase.LOADING:
-                raise RuntimeError("The session is used by the very code that loads it (a rule, a backend).")
+                raise RuntimeError("The code that loads the session (a rule, a backend) must not use the session.")
             self.phase = Phase.LOADING
             try:
                 self._load(deferred.lazy_headers, cleared=cleared)
             except Exception as error:
-                if not self._goes_on_empty(error):
+                if not self._continues_empty(error):
                     raise
                 self._load(deferred.lazy_headers, cleared=False)
             finally:
@@ -340,45 +341,45 @@ class SessionUse:
             send(session_opened, self.owner.app, added=added, session=deferred, mode=self.mode, rule=self.rule)
 
     def _apply_permanent(self, value: bool) -> None:
-        """Set what was set before the load."""
-        if self.is_saveable and self.mode in (Mode.NORMAL, Mode.NO_REFRESH) and not says_permanent(self.session, value):
+        """Set ``permanent`` to the value that it got before the load."""
+        if self.is_saveable and self.mode in (Mode.NORMAL, Mode.NO_REFRESH) and not has_permanent(self.session, value):
             self.session.permanent = value
 
     def _load(self, headers: Headers | None, *, cleared: bool) -> None:
         owner = self.owner
         app = owner.app
         if owner.before_first_use is not None:
-            _look_before_first_use(owner)
+            _check_before_first_use(owner)
         is_traced = app.debug if owner.trace is None else owner.trace
         started = time.perf_counter() if is_traced else 0.0
         self._fill(app, headers, cleared=cleared)
         self.session.accessed = True
-        if has_own_ways(type(self.session)):
-            self.keys.note_read_all()
+        if overrides_access(type(self.session)):
+            self.keys.add_read_all()
         if headers is not None and self.is_saveable:
-            owner.late_uses.note_first_use(self, headers)
+            owner.late_uses.log_first_use(self, headers)
         if is_traced:
-            self.took, self.used_by = (time.perf_counter() - started) * 1000, used_by(app)
+            self.load_time, self.used_by = (time.perf_counter() - started) * 1000, used_by(app)
 
     def _fill(self, app: Flask, headers: Headers | None, *, cleared: bool) -> None:
-        if self.load_failure is not None:  # the store is not asked again by the same request
+        if self.load_failure is not None:  # a request does not try a failed load again
             if not self.is_handled:
                 raise self.load_failure.again()
             self.mode, self.rule = _AFTER_FAILURE
             self.owner.handler.begin_empty(self, Origin.STORE_DOWN)
             return
         decision = self.decide(app)
-        if self.is_early and self._takes_early(decision, cleared=cleared):
-            self.take_early()
+        if self.is_early and self._uses_early_load(decision, cleared=cleared):
+            self.use_early_load()
             return
         self.mode, self.rule = decision
         if (decision is not _OUTSIDE and headers is None) or has_app_context():
-            self._fill_anew(app, cleared=cleared)
+            self._fill_now(app, cleared=cleared)
             return
         with app.app_context():
-            self._fill_anew(app, cleared=cleared)
+            self._fill_now(app, cleared=cleared)
 
-    def _fill_anew(self, app: Flask, *, cleared: bool) -> None:
+    def _fill_now(self, app: Flask, *, cleared: bool) -> None:
         handler = self.owner.handler
         if self.mode is Mode.SKIP:
             handler.begin_empty(self, Origin.SKIPPED)
@@ -393,7 +394,7 @@ class SessionUse:
         handler.start_over(app, self)
 
     def decide(self, app: Flask) -> Decision:
-        """Return the mode of the request; from then on it stays: a later use may come without a request context."""
+        """Return the mode of the request, which is decided once: a later use may have no request context."""
         if self.decision is None:
             is_outside = not is_current(self.request)  # in the test client's session_transaction
             self.decision = _OUTSIDE if is_outside else self.owner.rules.mode_of(app, self.request)
@@ -402,10 +403,10 @@ class SessionUse:
     # A load before the view
 
     def load_early(self, app: Flask) -> None:
-        """Load the session before the view, without using it; nothing for a skipped request.
+        """Load the session before the view, unless the request is skipped; that is no use of the session.
 
-        For interfaces that store through the app's ``db.session``: in the middle of a view, loading would flush the
-        app's pending rows, report the app's own errors as the store's, and commit what the app then rolls back.
+        For interfaces that store through the app's ``db.session``: in the middle of a view, a load would flush the
+        app's pending rows, report the app's errors as errors of the store, and commit what the app then rolls back.
         """
         decision = self.owner.rules.mode_before_routing(app, self.request)
         if decision.mode is Mode.SKIP:
@@ -417,42 +418,42 @@ class SessionUse:
         except Exception as error:  # raised by the first use, if there is one
             self.early_failure = Failure.of(error)
 
-    def _takes_early(self, decision: Decision, *, cleared: bool) -> bool:
+    def _uses_early_load(self, decision: Decision, *, cleared: bool) -> bool:
         if decision.mode is Mode.SKIP:
             return False
         return not cleared or not (self.owner.handler.clears_unread or decision.mode is Mode.READONLY)
 
-    def take_early(self) -> None:
-        """Use what was loaded before the view, in the mode of the first use.
+    def use_early_load(self) -> None:
+        """Use the session that was loaded before the view, in the mode of the first use.
 
         :raises Exception: the error of that load.
         """
         if self.early_failure is not None:
             raise self.early_failure.again()
-        if self.origin is not Origin.STORE_DOWN and self.decision is not None:  # readonly then (ON_READ_ERROR "empty")
+        if self.origin is not Origin.STORE_DOWN and self.decision is not None:  # else readonly (ON_READ_ERROR "empty")
             self.mode, self.rule = self.decision
 
     # A failed load
 
-    def _goes_on_empty(self, error: Exception) -> bool:
-        """Remember why the session could not be loaded, and return whether an empty session takes its place already."""
-        if isinstance(error, SessionReadOnly):  # clear() where the mode forbids it; reading may follow
+    def _continues_empty(self, error: Exception) -> bool:
+        """Remember the error of a load; return whether Flask has handled an error, so that the session is empty now."""
+        if isinstance(error, SessionReadOnly):  # of clear(), which the mode forbids; reads are allowed
             return False
         if self.load_failure is None:
             self.load_failure = Failure.of(error)
             if is_current(self.request):
-                after_this_request(self._handled_by)
+                after_this_request(self._begin_after_request)
         if not self.is_handled and is_called_from(*_HOOKS):
             self.is_handled = True
         return self.is_handled
 
-    def _handled_by(self, response: Response) -> Response:
-        """Called by Flask before all functions for after_request, also before those that run in other threads."""
+    def _begin_after_request(self, response: Response) -> Response:
+        """Run by Flask before all functions for after_request."""
         self.is_handled = True
         return response
 
-    def note_handled(self, error: object) -> None:
-        """Note that Flask handles an exception of the request; the session then is empty if its load has failed."""
+    def begin_error_handling(self, error: object) -> None:
+        """Record that Flask handles an exception of the request; if the load failed, the session is empty now."""
         self.is_handled = True
         for failure in (self.load_failure, self.save_failure):
             if failure is not None and failure.error is error:
@@ -461,7 +462,7 @@ class SessionUse:
     # Changes
 
     def check_write(self, headers: Headers | None) -> None:
-        """Refuse a change that the mode forbids, and log one that comes too late.
+        """Refuse a change that the mode forbids, and log one that comes after the save.
 
         :raises SessionReadOnly: where the mode forbids writes.
         """
@@ -469,7 +470,7 @@ class SessionUse:
         if mode is Mode.READONLY or (mode is Mode.SKIP and self.owner.raises_on_skipped_write):
             raise SessionReadOnly(f"The session may not be changed here: its mode is {mode} ({self.rule}).")
         if headers is not None or self.phase is not Phase.LOADED:
-            self.owner.late_uses.note_write(self)
+            self.owner.late_uses.log_write(self)
 
     @property
     def is_failed(self) -> bool:
@@ -477,20 +478,20 @@ class SessionUse:
         return self.phase in (Phase.SAVING, Phase.NOT_SAVED)
 
 
-def says_permanent(session: SessionMixin, value: bool) -> bool:
-    """Return whether a session has this value for ``permanent`` already: setting an equal value is no change."""
+def has_permanent(session: SessionMixin, value: bool) -> bool:
+    """Return whether ``permanent`` of a session has this value: setting it again is no change."""
     return session.permanent == value and "_permanent" in session
 
 
-def _look_before_first_use(owner: Owner) -> None:
-    look = owner.before_first_use
-    if look is not None:  # another thread may have been quicker
-        look()
-        owner.before_first_use = None  # after it: each use fails until the config is right
+def _check_before_first_use(owner: Owner) -> None:
+    check = owner.before_first_use
+    if check is not None:  # None if another thread has just called it
+        check()
+        owner.before_first_use = None  # only if it succeeds: each use fails until the config is right
 
 
 def is_current(request: Request) -> bool:
-    """Return whether this is the request that Flask works on in this thread."""
+    """Return whether this is Flask's current request in this thread."""
     try:
         current = current_request._get_current_object()  # type: ignore[attr-defined]  # documented by Werkzeug
     except RuntimeError:
@@ -499,7 +500,7 @@ def is_current(request: Request) -> bool:
 
 
 _KNOWN_PACKAGES = frozenset({"flask", "flask_session", "werkzeug", "collections", "builtins"})
-_WAYS = frozenset(
+_ACCESS_METHODS = frozenset(
     {
         *("__init__", "__new__", "__getattr__", "__getattribute__", "__getitem__", "__setitem__", "__delitem__"),
         *("__contains__", "__iter__", "__len__", "__bool__", "__eq__", "get", "pop", "popitem", "setdefault"),
@@ -509,12 +510,12 @@ _WAYS = frozenset(
 
 
 @lru_cache(maxsize=16)
-def has_own_ways(session_class: type[SessionMixin]) -> bool:
-    """Return whether a session class of an app's own reads or changes its items in ways that only it knows.
+def overrides_access(session_class: type[SessionMixin]) -> bool:
+    """Return whether a session class overrides access to its items, so that it is unknown which keys that reads.
 
-    The keys that it reads are then not known one by one: all of them count as read.
+    All keys then count as read.
     """
     return any(
-        base.__module__.partition(".")[0] not in _KNOWN_PACKAGES and not _WAYS.isdisjoint(vars(base))
+        base.__module__.partition(".")[0] not in _KNOWN_PACKAGES and not _ACCESS_METHODS.isdisjoint(vars(base))
         for base in session_class.__mro__
     )

@@ -1,28 +1,29 @@
-"""Whether what a request changed can be merged with what another request stored meanwhile. Pure: no I/O happens here.
+"""Merging what a request changed with what another request stored meanwhile, or refusing it. Pure: no I/O happens here.
 
-Merging by value alone mixes what one request decided with what another changed under it. Two requests load
-``{"reset_for": "mallory", "code_ok": False}``, and the code that was mailed to mallory is right::
+Merging by value alone is not safe: one request may decide by a value that another one changes at the same time. Two
+requests load ``{"reset_for": "mallory", "code_ok": False}``, and the first sends the code that was mailed to mallory::
 
     /code                                         /forgot/bob
     reads reset_for: it is "mallory"
                                                   sets reset_for = "bob" and code_ok = False, is saved
     sets code_ok = True, is saved: by value that would be reset_for = "bob", code_ok = True
 
-So a session notes which keys were read and which were changed (:class:`KeyUse`), and a change that followed from what
-is not so any more is refused. With R for the keys that the request read before it changed them, W for those that it
-changed, and T for those that are stored otherwise than they were loaded:
+So :class:`KeyUse` records which keys a request read and which it changed, and a change that may depend on an outdated
+value is refused. R are the keys that the request read before it changed them, W those that it changed, and T those
+whose stored values differ from the loaded ones:
 
-1. W is empty: there is nothing to refuse. (An equal value that was assigned counts only beside another request's.)
-2. A key of R and T that is not in W: refused. Above, ``reset_for``.
-3. A key of R, T and W: the request's value stands where T lies within W (the result is this request's whole session),
-   or where the key is all of W and adds up (a counter, a cart, a removal: one of two counts is lost). Otherwise
-   refused: a one-time code that was popped, or is now ``"verified"``, must not verify the account that a new code is
-   for. Neither does a request bring back what it read and another request removed: ``session.pop("user")`` is a logout.
-4. Everything else is merged: W over T.
+1. W is empty: nothing is refused. (A key that was assigned the value it had is in W only if it is in T as well.)
+2. A key is in R and T, but not in W: refused. Above, ``reset_for``.
+3. A key is in R, T and W: the value of this request is stored if T is a subset of W (the result is then exactly this
+   request's session), or if the key is the only one in W and is removed, or holds a number or a collection (a counter,
+   a cart: one of two counts is lost). Otherwise refused: a one-time code that was popped, or set to ``"verified"``,
+   must not verify the account that a new code is for. A request never restores a key that it read and another request
+   removed: ``session.pop("user")`` is a logout.
+4. Otherwise merged: the values of W over those of T.
 
-A **late request** is one whose id was rotated away. It never overwrites what the rotated session holds otherwise: an
-old id must not undo a login. Where W lies within T its change is dropped as a whole; otherwise it is refused where it
-depends on a key of T, or shares one.
+A **late request** is one whose id was rotated away. It never overwrites a key of T: a stale id must not undo a login.
+If W is a subset of T, its whole change is dropped; otherwise it is refused if it read a key of T, or changed one to
+another value.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-#: The item that says when a session began, in seconds since the epoch. It is stored, and the app does not see it.
+#: The item with the time at which a session began, in seconds since the epoch. It is stored, but hidden from the app.
 CREATED = "_lazysession_created"
 PERMANENT = "_permanent"
-_OF_THE_SESSION = frozenset({PERMANENT, CREATED})  # no decision of an app depends on them
+_OF_THE_SESSION = frozenset({PERMANENT, CREATED})  # apps do not decide by them: they are in none of R, W and T
 
 Items = Mapping[str, Any]
 Keys = frozenset[str]
@@ -43,45 +44,45 @@ Same = Callable[[Any, Any], bool]
 class KeyUse:
     """Which keys of a session a request read before it changed them itself, and which it changed.
 
-    Threads may share a session: a read is noted before the value is taken, and a change when it is made, so that no
-    read of an older value goes unnoticed. Adding to a set is atomic.
+    Threads may share a session. So a read is recorded before the value is returned, and a change after it is made: no
+    read of the older value is missed. Adding to a set is atomic.
     """
 
     __slots__ = ("_all_but", "changed", "emptiness", "read")
 
     def __init__(self) -> None:
         self.read: set[Any] = set()  # one by one
-        self.changed: set[Any] = set()  # assigned or removed; what changed inside a value is found by comparing
-        self._all_but: list[frozenset[Any]] = []  # what had been changed when all keys were read
-        self.emptiness = False  # whether it was read if the session is empty, before anything was changed
+        self.changed: set[Any] = set()  # assigned or removed; changes inside a value are found by comparing payloads
+        self._all_but: list[frozenset[Any]] = []  # the keys that had been changed when all keys were read
+        self.emptiness = False  # the request read whether the session is empty, before it changed anything
 
-    def note_read(self, key: object) -> None:
-        """Note that a key is about to be read; an absent one counts as well."""
+    def add_read(self, key: object) -> None:
+        """Record that a key is about to be read, also if it is absent."""
         if key not in self.changed:
             self.read.add(key)
 
-    def note_read_all(self) -> None:
-        """Note that all keys are about to be read."""
+    def add_read_all(self) -> None:
+        """Record that all keys are about to be read."""
         if not self._all_but:
             self._all_but.append(frozenset(self.changed))
 
-    def note_emptiness(self, session: Items) -> None:
-        """Note that the request is about to read whether the session is empty.
+    def add_emptiness_read(self, session: Items) -> None:
+        """Record that the request is about to read whether the session is empty.
 
-        Once it has removed keys itself, that depends on all others: of ``{"a": 1, "b": 1}`` something is left without
-        ``a``, unless another request has removed ``b``.
+        After the request has removed a key, this depends on all others. Example: it removed ``a`` of
+        ``{"a": 1, "b": 1}``; the session is then empty if another request has removed ``b``.
         """
         if not self.changed:
             self.emptiness = True
         elif self.changed.isdisjoint(session):
-            self.note_read_all()
+            self.add_read_all()
 
     def after_save(self) -> KeyUse:
-        """Return what to go on with after a save: what was known before it may be out of date at the next one."""
+        """Return the key use to go on with after a save: the values read before it may be outdated at the next save."""
         later = KeyUse()
         later.read = self.read | self.changed
         if self._all_but:
-            later.note_read_all()
+            later.add_read_all()
         return later
 
     def was_read(self, key: object) -> bool:
@@ -90,12 +91,12 @@ class KeyUse:
 
 
 class Change(NamedTuple):
-    """What one request did to a session; the items are as the store keeps them.
+    """What one request did to a session; the items are as a load decodes them.
 
     :param before: the items that were loaded.
     :param after: the items that the session has now.
     :param keys: what the request read and changed.
-    :param hidden: keys that the request was not shown: it is late, and the rotated session holds them otherwise.
+    :param hidden: keys that a late request did not get, as the rotated session has removed or changed them.
     """
 
     before: Items
@@ -104,12 +105,12 @@ class Change(NamedTuple):
     hidden: Keys = frozenset()
 
     def emptiness_differs(self, stored: Items) -> bool:
-        """Return whether the request read that the session is empty, or that it is not, and this is different now."""
+        """Return whether the request read if the session is empty, and the stored session differs in that."""
         return self.keys.emptiness and has_content(self.before) is not has_content(stored)
 
 
 class Merged(NamedTuple):
-    """What to store.
+    """The items to store.
 
     :param contested: the keys that both requests changed, to different values.
     """
@@ -121,8 +122,8 @@ class Merged(NamedTuple):
 class Refused(NamedTuple):
     """The change must not be stored.
 
-    :param keys: what another request changed, sorted.
-    :param strictly: CONFLICT is ``raise``.
+    :param keys: the keys that another request changed, sorted.
+    :param strictly: refused only because CONFLICT is ``raise``.
     """
 
     keys: tuple[str, ...]
@@ -140,11 +141,11 @@ class Refused(NamedTuple):
 
 
 class Merging(NamedTuple):
-    """How the changes of an app's requests are merged.
+    """Merges the changes of one app's requests.
 
-    :param same: returns whether two values are stored as the same bytes.
+    :param same: returns whether two values have the same encoding.
     :param conflict: ``"merge"``, ``"overwrite"`` or ``"raise"`` (CONFLICT).
-    :param exempt: keys that nothing else depends on (CONFLICT_EXEMPT_KEYS).
+    :param exempt: keys that are in none of R, W and T (CONFLICT_EXEMPT_KEYS).
     """
 
     same: Same
@@ -155,36 +156,36 @@ class Merging(NamedTuple):
         """Merge a change with what another request has stored, or refuse it, by the rules at the top of this file.
 
         :param late: the request's id was rotated away, and ``stored`` is the session under its new id.
-        :param strict: with CONFLICT ``raise``, refuse every change; False for a late request that loaded the session
-            after its rotation: that alone is no conflict.
+        :param strict: with CONFLICT ``raise``, refuse every change; False for a request that was late when it loaded
+            the session: the rotation alone is no conflict.
         """
         sets = self._compare(change, stored)
-        if self.conflict == "overwrite" and (sets.wanted or not late):
-            whole = stored if late and sets.others else change.after
-            return Merged(dict(whole), _sorted(sets.wanted) if whole is stored else ())
+        if self.conflict == "overwrite" and (sets.written or not late):
+            whole = stored if late and sets.differing else change.after
+            return Merged(dict(whole), _sorted(sets.written) if whole is stored else ())
         if strict and self._is_refused_strictly(sets):
-            return Refused(_sorted(sets.others), strictly=True)
+            return Refused(_sorted(sets.differing), strictly=True)
         if late:
             refused = _refused_late(sets)
         else:
-            in_both = sets.stale & sets.wanted
-            brought_back = frozenset(key for key in in_both if key in change.after and key not in stored)
-            refused = brought_back or _refused(sets, self._adds_up(change, stored, sets.wanted))
+            in_all = sets.outdated & sets.written
+            restored = frozenset(key for key in in_all if key in change.after and key not in stored)
+            refused = restored or _refused(sets, self._is_single_update(change, stored, sets.written))
         if refused:
             return Refused(_sorted(refused))
         taken = sets.changed - sets.contested if late else sets.changed
         return Merged(_put_together(change.after, stored, taken), _sorted(sets.contested - {CREATED}))
 
     def refuse_rotation(self, change: Change, stored: Items, *, strict: bool = True) -> Refused | None:
-        """Return why a late request must not begin a session of its own with what it changed; None where it may."""
+        """Return why a late request must not begin a separate session with what it changed; None if it may."""
         sets = self._compare(change, stored)
         if strict and self._is_refused_strictly(sets):
-            return Refused(_sorted(sets.others), strictly=True)
-        refused = frozenset[str]() if self.conflict == "overwrite" else _out_of_date(sets)
+            return Refused(_sorted(sets.differing), strictly=True)
+        refused = frozenset[str]() if self.conflict == "overwrite" else _refused_by_rule_2(sets)
         return Refused(_sorted(refused)) if refused else None
 
     def without(self, stored: Items, before: Items, removed: Keys) -> dict[str, Any]:
-        """Return what is stored less the keys that a late request removed, but for those that were changed since."""
+        """Return the stored items without the keys that a late request removed; those changed since stay."""
         return {
             key: value
             for key, value in stored.items()
@@ -198,22 +199,22 @@ class Merging(NamedTuple):
 
     def _compare(self, change: Change, stored: Items) -> _Sets:
         differs = different_keys(change.before, stored, self.same) | change.hidden
-        # An equal value that was assigned undoes what another request made of the key; without that it does nothing.
+        # Assigning the value that was loaded is a change only if another request has changed the key.
         changed = different_keys(change.before, change.after, self.same) | (differs & change.keys.changed)
         contested = frozenset(key for key in changed & differs if not _equal(key, stored, change.after, self.same))
-        uncounted = self.exempt | _OF_THE_SESSION
-        others = differs - uncounted
-        read = others if change.emptiness_differs(stored) else frozenset(filter(change.keys.was_read, others))
-        return _Sets(changed, contested, changed - uncounted, others, read)
+        exempt = self.exempt | _OF_THE_SESSION
+        differing = differs - exempt
+        outdated = differing if change.emptiness_differs(stored) else frozenset(filter(change.keys.was_read, differing))
+        return _Sets(changed, contested, changed - exempt, differing, outdated)
 
-    def _adds_up(self, change: Change, stored: Items, wanted: Keys) -> bool:
-        """Return whether all that was changed is a single key that was removed, or holds a number or a collection.
+    def _is_single_update(self, change: Change, stored: Items, written: Keys) -> bool:
+        """Return whether only one key was changed, and is removed or holds a number or a collection (rule 3).
 
-        Text and booleans are states: ``session["code"] = "verified"`` must not stand beside another account's code.
+        Texts and booleans are states: ``session["code"] = "verified"`` must not replace another account's code.
         """
-        if len(wanted) != 1:
+        if len(written) != 1:
             return False
-        (key,) = wanted
+        (key,) = written
         if key not in change.after or _equal(key, stored, change.after, self.same):
             return True
         sides = [side[key] for side in (change.before, stored, change.after) if key in side]
@@ -222,54 +223,54 @@ class Merging(NamedTuple):
         )
 
     def _is_refused_strictly(self, sets: _Sets) -> bool:
-        return self.conflict == "raise" and bool(sets.wanted and sets.others)
+        return self.conflict == "raise" and bool(sets.written and sets.differing)
 
 
 class _Sets(NamedTuple):
-    """Sets of keys that decide a merge; the last three without those that nothing depends on.
+    """The sets of keys that decide a merge; the last three without the exempt keys.
 
-    :param changed: by the request.
-    :param contested: by the request and in the store, to different values.
-    :param wanted: W of the rules.
-    :param others: T of the rules.
-    :param stale: T and R of the rules.
+    :param changed: changed by the request.
+    :param contested: changed by the request and in the store, to different values.
+    :param written: W of the rules.
+    :param differing: T of the rules.
+    :param outdated: the keys in both R and T.
     """
 
     changed: Keys
     contested: Keys
-    wanted: Keys
-    others: Keys
-    stale: Keys
+    written: Keys
+    differing: Keys
+    outdated: Keys
 
 
-def _out_of_date(sets: _Sets) -> Keys:
-    """Return the keys for which a change is refused by rule 2."""
-    return sets.stale - sets.wanted if sets.wanted else frozenset()
+def _refused_by_rule_2(sets: _Sets) -> Keys:
+    """Return the keys in R and T, but not in W, if anything was changed."""
+    return sets.outdated - sets.written if sets.written else frozenset()
 
 
-def _refused(sets: _Sets, adds_up: bool) -> Keys:
-    """Return the keys for which a change is refused, by rules 2 and 3."""
-    stands = not sets.wanted or adds_up or sets.others <= sets.wanted
-    return _out_of_date(sets) or (frozenset() if stands else sets.stale)
+def _refused(sets: _Sets, is_single_update: bool) -> Keys:
+    """Return the keys for which a change is refused by rules 1 to 3."""
+    is_allowed = not sets.written or is_single_update or sets.differing <= sets.written
+    return _refused_by_rule_2(sets) or (frozenset() if is_allowed else sets.outdated)
 
 
 def _refused_late(sets: _Sets) -> Keys:
-    """Return the keys for which a late change is refused: no half of it may be applied.
+    """Return the keys for which a late request's change is refused; half of a change is never stored.
 
-    ``/code`` sets code_ok = True and rotates the id. A late ``/forgot/bob``, which sets reset_for = "bob" and code_ok =
-    False, would otherwise leave reset_for = "bob" beside code_ok = True.
+    Example: ``/code`` sets code_ok = True and rotates the id. A late ``/forgot/bob`` sets reset_for = "bob" and code_ok
+    = False. Storing only reset_for would give bob's account the code_ok = True that mallory's code earned.
     """
-    is_dropped_whole = sets.wanted <= sets.others
-    return frozenset() if is_dropped_whole else sets.stale | (sets.contested & sets.wanted)
+    is_dropped = sets.written <= sets.differing
+    return frozenset() if is_dropped else sets.outdated | (sets.contested & sets.written)
 
 
 def different_keys(one: Items, other: Items, same: Same) -> Keys:
-    """Return the keys that two sessions hold differently; one that is absent in one of them differs, too."""
+    """Return the keys whose values differ between two sessions, or that only one of them has."""
     return frozenset(key for key in {**one, **other} if not _equal(key, one, other, same))
 
 
 def has_content(items: Items) -> bool:
-    """Return whether a session is worth a record: Flask-Session stores none that holds only whether it is permanent."""
+    """Return whether a session has items of the app: Flask-Session stores none that has only ``_permanent``."""
     return any(key not in _OF_THE_SESSION for key in items)
 
 
@@ -285,4 +286,4 @@ def _equal(key: str, one: Items, other: Items, same: Same) -> bool:
 
 
 def _sorted(keys: Keys) -> tuple[str, ...]:
-    return tuple(sorted(keys, key=str))  # keys of an app's own making may be numbers
+    return tuple(sorted(keys, key=str))  # apps may use numbers as keys

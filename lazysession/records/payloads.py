@@ -1,4 +1,4 @@
-"""The payload of a session, and whether it is a change; no I/O happens here."""
+"""Encoding of sessions, and whether a session has changed since it was loaded. Pure: no I/O happens here."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from .merging import CREATED, different_keys
 
 
 class Payloads:
-    """Encodes the sessions of one app, and decodes what was loaded."""
+    """Encodes the sessions of one app, and decodes the payloads that were loaded."""
 
     def __init__(self, codec: PayloadCodec) -> None:
         self._codec = codec
 
-    def encode(self, session: SessionMixin, created: float | None) -> Payload:
-        """Return the payload of a session that began at ``created``, in seconds since the epoch; None for unknown."""
-        return self._codec.encode(session if created is None else {**session, CREATED: created})
+    def encode(self, session: SessionMixin, created_at: float | None) -> Payload:
+        """Return the payload of a session that began at ``created_at`` (seconds since the epoch, None for unknown)."""
+        return self._codec.encode(session if created_at is None else {**session, CREATED: created_at})
 
-    def encode_loaded(self, session: SessionMixin, created: float | None, snapshot: Snapshot | None) -> Payload:
+    def encode_loaded(self, session: SessionMixin, created_at: float | None, snapshot: Snapshot | None) -> Payload:
         """Return the payload of a session as it is now; the loaded one if it is unchanged and cannot be encoded.
 
-        What was stored by other means (a pickle, another format) needs no encoding as long as it is unchanged.
+        Example: a pickle that Flask-Session 0.5 stored holds an object. It can be read, and need not be encoded until
+        the session changes.
 
         :raises TypeError, ValueError: when a changed session cannot be encoded.
         """
         try:
-            return self.encode(session, created)
+            return self.encode(session, created_at)
         except (TypeError, ValueError):
             before = None if snapshot is None else self._decode(snapshot.payload)
             if snapshot is None or before is None or different_keys(before, session, self._codec.same):
@@ -38,26 +39,28 @@ class Payloads:
             return snapshot.payload
 
     def compare(
-        self, payload: Payload, created: float | None, snapshot: Snapshot | None
+        self, payload: Payload, created_at: float | None, snapshot: Snapshot | None
     ) -> tuple[dict[str, Any] | None, bool]:
-        """Return the items that were loaded, and whether a session with this payload is a change of them.
+        """Return the items that were loaded, and whether the session has changed since.
 
-        The items are None when there are none, or they cannot be decoded. They have no time of creation: one that is
-        unsound, or ahead of this machine's clock, is no change of the app's.
+        The items are None when nothing was loaded, or it cannot be decoded. They have no time of creation: correcting
+        one that is invalid, or ahead of this machine's clock, is no change by the app.
+
+        :param payload: the session as it is now.
         """
         if snapshot is None:
             return None, False
         before = self._decode(snapshot.payload)
-        return before, payload != snapshot.payload and self._is_change(payload, created, before)
+        return before, payload != snapshot.payload and self._is_change(payload, created_at, before)
 
-    def _is_change(self, payload: Payload, created: float | None, before: dict[str, Any] | None) -> bool:
-        """Return whether a payload differs from the loaded one, and not because another version wrote that."""
-        if before is not None and created is not None:
-            before = {**before, CREATED: created}  # at the end, where encoding puts it
+    def _is_change(self, payload: Payload, created_at: float | None, before: dict[str, Any] | None) -> bool:
+        """Return whether a payload has other items than were loaded, and not just another encoding of them."""
+        if before is not None and created_at is not None:
+            before = {**before, CREATED: created_at}  # last, as in encode()
         return before is None or self._codec.encode(before) != payload
 
     def items_of(self, payload: Payload) -> dict[str, Any]:
-        """Return what the app is shown of a stored payload."""
+        """Return the items of a payload for the app."""
         return self._decode(payload) or {}
 
     def _decode(self, payload: Payload) -> dict[str, Any] | None:

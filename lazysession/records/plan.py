@@ -1,4 +1,4 @@
-"""What to do at the end of a request: a pure decision. No I/O happens here."""
+"""The save plan: what to do in the store and with the cookie at the end of a request. Pure: no I/O happens here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CookieAction(Enum):
 
 
 class SavePlan(NamedTuple):
-    """The decision: one step for the store, one for the cookie."""
+    """One action for the store, and one for the cookie."""
 
     store: StoreAction
     cookie: CookieAction
@@ -46,7 +46,7 @@ def plan_save(
     refreshes: bool,
     late: bool = False,
 ) -> SavePlan:
-    """Return what to do for a loaded session; one that was not loaded needs nothing and does not come here.
+    """Return the save plan of a loaded session; a session that was not loaded is not saved.
 
     ========== ======= ======= ========= ==================== ====================================================
     had_record empty   rotated changed   store                cookie
@@ -60,11 +60,11 @@ def plan_save(
     late       yes     any     no        nothing              keep
     ========== ======= ======= ========= ==================== ====================================================
 
-    :param had_record: a record was read, or a cookie with the right shape was cleared without reading.
-    :param rotated: the session has another id now than its record has.
-    :param changed: its bytes are not those that were read.
-    :param refreshes: a write begins a new lifetime; not so in mode no_refresh.
-    :param late: its id was rotated away before it was loaded.
+    :param had_record: a record was loaded, or ``clear()`` came first and the cookie has a well-formed id.
+    :param rotated: the session has another id than its record.
+    :param changed: its payload is not the one that was loaded.
+    :param refreshes: a write begins a new lifetime, as in every mode but no_refresh.
+    :param late: the request is late: the id was rotated away before the session was loaded.
     """
     if not had_record or (late and empty and not changed):
         return _NOTHING if empty else SavePlan(StoreAction.CREATE, CookieAction.SET)
@@ -77,14 +77,14 @@ def plan_save(
     return SavePlan(StoreAction.NOTHING, CookieAction.RENEW) if permanent and refreshed else _NOTHING
 
 
-def cookie_after(planned: CookieAction, *, here: bool, ended: bool) -> CookieAction:
-    """Return what to do with the cookie once the session is stored.
+def cookie_after(planned: CookieAction, *, under_own_id: bool, ended: bool) -> CookieAction:
+    """Return what to do with the cookie after the save.
 
-    :param here: it is stored under its own id. Otherwise another request has rotated or ended the session meanwhile,
-        and the client may have a newer cookie.
+    :param under_own_id: the session is stored under its own id. Otherwise another request has rotated or ended it
+        meanwhile, and the client may have a newer cookie.
     :param ended: nothing is stored any more.
     """
-    if not here:
+    if not under_own_id:
         return CookieAction.KEEP
     if ended:
         return CookieAction.DELETE

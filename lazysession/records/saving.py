@@ -1,4 +1,4 @@
-"""One loop that changes a stored session, however many other requests change it at the same time."""
+"""Saving: compare-and-swap in a loop, as other requests may change the stored session at the same time."""
 
 from __future__ import annotations
 
@@ -16,72 +16,72 @@ from .plan import StoreAction
 from .rotation import FORWARDING_LIFETIME, ROTATIONS, Forwarding, ForwardingRecord, Rotated
 from .store import RecordStore
 
-#: How often a write is tried before it fails: other requests may change the session each time.
+#: How often a write is tried before the save fails: another request may change the session before each attempt.
 ATTEMPTS = 500
-_FREE_IDS = 3
+_ID_ATTEMPTS = 3
 
-#: Return the payload to store in the place of the given one; None to delete that one.
-WantedFor = Callable[[Payload], "Payload | None"]
-#: Store a payload, or delete (None), as long as the other one is stored.
+#: Return the payload that replaces the given one; None to delete that one.
+ReplacementFor = Callable[[Payload], "Payload | None"]
+#: Write(replacement, expected): store the replacement, or delete (None), if the expected payload is still stored.
 Write = Callable[["Payload | None", Payload], WriteResult]
 
 
 class Encoded(NamedTuple):
-    """The payload of a session, and the items that it holds: decoded once."""
+    """The payload of a session, and its items as a later load decodes them."""
 
-    raw: Payload
+    payload: Payload
     items: dict[str, Any]
 
 
 class Saved(NamedTuple):
-    """What became of a save.
+    """The outcome of a save.
 
     :param payload: what is stored for the session now; None when nothing is.
-    :param here: it is stored under the session's id. Otherwise another request has rotated or ended the session
-        meanwhile: the cookie is left alone, as the client may have a newer one.
+    :param under_own_id: it is stored under the session's id. Otherwise another request has rotated or ended the session
+        meanwhile, and the cookie is not changed, as the client may have a newer one.
     :param contested: the keys that another request changed as well, to other values.
     :param lost: the keys whose change was dropped.
-    :param ended: they were dropped because the session has ended.
+    :param ended: the change was dropped because the session has ended.
     """
 
     payload: Payload | None
-    here: bool = True
+    under_own_id: bool = True
     contested: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     ended: bool = False
 
 
 class RecordMissing(Exception):
-    """The record that is to be changed has ended."""
+    """The session to be changed has ended."""
 
 
 class RotatedAway(Exception):
-    """The record that is to be changed has another id now."""
+    """The session to be changed has another id now."""
 
-    def __init__(self, note: ForwardingRecord) -> None:
+    def __init__(self, forwarding: ForwardingRecord) -> None:
         super().__init__()
-        self.note = note
+        self.forwarding = forwarding
 
 
 class Save(NamedTuple):
-    """A session that is to be saved.
+    """A session to be saved.
 
-    :param session: what the app has; it gets another id where its new one is taken.
+    :param session: the session of the app; it gets another id if its new one is taken.
     :param sid: the id of the stored record; None when there is none.
     :param expected: the payload that was loaded; None when there is none, or it was not read.
-    :param mine: the session as it is now.
-    :param before: the items that were loaded; None where there were none, or they cannot be decoded.
+    :param after: the session as it is now.
+    :param before: the items that were loaded; None when there were none, or they cannot be decoded.
     :param keys: what the request read and changed.
-    :param cleared: what is stored ends, also if another request has changed it meanwhile.
+    :param cleared: delete the stored session, also if another request has changed it meanwhile.
     :param late: the id was rotated away before the session was loaded.
-    :param login_keys: what a login set, also where it has the same values as before.
-    :param logout_keys: what a logout removed, also where a login has set it again.
+    :param login_keys: the keys that a login set, also to the values that they had before.
+    :param logout_keys: the keys that a logout removed, also if a login has set them again.
     """
 
     session: Any
     sid: str | None
     expected: Payload | None
-    mine: Encoded
+    after: Encoded
     before: Items | None
     keys: KeyUse
     cleared: bool = False
@@ -92,16 +92,16 @@ class Save(NamedTuple):
     @property
     def change(self) -> Change:
         """What the request did."""
-        return Change(self.before or {}, self.mine.items, self.keys)
+        return Change(self.before or {}, self.after.items, self.keys)
 
-    def late_change(self, note: ForwardingRecord) -> Change:
-        """Return the same for a request whose id was rotated away: what the old record held is not all that it sees."""
+    def late_change(self, forwarding: ForwardingRecord) -> Change:
+        """Return what a late request did, which was not given all items of the old record."""
         change = self.change
-        return change._replace(hidden=frozenset(note.before) - frozenset(change.before))
+        return change._replace(hidden=frozenset(forwarding.before) - frozenset(change.before))
 
 
 class Saving:
-    """Takes the steps of :class:`lazysession.records.plan.Store` for the sessions of one app."""
+    """Carries out each :class:`lazysession.records.plan.StoreAction` for the sessions of one app."""
 
     def __init__(
         self, store: RecordStore, codec: PayloadCodec, ids: SessionIds, forwarding: Forwarding, merging: Merging
@@ -112,12 +112,12 @@ class Saving:
         self._forwarding = forwarding
         self._merging = merging
 
-    def save(self, save: Save, action: StoreAction, lifetime: float, *, keep: bool) -> Saved:
-        """Bring the store up to date with a session.
+    def save(self, save: Save, action: StoreAction, lifetime: float, *, keep_ttl: bool) -> Saved:
+        """Save a session, and return what is stored then.
 
         :param lifetime: seconds to live from now.
-        :param keep: a replaced record keeps the seconds that it has left instead.
-        :raises SessionConflict: when what another request changed does not allow the change.
+        :param keep_ttl: a replaced record keeps the seconds that it has left instead.
+        :raises SessionConflict: when the change conflicts with that of another request.
         """
         self._store.expect(lifetime)
         try:
@@ -128,59 +128,59 @@ class Saving:
             if action is StoreAction.DELETE and save.cleared:
                 self._end(save)
                 return Saved(None)
-            return self._change(save, None if keep else lifetime, empty=action is StoreAction.DELETE)
+            return self._change(save, None if keep_ttl else lifetime, empty=action is StoreAction.DELETE)
         except RecordMissing:
-            return Saved(save.mine.raw, here=False, lost=self._merging.changed_keys(save.change), ended=True)
+            lost = self._merging.changed_keys(save.change)
+            return Saved(save.after.payload, under_own_id=False, lost=lost, ended=True)
 
     # The loop
 
-    def _swap(self, key: str, expected: Payload, wanted_for: WantedFor, write: Write) -> Payload | None:
-        """Write what is wanted in the place of a payload, and again in the place of what another request stores.
+    def _swap(self, key: str, expected: Payload, replacement_for: ReplacementFor, write: Write) -> Payload | None:
+        """Replace a payload; after each conflict, replace the payload that another request has stored instead.
 
         :param expected: the payload that was loaded.
-        :param wanted_for: asked for what to store in the place of ``expected``, and then of what is there instead.
-        :returns: what is stored now.
-        :raises RecordGone: when there is nothing any more.
-        :raises RotatedAway: when there is a forwarding record.
+        :returns: what is stored now; None when the record was deleted.
+        :raises RecordMissing: when nothing is stored any more.
+        :raises RotatedAway: when a forwarding record is stored.
         """
-        wanted = wanted_for(expected)
-        result = write(wanted, expected)
+        replacement = replacement_for(expected)
+        result = write(replacement, expected)
         if result.outcome is Outcome.STORED:
-            return wanted
-        with lock_for(key):  # threads that merge at the same time only make each other merge again
+            return replacement
+        with lock_for(key):  # without it, threads that merge at the same time would make each other merge again
             for _ in range(ATTEMPTS - 1):
-                expected = self._stored_instead(key, result)
-                wanted = wanted_for(expected)
-                result = write(wanted, expected)
+                expected = self._current_session(key, result)
+                replacement = replacement_for(expected)
+                result = write(replacement, expected)
                 if result.outcome is Outcome.STORED:
-                    return wanted
-        raise _too_many()
+                    return replacement
+        raise _too_many_attempts()
 
-    def _stored_instead(self, key: str, result: WriteResult) -> Payload:
-        found = self._found(key, result)
-        if found is None:
+    def _current_session(self, key: str, result: WriteResult) -> Payload:
+        current = self._current(key, result)
+        if current is None:
             raise RecordMissing
-        note = self._forwarding.forwarding_of(found)
-        if note is not None:
-            raise RotatedAway(note)
-        return found
+        forwarding = self._forwarding.forwarding_of(current)
+        if forwarding is not None:
+            raise RotatedAway(forwarding)
+        return current
 
-    def _found(self, key: str, result: WriteResult) -> Payload | None:
-        """Return what is stored, from the result of a write where that says it; None for nothing."""
+    def _current(self, key: str, result: WriteResult) -> Payload | None:
+        """Return what is stored, from the result of a write if it has it, else from the store; None for nothing."""
         if result.outcome is not Outcome.CONFLICT or result.current is not None:
             return result.current
         record = self._store.read(key)
         return None if record is None else record.payload
 
     def _writer(self, key: str, lifetime: float | None) -> Write:
-        """Return what writes to a key; ``lifetime`` None keeps the seconds that the record has left."""
+        """Return a function that writes to a key; ``lifetime`` None keeps the seconds that the record has left."""
 
-        def write(wanted: Payload | None, expected: Payload) -> WriteResult:
-            if wanted == expected:  # another request has stored the same
+        def write(replacement: Payload | None, expected: Payload) -> WriteResult:
+            if replacement == expected:  # another request has stored the same
                 return WriteResult(Outcome.STORED)
-            if wanted is None:
+            if replacement is None:
                 return self._store.delete(key, expected)
-            return _unless_done(self._store.replace(key, wanted, lifetime, expected), wanted)
+            return _stored_if_there(self._store.replace(key, replacement, lifetime, expected), replacement)
 
         return write
 
@@ -188,27 +188,28 @@ class Saving:
 
     def _create(self, save: Save, lifetime: float) -> Payload:
         session = save.session
-        for _ in range(_FREE_IDS):
-            if self._store.create(self._ids.key(session.sid), save.mine.raw, lifetime):
-                return save.mine.raw
+        for _ in range(_ID_ATTEMPTS):
+            if self._store.create(self._ids.key(session.sid), save.after.payload, lifetime):
+                return save.after.payload
             session.sid = self._ids.new()
         raise SessionConflict("The session could not be stored: every new id was taken. Raise SESSION_ID_LENGTH.")
 
     def _change(self, save: Save, lifetime: float | None, *, empty: bool) -> Saved:
-        """Replace the record, or delete it where the session is empty; change a rotated session where it is now."""
+        """Replace the record, or delete it if the session is empty; change a rotated session under its new id."""
         key = self._ids.key(save.sid or "")
-        wanted = _Wanted(self._codec, self._merging, save, None if empty else save.mine.raw)
+        replacement = _Replacement(self._codec, self._merging, save, None if empty else save.after.payload)
         try:
-            stored = self._swap(key, save.expected or b"", wanted, self._writer(key, lifetime))
-            return Saved(stored, contested=wanted.contested)
-        except RotatedAway as away:
-            note = away.note
-        return self._change_rotated(save, note)
+            stored = self._swap(key, save.expected or b"", replacement, self._writer(key, lifetime))
+            return Saved(stored, contested=replacement.contested)
+        except RotatedAway as rotated:
+            forwarding = rotated.forwarding
+        return self._change_rotated(save, forwarding)
 
     def _rotate(self, save: Save, lifetime: float) -> Saved:
-        """Store the session under its new id, and then leave a forwarding record under the old one.
+        """Store the session under its new id, and then a forwarding record under the old one.
 
-        Where the old session has ended meanwhile, so has the new one: a rotation revives nothing.
+        If another request has ended the old session meanwhile, the new record is deleted: a rotation must not undo a
+        logout.
         """
         new = _NewRecord(self._store, self._create(save, lifetime), self._ids.key(save.session.sid))
         if save.cleared:
@@ -226,30 +227,30 @@ class Saving:
 
     def _retire(self, save: Save, new: _NewRecord) -> Saved:
         old = self._ids.key(save.sid or "")
-        wanted_for = _Wanted(self._codec, self._merging, save, save.mine.raw)
+        replacement_for = _Replacement(self._codec, self._merging, save, save.after.payload)
 
-        def write(wanted: Payload | None, expected: Payload) -> WriteResult:
-            if wanted is None:
+        def write(replacement: Payload | None, expected: Payload) -> WriteResult:
+            if replacement is None:
                 return self._store.delete(old, expected)
-            new.put(wanted)
-            note = self._forwarding.forwarding_to(save.session.sid, expected)
-            return _unless_done(self._store.replace(old, note, FORWARDING_LIFETIME, expected), note)
+            new.put(replacement)
+            forwarding = self._forwarding.forwarding_to(save.session.sid, expected)
+            return _stored_if_there(self._store.replace(old, forwarding, FORWARDING_LIFETIME, expected), forwarding)
 
         try:
-            stored = self._swap(old, save.expected or b"", wanted_for, write)
-        except RotatedAway as away:
-            note = away.note
+            stored = self._swap(old, save.expected or b"", replacement_for, write)
+        except RotatedAway as rotated:
+            forwarding = rotated.forwarding
         else:
             if stored is None:
                 new.remove()
-            return Saved(stored, contested=wanted_for.contested)
-        return self._rotate_late(save, note, new)
+            return Saved(stored, contested=replacement_for.contested)
+        return self._rotate_late(save, forwarding, new)
 
     def _end(self, save: Save) -> float | None:
         """Delete the session, also under an id that another request gave it.
 
-        :returns: until when a forwarding record may say so under the old id, in seconds since the epoch; None when
-            there was nothing: a client may have made the id up.
+        :returns: until when a forwarding record may be stored under the old id, in seconds since the epoch; None when
+            nothing was stored: a client may have made the id up.
         """
         if save.sid is None:
             return None
@@ -260,106 +261,107 @@ class Saving:
                 return None
         for _ in range(ATTEMPTS):
             result = self._store.delete(key, expected)
-            found = self._found(key, result)
-            there = expected if found is None and result.outcome is Outcome.STORED else found
-            if until is None and there is not None:
-                until = self._forwarding.until(there)
-            if found is None:
+            current = self._current(key, result)
+            before = expected if current is None and result.outcome is Outcome.STORED else current
+            if until is None and before is not None:
+                until = self._forwarding.until(before)
+            if current is None:
                 return until
-            note = self._forwarding.forwarding_of(found)
-            rotated = None if note is None else self._forwarding.follow(note)
+            forwarding = self._forwarding.forwarding_of(current)
+            rotated = None if forwarding is None else self._forwarding.follow(forwarding)
             if rotated is not None:
-                if expected is not None:  # else the forwarding record is deleted
-                    self._store.delete(key, found)
+                if expected is not None:  # without it, the forwarding record has just been deleted
+                    self._store.delete(key, current)
                 key, expected = rotated.key, rotated.payload
             elif expected is None:
                 return until
             else:
-                expected = found
+                expected = current
         self._store.delete(key)
         return until
 
     def _session_under(self, key: str) -> Payload | None:
-        """Return the payload of a key if it is a session; None where it is another program's."""
+        """Return what is stored under a key if it is a session; None for another program's data."""
         record = self._store.read(key)
         return None if record is None or self._codec.decode(record.payload) is None else record.payload
 
     # Late requests
 
-    def _change_rotated(self, save: Save, note: ForwardingRecord) -> Saved:
-        """Make a late request's change to the session under its new id."""
-        wanted = _Wanted(self._codec, self._merging, save, save.mine.raw, note)
-        self._swap_rotated(note, wanted)
-        return Saved(save.mine.raw, here=False, contested=wanted.contested, lost=wanted.contested)
+    def _change_rotated(self, save: Save, forwarding: ForwardingRecord) -> Saved:
+        """Store a late request's change in the session under its new id."""
+        replacement = _Replacement(self._codec, self._merging, save, save.after.payload, forwarding)
+        self._swap_rotated(forwarding, replacement)
+        lost = replacement.contested
+        return Saved(save.after.payload, under_own_id=False, contested=lost, lost=lost)
 
-    def _swap_rotated(self, note: ForwardingRecord, wanted_for: WantedFor) -> None:
+    def _swap_rotated(self, forwarding: ForwardingRecord, replacement_for: ReplacementFor) -> None:
         for _ in range(ROTATIONS):
-            rotated = self._follow(note)
+            rotated = self._follow(forwarding)
             try:
-                self._swap(rotated.key, rotated.payload, wanted_for, self._writer(rotated.key, None))
+                self._swap(rotated.key, rotated.payload, replacement_for, self._writer(rotated.key, None))
             except RotatedAway as again:
-                note = again.note
+                forwarding = again.forwarding
             else:
                 return
-        raise _too_many()
+        raise _too_many_attempts()
 
-    def _rotate_late(self, save: Save, note: ForwardingRecord, new: _NewRecord) -> Saved:
-        """Begin a session of its own with what a late request changed, where it changed anything.
+    def _rotate_late(self, save: Save, forwarding: ForwardingRecord, new: _NewRecord) -> Saved:
+        """Begin a separate session with what a late request changed, if it changed anything.
 
-        That may be a login, and must not reach a session whose id the client is not told: the request that rotated
-        first may be an attacker's. It takes along nothing else: the rest is the rotated session's, which may have been
-        rotated because the old id was stolen.
+        The change may be a login. It must not be stored in a session whose id this client is not given: the request
+        that rotated first may be an attacker's. The new session gets no other items of the rotated session: that may
+        have been rotated because the old id was stolen.
         """
-        own = self._own_part(save, note)
+        own = self._own_items(save, forwarding)
         if not has_content(own):
-            saved = self._change_rotated(save, note)
+            saved = self._change_rotated(save, forwarding)
             new.remove()
             return saved
         new.put(self._codec.encode(own))
-        self._remove_from_rotated(save, note)
+        self._remove_from_rotated(save, forwarding)
         return Saved(new.payload)
 
-    def _own_part(self, save: Save, note: ForwardingRecord) -> dict[str, Any]:
-        """Return the items that a late rotation may take along.
+    def _own_items(self, save: Save, forwarding: ForwardingRecord) -> dict[str, Any]:
+        """Return the items that the separate session of a late request begins with.
 
-        :raises RecordGone: when the rotated session has ended since; one that ended with its rotation is no hindrance.
+        :raises RecordMissing: when the rotated session has ended since its rotation, but not if it ended with it.
         """
-        if note.sid:
-            rotated = self._follow(note)
-            change = save.late_change(note)
+        if forwarding.sid:
+            rotated = self._follow(forwarding)
+            change = save.late_change(forwarding)
             refused = self._merging.refuse_rotation(change, rotated.items, strict=not save.late)
             if refused is not None:
                 raise SessionConflict(refused.explain(), refused.keys)
-        after = save.mine.items
+        after = save.after.items
         own = different_keys(save.before or {}, after, self._codec.same) | save.login_keys | {PERMANENT, CREATED}
         return {key: value for key, value in after.items() if key in own}
 
-    def _remove_from_rotated(self, save: Save, note: ForwardingRecord) -> None:
-        """Remove from the rotated session what a late request removed: a logout ends what it was shown."""
+    def _remove_from_rotated(self, save: Save, forwarding: ForwardingRecord) -> None:
+        """Remove from the rotated session what a late request removed, so that a late logout logs out."""
         before = save.before or {}
-        removed = frozenset(before) - frozenset(save.mine.items) | (save.logout_keys & frozenset(before))
+        removed = frozenset(before) - frozenset(save.after.items) | (save.logout_keys & frozenset(before))
         if not removed:
             return
 
-        def wanted_for(stored: Payload) -> Payload | None:
+        def replacement_for(stored: Payload) -> Payload | None:
             items = self._merging.without(self._codec.decode(stored) or {}, before, removed)
             return self._codec.encode(items) if has_content(items) else None
 
         with suppress(RecordMissing):
-            self._swap_rotated(note, wanted_for)
+            self._swap_rotated(forwarding, replacement_for)
 
-    def _follow(self, note: ForwardingRecord) -> Rotated:
-        rotated = self._forwarding.follow(note)
+    def _follow(self, forwarding: ForwardingRecord) -> Rotated:
+        rotated = self._forwarding.follow(forwarding)
         if rotated is None:
             raise RecordMissing
         return rotated
 
 
-class _Wanted:
-    """What a request wants stored in the place of a payload: its session, or that merged with what is stored.
+class _Replacement:
+    """Returns what replaces a payload: the session of the request, or that merged with the payload.
 
-    :param mine: what it wants while the payload is there that was loaded; None where the session is empty.
-    :param note: where the rotated session is, for a late request, which is always merged.
+    :param own: the payload of the request's session; None if that is empty, so that the record is deleted.
+    :param forwarding: leads to the rotated session of a late request, whose change is always merged.
     """
 
     def __init__(
@@ -367,28 +369,28 @@ class _Wanted:
         codec: PayloadCodec,
         merging: Merging,
         save: Save,
-        mine: Payload | None,
-        note: ForwardingRecord | None = None,
+        own: Payload | None,
+        forwarding: ForwardingRecord | None = None,
     ) -> None:
-        self._codec, self._merging, self._save, self._mine = codec, merging, save, mine
-        self._note = note
-        #: With CONFLICT ``raise``, a late request is not refused for what it has loaded, but for what comes after.
-        self._strict = note is None or not save.late
+        self._codec, self._merging, self._save, self._own = codec, merging, save, own
+        self._forwarding = forwarding
+        #: CONFLICT ``raise`` does not refuse a request that was late when it loaded, unless the session changes again.
+        self._strict = forwarding is None or not save.late
         self.contested: tuple[str, ...] = ()
 
     def __call__(self, stored: Payload) -> Payload | None:
-        if self._note is None and stored == self._save.expected:
+        if self._forwarding is None and stored == self._save.expected:
             self.contested = ()
-            return self._mine
+            return self._own
         items = self._codec.decode(stored)
         if items is None:  # nothing to merge with
-            return self._mine if self._note is None else stored
+            return self._own if self._forwarding is None else stored
         return self._merged(stored, items)
 
     def _merged(self, stored: Payload, items: dict[str, Any]) -> Payload | None:
-        late, strict, self._strict = self._note is not None, self._strict, True
-        change = self._save.change if self._note is None else self._save.late_change(self._note)
-        merged = self._merging.merge(change, items, late=late, strict=strict)
+        forwarding, strict, self._strict = self._forwarding, self._strict, True
+        change = self._save.change if forwarding is None else self._save.late_change(forwarding)
+        merged = self._merging.merge(change, items, late=forwarding is not None, strict=strict)
         if isinstance(merged, Refused):
             raise SessionConflict(merged.explain(), merged.keys)
         self.contested = merged.contested
@@ -398,7 +400,7 @@ class _Wanted:
 
 
 class _NewRecord:
-    """The record under the new id of a rotation, which is stored before the old one goes."""
+    """The record under the new id of a rotation, which is stored before the old one is replaced."""
 
     def __init__(self, store: RecordStore, payload: Payload, key: str) -> None:
         self._store, self._key, self.payload = store, key, payload
@@ -412,13 +414,13 @@ class _NewRecord:
         self._store.delete(self._key)
 
 
-def _unless_done(result: WriteResult, wanted: Payload) -> WriteResult:
-    """Return STORED as well when what was wanted is there: clients repeat a command whose answer was lost."""
-    return WriteResult(Outcome.STORED) if result.current == wanted else result
+def _stored_if_there(result: WriteResult, payload: Payload) -> WriteResult:
+    """Return STORED also if the payload is there already: clients repeat a command whose response was lost."""
+    return WriteResult(Outcome.STORED) if result.current == payload else result
 
 
-def _too_many() -> SessionConflict:
+def _too_many_attempts() -> SessionConflict:
     return SessionConflict(
-        f"The session kept changing: {ATTEMPTS} attempts to store this request's changes failed. Keep what many "
-        "requests change at the same time in a place of its own, not in a session."
+        f"The session kept changing: {ATTEMPTS} attempts to store this request's changes failed. Keep data that many "
+        "requests change at the same time outside the session."
     )

@@ -151,7 +151,7 @@ def forwarding(data: bytes) -> None:
         if found is None:
             continue
         demand(isinstance(found, ForwardingRecord) and isinstance(found.sid, str), "the shape of a forwarding record")
-        forwarding.keep_short("session:" + "k" * 43, store.read("session:" + "k" * 43), found)
+        forwarding.clean_up("session:" + "k" * 43, store.read("session:" + "k" * 43), found)
         forwarding.follow(found)
         demand(store.asked <= ROTATIONS + 5, "a chain of forwarding records ends")
 

@@ -23,9 +23,9 @@ def keys(read: Iterable[str] = (), changed: Iterable[str] = (), *, everything: b
     """Return what a request did that read some keys, or everything, and then changed some."""
     used = KeyUse()
     for key in read:
-        used.note_read(key)
+        used.add_read(key)
     if everything:
-        used.note_read_all()
+        used.add_read_all()
     used.changed.update(changed)
     return used
 
@@ -139,8 +139,8 @@ def test_a_read_after_the_own_change_is_none() -> None:
     """A read after the request's own change reads its own value."""
     used = KeyUse()
     used.changed.add("a")
-    used.note_read("a")
-    used.note_read_all()
+    used.add_read("a")
+    used.add_read_all()
     assert merge({"a": 1}, {"a": 2, "b": 1}, {"a": 3}, used) == Merged({"a": 2, "b": 1}, ("a",))
     assert merge({"a": 1}, {"a": 2, "b": 1}, {"a": 1, "c": 1}, used) == Refused(("c",))
 
@@ -148,10 +148,10 @@ def test_a_read_after_the_own_change_is_none() -> None:
 def test_whether_anything_is_left() -> None:
     """After the request's own removal, emptiness depends on every other key."""
     used = keys(["a"], ["a"])
-    used.note_emptiness({"b": 1})
+    used.add_emptiness_read({"b": 1})
     assert merge({"a": 1, "b": 1}, {"b": 1, "c": 1}, {"a": 1}, used) == Refused(("b",))
     asked_with_content = keys((), ["c"])
-    asked_with_content.note_emptiness({"c": 1})
+    asked_with_content.add_emptiness_read({"c": 1})
     assert merge({"b": 1}, {"b": 1, "c": 1}, {}, asked_with_content) == Merged({"c": 1}, ())
 
 
@@ -353,7 +353,7 @@ def test_a_method_of_the_session_class(memory_app: MakeApp) -> None:
         def is_admin(self) -> bool:
             return bool(self.get("a"))
 
-    app.session_interface.handler._asked.session_class = Session  # type: ignore[attr-defined]
+    app.session_interface.handler._interface.session_class = Session  # type: ignore[attr-defined]
     assert used_by(app, lambda: session.is_admin()).was_read("anything")  # type: ignore[attr-defined]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from lazysession.records.rotation import SPOILT, ForwardingRecord, forwarding_in, still_held
+from lazysession.records.rotation import INVALID, ForwardingRecord, forwarding_in, still_held
 
 
 class TestForwardingRecords:
@@ -28,9 +28,9 @@ class TestForwardingRecords:
         + [{"moved_to": "x", "until": until, "before": {}} for until in ("1", None, float("nan"), float("inf"))]
         + [{"moved_to": "x", "until": 1, "before": before} for before in ([], None, "x")],
     )
-    def test_spoilt_forwarding_records(self, inside: Any) -> None:
+    def test_invalid_forwarding_records(self, inside: Any) -> None:
         """What Flask never writes there is a forwarding record that leads nowhere."""
-        assert forwarding_in({"_permanent": inside}) == SPOILT
+        assert forwarding_in({"_permanent": inside}) == INVALID
 
     @pytest.mark.parametrize("inside", [True, False, None, "x", 1, []])
     def test_no_forwarding_record(self, inside: Any) -> None:
@@ -40,7 +40,7 @@ class TestForwardingRecords:
 
     def test_a_forwarding_record_that_was_written_over(self) -> None:
         """With other items it leads nowhere: Flask-Session has stored a session over it."""
-        assert forwarding_in({**self.RECORD.to_items(), "a": 1}) == SPOILT
+        assert forwarding_in({**self.RECORD.to_items(), "a": 1}) == INVALID
 
     def test_still_held(self) -> None:
         """Only what is equal on both sides."""

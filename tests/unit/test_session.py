@@ -353,8 +353,8 @@ def test_permanent_is_remembered(store: Any, make_app: MakeApp) -> None:
 
 
 def test_a_rule_that_uses_the_session(memory_app: MakeApp) -> None:
-    """A rule cannot ask the session that it decides about: one clear error, no endless recursion."""
+    """A rule that uses the session gets one clear error, not an endless recursion."""
     app = memory_app(LAZYSESSION_RULES=[(lambda _request: "a" in session, "skip")])
     app.add_url_rule("/", view_func=lambda: str(session.get("a")))
-    with pytest.raises(RuntimeError, match="used by the very code that loads it"):
+    with pytest.raises(RuntimeError, match="must not use the session"):
         app.test_client().get("/")
