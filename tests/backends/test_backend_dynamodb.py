@@ -213,12 +213,12 @@ class TestTrips:
             assert backend.replace(KEY, b"2", 1000, b"1").outcome is Outcome.STORED
             assert backend.replace(KEY, b"3", None, b"2").outcome is Outcome.STORED
             assert backend.delete(KEY, b"3").outcome is Outcome.STORED
-            assert backend.delete(KEY).outcome is Outcome.STORED
+            assert backend.delete(KEY).outcome is Outcome.MISSING
         assert trips == ["PutItem", "PutItem", "UpdateItem", "UpdateItem", "DeleteItem", "DeleteItem"]
 
     @pytest.mark.parametrize("connect", [resource, client])
     def test_a_change_by_somebody_else_comes_with_the_refusal(self, moto_url: str, connect: Any) -> None:
-        """Where the server sends the item along, as DynamoDB does, CHANGED is one request; and so is an expired one."""
+        """Where the server sends the item along, as DynamoDB does, CONFLICT is one request; and so is an expired one."""
         backend = make(connect(moto_url))
         backend.create(KEY, b"theirs", 1000)
         with counted(backend.client) as trips:
