@@ -1,4 +1,4 @@
-"""What an app sets on its session interface at any time: the wrapped interface gets it, and the handler follows."""
+"""Attributes that an app sets on its session interface: they are set on the wrapped one, and change the handler."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from flask.sessions import SessionInterface
 
-#: What Flask calls besides open_session, save_session and is_null_session: these are the wrapped interface's.
+#: What Flask uses of an interface apart from open_session, save_session and is_null_session.
 METHODS_OF_WRAPPED = (
     "get_cookie_name",
     "get_cookie_domain",
@@ -22,12 +22,12 @@ METHODS_OF_WRAPPED = (
     "null_session_class",
     "pickle_based",
 )
-#: What decides ids, cookies and session objects, and nothing about the store: the backend is kept.
+#: Attributes for ids, cookies and session objects: setting one does not change the backend.
 NOT_OF_THE_STORE = frozenset(METHODS_OF_WRAPPED) - {"should_set_cookie"} | {
     *("use_signer", "permanent", "session_class", "has_same_site_capability", "_generate_sid", "_get_store_id"),
     *("ttl", "cleanup_n_requests", "_delete_expired_sessions"),
 }
-#: What Flask-Session's interfaces have: their stores, and what was read of the settings.
+#: All known attributes of Flask-Session's interfaces; any other is the app's own.
 _KNOWN = NOT_OF_THE_STORE | {
     *("key_prefix", "sid_length", "serializer", "client", "store", "cache", "sql_session_model", "pool"),
 }

@@ -37,20 +37,20 @@ class SessionCookies:
         self._once = Once()
 
     def sent(self, app: Flask, request: Request) -> bool:
-        """Return whether the client sent a session cookie, of whatever shape."""
+        """Return whether the client sent a session cookie, well-formed or not."""
         return bool(cookie_value(request, self._interface.get_cookie_name(app)))
 
     def read(self, app: Flask, request: Request) -> str | None:
-        """Return the session id that the client sent, or None when there is none of the right shape and signature."""
+        """Return the session id that the client sent, or None if there is none that is well-formed and signed."""
         value = cookie_value(request, self._interface.get_cookie_name(app))
         if value and self._signed:
             value = self._unsign(app, value)
         return value if value and self._may_be_id(value) else None
 
     def set(self, app: Flask, session: SessionMixin, sid: str, response: Response, *, renewal: bool) -> None:
-        """Send the cookie; one that only renews its expiry is not sent with a response for shared caches.
+        """Set the cookie; one that only renews its expiry is not set on a response for shared caches.
 
-        A response that shared caches may keep is made private: from there, the next visitor would get the cookie.
+        A response that shared caches may store is made private: they would send the cookie to other visitors.
         """
         if renewal and is_public(response):
             return
@@ -87,7 +87,7 @@ class SessionCookies:
     def _make_private(self, response: Response) -> None:
         make_private(response)
         self._once.warn(
-            "Shared caches may keep the response of %s, and it has to carry the session cookie: it is sent as private. "
+            "Shared caches may store the response of %s, and it sets the session cookie: it is sent as private. "
             "Set Cache-Control: private in the view.",
             this_place(),
         )
@@ -108,9 +108,9 @@ class SessionCookies:
 
 
 def cookie_value(request: Request, name: str) -> str | None:
-    """Return the value of one cookie, as ``request.cookies.get`` does, which parses all of them.
+    """Return the value of one cookie, as ``request.cookies.get`` does.
 
-    That takes a tenth of a request that reads its session, and a header of plain cookies needs no parsing.
+    That parses all cookies, a tenth of the time of a request that reads its session. Plain cookies need no parsing.
     """
     header = request.environ.get("HTTP_COOKIE", "")
     if "cookies" in request.__dict__ or not _is_usual(type(request)) or not _PLAIN.fullmatch(header):
@@ -123,7 +123,7 @@ def cookie_value(request: Request, name: str) -> str | None:
 
 
 def _is_usual(request_class: type[Request]) -> bool:
-    """Return whether requests take their cookies from where Werkzeug does; those of an app may not."""
+    """Return whether a request class parses cookies as Werkzeug does; an app's own class may not."""
     if request_class is Request:
         return True
     return request_class.cookies is _PARSED and request_class.dict_storage_class is _KEPT_IN
@@ -131,7 +131,7 @@ def _is_usual(request_class: type[Request]) -> bool:
 
 _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
 _FOR_CDNS = ("cdn-cache-control", "surrogate-control")
-#: How long a response may be kept; the stale ones also after its age (RFC 5861).
+#: Directives that allow a response to be stored for some time (RFC 9111, RFC 5861).
 _AGES = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 
 
@@ -144,20 +144,20 @@ def vary_by_cookie(response: Response) -> None:
 
 
 def varies_by_cookie(headers: Headers) -> bool:
-    """Return whether caches are told that a response depends on the client's cookies, or on anything (``*``)."""
+    """Return whether ``Vary`` says that a response depends on the client's cookies, or on anything (``*``)."""
     names = ",".join(headers.getlist("Vary")).split(",")
     return any(name.strip().lower() in {"cookie", "*"} for name in names)
 
 
 def is_public(response: Response) -> bool:
-    """Return whether headers of a response let shared caches keep it, or the caches of a CDN (RFC 9213)."""
+    """Return whether headers of a response allow shared caches to store it, or those of a CDN (RFC 9213)."""
     if not {"public", "s-maxage"}.isdisjoint(map(_name, _directives(response, "Cache-Control"))):
         return True
     return any(_may_keep(_directives(response, header)) for header in _headers_for_cdns(response))
 
 
 def may_be_shared(response: Response) -> bool:
-    """Return whether shared caches may keep a response: an age alone allows that (RFC 9111, 3 and 4.2.1)."""
+    """Return whether shared caches may store a response: a maximum age alone allows that (RFC 9111, 3 and 4.2.1)."""
     if is_public(response):
         return True
     directives = _directives(response, "Cache-Control")
@@ -170,7 +170,7 @@ def may_be_shared(response: Response) -> bool:
 
 
 def make_private(response: Response) -> None:
-    """Mark a response as private to one visitor; its other directives stay."""
+    """Make a response private to one visitor; its other directives stay."""
     kept = [
         each for each in _directives(response, "Cache-Control") if _name(each) not in {"public", "s-maxage", "private"}
     ]
@@ -180,7 +180,7 @@ def make_private(response: Response) -> None:
 
 
 def forbid_storing(response: Response) -> None:
-    """Tell every cache to keep no copy of a response."""
+    """Forbid all caches to store a response."""
     for header in ["Expires", "Age", "Pragma", "X-Accel-Expires", *_headers_for_cdns(response)]:
         response.headers.pop(header, None)
     response.headers["Cache-Control"] = "no-store"

@@ -271,7 +271,7 @@ class _SafeSerializer:
 def read_safely(interface: Any, *, allow_pickle: bool) -> None:
     """Make an interface encode and decode with our codec: Flask-Session's own serializer also unpickles.
 
-    :param interface: any, as Flask-Session has no annotations; a serializer that an app brought is left alone.
+    :param interface: any, as Flask-Session has no annotations; a serializer of the app's own is not changed.
     """
     serializer = interface.serializer
     if serializer is not None and not isinstance(serializer, _SafeSerializer) and not is_own(serializer):

@@ -1,4 +1,4 @@
-"""Which session handler follows when an app sets an attribute of its session interface, such as the serializer."""
+"""The new session handler after an app sets an attribute of its session interface, such as the serializer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .serverside import ServerSide
 from .startup.clients import refuse_unusable
 from .use import Handler
 
-#: What decides nothing about the store where LazySession made the interface, whose keys no adapter has looked at.
+#: The same for an interface that LazySession made: its backend does not depend on these either.
 _NOT_OF_OUR_STORE = NOT_OF_THE_STORE | {"key_prefix", "sid_length"}
 
 
@@ -34,7 +34,7 @@ def follow(app: Flask, handler: Handler, name: str, *, again: Callable[[Flask, S
 
 
 def _handler_after(name: str, app: Flask, handler: Handler) -> Handler | None:
-    """Return the handler after an attribute was set; None where the app's session interface is looked at anew."""
+    """Return the handler after an attribute was set; None if it must be made anew from the interface."""
     wrapped = handler.wrapped
     if name == "client":
         refuse_unusable("the client", getattr(wrapped, name, None), {})

@@ -16,7 +16,7 @@ LONGEST_ID = 128
 _URLSAFE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
-#: Ids that an interface makes in its own way; some interfaces use them as file names.
+#: The ids of an interface that overrides making them; without "..", as some interfaces use them as file names.
 _PRINTABLE = re.compile(r"(?!.*\.\.)[!-\[\]-~]+", re.ASCII)
 
 

@@ -1,4 +1,4 @@
-"""What log lines say of a request: its endpoint, and names of keys; each message is logged once per endpoint."""
+"""Parts of log messages: the endpoint of a request, and names of keys; messages that are logged once per endpoint."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Once:
 
 
 def place_of(request: Request) -> str:
-    """Return a request's endpoint: its path is the client's, and may hold a secret or the end of a line."""
+    """Return a request's endpoint. Its path is not logged: it may contain a secret or a newline."""
     return request.endpoint or "unrouted paths"
 
 
@@ -46,10 +46,9 @@ def names(keys: Iterable[object]) -> str:
 
 
 def is_called_from(*methods: str) -> bool:
-    """Return whether a method of Flask's that has one of these names is running, and has called what asks.
+    """Return whether a method of Flask with one of these names is on the call stack, also if the app overrides it.
 
-    An app may override such a method. A function of the app's own that has its name counts as well; nothing depends on
-    that but the moment at which an error is shown.
+    A function of the app with such a name counts as well. This only changes when an error is shown.
     """
     for frame, _ in walk_stack(inspect.currentframe()):
         if frame.f_code.co_name == "wsgi_app":

@@ -1,4 +1,4 @@
-"""Which mode a request gets: the rules of one ordered table, and ``@session_mode`` at the view."""
+"""The mode of a request: from ``@session_mode`` of its view, or from the first matching rule of an ordered table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Mode(str, Enum):
 
 
 class Decision(NamedTuple):
-    """A request's mode, and what decided it, as commands and logs show it."""
+    """A request's mode, and the reason for it, as commands and logs show it."""
 
     mode: Mode
     reason: str
@@ -37,7 +37,7 @@ Matcher = Callable[[Request], bool]
 View = TypeVar("View", bound=Callable[..., Any])
 
 _VIEW_MODE = "_lazysession_mode"
-#: The reason of a mode that ``@session_mode`` gave.
+#: The reason of a mode that ``@session_mode`` sets.
 AT_THE_VIEW = "@session_mode"
 #: The decision for static files that are safe to skip.
 STATIC = Decision(Mode.SKIP, "static files")
@@ -54,8 +54,8 @@ class Pattern(NamedTuple):
     """A pattern by its parts.
 
     :param kind: ``"path"``, ``"endpoint"``, ``"blueprint"``, ``"method"``, ``"regex"`` or ``"function"``.
-    :param text: the glob, the name or the regular expression; nothing for a function.
-    :param identity: what makes two patterns with the same text one: the flags, or the function.
+    :param text: the glob, the name or the regular expression; empty for a function.
+    :param identity: the flags or the function: patterns with the same text are the same only if these are equal.
     """
 
     kind: str
@@ -65,10 +65,10 @@ class Pattern(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of the table: a pattern that :mod:`lazysession.patterns` has compiled, and the mode that it gives.
+    """One line of the table: a pattern that :mod:`lazysession.patterns` has compiled, and its mode.
 
-    :param source: the pattern as it is shown to people.
-    :param pattern: as it is compared with others and with the names of the app.
+    :param source: the pattern as messages show it.
+    :param pattern: the parsed pattern, which is compared with other patterns and with the names of the app.
     """
 
     source: str
@@ -77,16 +77,16 @@ class Rule:
     pattern: Pattern
 
     @property
-    def asks(self) -> bool:
-        """Whether the pattern is a callable, which may return something else for every request.
+    def calls_function(self) -> bool:
+        """Whether the pattern is a callable, whose result may differ for each request.
 
-        Any other pattern returns the same for every request with the same path, endpoint and method.
+        Any other pattern gives all requests with the same path, endpoint and method the same mode.
         """
         return self.pattern.kind == "function"
 
 
 def session_mode(mode: Mode | str) -> Callable[[View], View]:
-    """Give a view its session mode, on either side of ``@app.route``; it beats the table of rules.
+    """Set the session mode of a view, above or below ``@app.route``; it takes precedence over the rules.
 
     :param mode: ``"normal"``, ``"no_refresh"``, ``"readonly"`` or ``"skip"``.
     :raises ConfigurationError: for any other mode.
@@ -116,8 +116,8 @@ class RuleTable:
     :param rules: the first that matches decides.
     :param skip_static: after the rules, the static routes of the app and of its blueprints get mode ``skip``, where
         that is safe (:mod:`lazysession.staticfiles`).
-    :param before_first: called with the app when a request is compared with the rules for the first time: an app that
-        serves requests gets no more views.
+    :param before_first: called with the app when the first request is compared with the rules: all views are
+        registered by then.
     """
 
     def __init__(
@@ -130,27 +130,27 @@ class RuleTable:
         self._before_first = before_first
 
     def mode_of_route(self, app: Flask, route: Route, method: str) -> Decision:
-        """Return the mode of a route, with its variable parts taken as they are written (``/item/<id>``).
+        """Return the mode of a route, whose rule is used as the path (``/item/<id>``).
 
-        A single request may get another mode, because of the values of these parts, or because its file does not exist.
+        A single request may get another mode: because of its path, or because its static file does not exist.
         """
         with app.test_request_context(route.rule if route.rule.startswith("/") else "/", method=method) as context:
             context.request.url_rule = route
             context.request.routing_exception = None
-            self._before_first = None  # a command prints what that would log
+            self._before_first = None  # commands print what it would log
             return self.mode_of(app, context.request, of_route=True)
 
     def mode_of(self, app: Flask, request: Request, *, of_route: bool = False) -> Decision:
-        """Return the mode of a request as far as it is known: before routing only path and method rules can match.
+        """Return the mode of a request; before routing, only rules for paths and methods can match.
 
-        :param of_route: the request represents all those to its route: it does not matter whether its file exists.
+        :param of_route: the request stands for all requests to its route: its static file need not exist.
         """
         endpoint = request.endpoint
         mode = view_mode(app.view_functions.get(endpoint) if endpoint else None, request.method)
         if mode is not None:
             return Decision(mode, AT_THE_VIEW)
         for rule in self._candidates(app, request, endpoint) if self.rules else ():
-            if not rule.asks or rule.matches(request):
+            if not rule.calls_function or rule.matches(request):
                 return Decision(rule.mode, rule.source)
         if endpoint is None or not self.skip_static or not is_static_route(app, endpoint):
             return _DEFAULT
@@ -158,7 +158,7 @@ class RuleTable:
         return STATIC if reason is None else Decision(Mode.NORMAL, NOT_SKIPPED + reason)
 
     def mode_before_routing(self, app: Flask, request: Request) -> Decision:
-        """Return the mode of a request that Flask has not routed yet, as far as it can be known."""
+        """Return the mode of a request before Flask has routed it; ``normal`` if that cannot be known."""
         before = request.url_rule, request.view_args
         try:
             adapter = app.create_url_adapter(request)
@@ -166,7 +166,7 @@ class RuleTable:
                 request.url_rule, arguments = adapter.match(return_rule=True)
                 request.view_args = dict(arguments)
             return self.mode_of(app, request)
-        except Exception:  # no such page, a host that Flask refuses later, or a rule that needs more than there is now
+        except Exception:  # a 404, a host that Flask refuses later, or a rule that needs a routed request
             return _BEFORE_ROUTING
         finally:
             request.url_rule, request.view_args = before
@@ -186,7 +186,7 @@ class RuleTable:
         place = (request.path, endpoint, request.method)
         known = self._known.get(place)
         if known is None:
-            self._look_before_first(app)
+            self._check_before_first(app)
             known = tuple(self._search(request))
             if len(self._known) >= PLACES:
                 self._known.clear()
@@ -194,14 +194,14 @@ class RuleTable:
                 self._known[place] = known
         return known
 
-    def _look_before_first(self, app: Flask) -> None:
-        look, self._before_first = self._before_first, None
-        if look is not None:
-            look(app)
+    def _check_before_first(self, app: Flask) -> None:
+        check, self._before_first = self._before_first, None
+        if check is not None:
+            check(app)
 
     def _search(self, request: Request) -> Iterator[Rule]:
         for rule in self.rules:
-            if rule.asks:
+            if rule.calls_function:
                 yield rule
             elif rule.matches(request):
                 yield rule

@@ -1,4 +1,4 @@
-"""What each process has of its own, however it was forked: values, locks, and a bounded memory.
+"""Values and locks that each process has of its own, however it was forked, and a bounded mapping.
 
 The core and the adapters use it, as an adapter may in any package.
 """
@@ -15,17 +15,17 @@ Value = TypeVar("Value")
 
 
 class PerProcess(Generic[Value]):
-    """A value, such as a pool or a lock, of which each process has its own: it is made when it is first asked for.
+    """A value of which each process has its own, such as a pool or a lock; it is made at its first use.
 
-    The process id is compared each time. uWSGI forks in C by default, where the hooks of ``os.register_at_fork`` do not
-    run; and a lock that is made in the worker is gevent's, where the worker patches what its parent imported.
+    The process id is compared at each use. uWSGI forks in C by default, where the hooks of ``os.register_at_fork`` do
+    not run. Also, a worker may patch with gevent after its parent imported this: its locks must then be gevent's.
 
-    Example: the parent (1) has used a pool, and forks a worker (2). There, two threads ask at once and both make a
-    pool; ``setdefault`` lets only one be the worker's. A lock around it could be one that the parent held at the fork.
+    Example: the parent (1) has used a pool, and forks a worker (2). There, two threads call :meth:`get` at
+    once, and both make a pool; ``setdefault`` keeps one. A lock instead could be one that the parent held at the fork.
 
     :param make: makes the value of this process.
-    :param leave: called before that with the value of the parent, which goes on using it: nothing may be sent on its
-        connections, and none of its locks may be waited for.
+    :param leave: called before that with the value of the parent, which still uses it: it must not send anything on
+        its connections, or wait for its locks.
     """
 
     def __init__(self, make: Callable[[], Value], leave: Callable[[Value], object] | None = None) -> None:
@@ -58,8 +58,8 @@ class PerProcess(Generic[Value]):
 class LocksPerProcess(PerProcess[Value]):
     """Locks of each process, which are also replaced once gevent has patched ``threading`` in it.
 
-    Greenlets share one thread. A lock from before would block all of them where one has to wait, and a reentrant one
-    would admit all of them at once.
+    Greenlets share one thread. With an unpatched lock, one that waits would block all of them; with a reentrant one,
+    all would hold it at once.
     """
 
     def _here(self) -> object:
@@ -67,7 +67,7 @@ class LocksPerProcess(PerProcess[Value]):
 
 
 def keep_for_good(value: object) -> None:
-    """Keep an object to the very end of a process: some connections tell the server to hang up when they are freed."""
+    """Keep an object until the process ends: some connections are closed on the server when they are freed."""
     import ctypes  # some systems lack it, and none of those forks
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
@@ -96,11 +96,11 @@ class StripedLocks:
 
 
 class Recent(Generic[Value]):
-    """A value for each key; of more than so many, the one that was put longest ago is forgotten."""
+    """A mapping of limited size: beyond ``most`` keys, the one that was set longest ago is removed."""
 
     def __init__(self, most: int = 10_000) -> None:
         self._most = most
-        # In a forked process, a thread that is not there may hold the parent's. The lambda: gevent replaces the class.
+        # Per process: the lock may have been held at the fork. The lambda: gevent replaces the class.
         self._lock = LocksPerProcess(lambda: threading.Lock())  # noqa: PLW0108
         self._known: dict[str, Value] = {}
 
@@ -108,18 +108,18 @@ class Recent(Generic[Value]):
         return len(self._known)
 
     def get(self, key: str) -> Value | None:
-        """Return the value that was put last, None for nothing."""
+        """Return the value of a key, or None."""
         return self._known.get(key)
 
     def put(self, key: str, value: Value) -> None:
-        """Remember a value in the place of any other of the key."""
+        """Set the value of a key."""
         with self._lock.get():
-            self._known.pop(key, None)  # the new one goes to the end
+            self._known.pop(key, None)  # so that the key is last
             self._known[key] = value
             if len(self._known) > self._most:
                 del self._known[next(iter(self._known))]
 
     def forget(self, key: str) -> None:
-        """Forget the value of a key."""
+        """Remove a key."""
         with self._lock.get():
             self._known.pop(key, None)

@@ -12,7 +12,7 @@ from .backend import Adapter
 from .errors import ConfigurationError
 
 GROUP = "lazysession.backends"
-#: The adapter for interfaces of Flask-Session's that no other one drives; no SESSION_TYPE of its own.
+#: The adapter for interfaces of Flask-Session that have no other one; it has no SESSION_TYPE.
 GENERIC = "generic"
 
 
@@ -32,7 +32,7 @@ def find(session_type: str) -> type[Adapter] | None:
 
 
 def find_for_interface(interface: object) -> type[Adapter] | None:
-    """Return the adapter that drives the interface's class or, for a subclass, the class it comes from."""
+    """Return the adapter for an interface's class or, for a subclass, for its base class."""
     for base in type(interface).__mro__:
         package = base.__module__.split(".")
         if package[0] != "flask_session" or len(package) < 2:
@@ -46,7 +46,7 @@ def find_for_interface(interface: object) -> type[Adapter] | None:
 #: The extra that each SESSION_TYPE of this package needs.
 _EXTRAS = {name: name for name in ("redis", "memcached", "mongodb", "dynamodb", "cachelib", "sqlalchemy")}
 _EXTRAS["filesystem"] = "cachelib"
-#: The packages of the modules that a database URL asks for. No name is guessed: an attacker could register it.
+#: The packages of the modules that a database URL needs. No name is guessed: an attacker could register it.
 _SQL_PACKAGES = {
     "psycopg": "psycopg[binary]",
     "psycopg2": "psycopg2-binary",
@@ -90,9 +90,9 @@ def _load(entry_point: EntryPoint) -> type[Adapter]:
     return adapter
 
 
-# What an adapter has to have
+# Checks of adapters
 
-#: The adapters that were loaded, and where they came from: for messages.
+#: The loaded adapters and their entry points, for messages.
 _loaded: dict[str, tuple[object, EntryPoint]] = {}
 _PAGE = 'See "Write your own backend" in the documentation.'
 #: Each verb, and how it is called.
@@ -127,9 +127,9 @@ def check_options(adapter: object, session_type: str, options: Mapping[str, obje
 
 
 def check_backend(backend: object, adapter: object, maker: str) -> None:
-    """Refuse what an adapter made if it lacks a verb of the contract, or has one that is called in another way.
+    """Refuse a backend that lacks a verb of the contract, or has one with other parameters.
 
-    :param maker: the method that made it.
+    :param maker: the method of the adapter that made it.
     :raises ConfigurationError: naming the verbs.
     """
     where = f"What {maker} of the {_describe(adapter)} returned, an object of type {type(backend).__name__},"
@@ -178,7 +178,7 @@ def _takes(
 ) -> bool:
     """Return whether a method can be called with these arguments.
 
-    :param partly: more may be needed.
+    :param partly: it may need more arguments.
     """
     if not callable(method):
         return False
@@ -193,7 +193,7 @@ def _takes(
 
 
 def _needs_more(signature: inspect.Signature, given: int) -> bool:
-    """Return whether positional arguments are missing, as those of a method that is no classmethod are."""
+    """Return whether positional arguments are missing, as for a method that is no classmethod."""
     positional = [
         each
         for each in signature.parameters.values()

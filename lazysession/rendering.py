@@ -44,7 +44,7 @@ _GO_WITH_THE_BODY = frozenset(
         "x-sendfile",
     }
 )
-#: The same by their first letters: what nginx serves or keeps instead, where htmx goes.
+#: The same, by prefix: headers for nginx (another file, its cache) and for htmx (another page).
 _GO_BY_PREFIX = ("x-accel-", "hx-")
 
 

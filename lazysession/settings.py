@@ -129,7 +129,7 @@ class _Reader:
     def entries(self, name: str, default: Collection[Any], allowed: str, *, parts: str) -> tuple[Any, ...]:
         """Read a list, or a single entry.
 
-        :param parts: a regular expression of what stands between the entries of a list that is written as one text.
+        :param parts: a regular expression for the separators in a list that was written as one text, which is refused.
         """
         value = self.value(name, default)
         if isinstance(value, str):

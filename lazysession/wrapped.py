@@ -1,4 +1,4 @@
-"""Loading and saving over any session interface that is not driven through a backend: it keeps its own ways."""
+"""The session handler over any other session interface, which loads and saves by its own methods."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .use import Origin, SessionUse
 
 
 class Wrapped:
-    """Keep sessions through the wrapped interface's own ``open_session`` and ``save_session``.
+    """Load and save sessions with the wrapped interface's own ``open_session`` and ``save_session``.
 
     :param interface: Flask's signed cookie, a custom one, or one of Flask-Session's without an adapter.
-    :param loads_before_view: it uses a database session of the app's.
+    :param loads_before_view: it uses the app's database session.
     """
 
     def __init__(self, interface: SessionInterface, *, loads_before_view: bool) -> None:
@@ -38,7 +38,7 @@ class Wrapped:
         use.begin(session, Origin.STORED)
 
     def start_over(self, app: Flask, use: SessionUse) -> None:
-        """Load it all the same: only the wrapped interface knows how to end a session without reading it."""
+        """Load the session: only the wrapped interface can end it."""
         self.load(app, use)
 
     def begin_empty(self, use: SessionUse, origin: Origin) -> None:
@@ -50,7 +50,7 @@ class Wrapped:
         use.begin(session, origin)
 
     def end(self, use: SessionUse) -> None:
-        """Leave it at the cleared session: only the wrapped interface knows how it ends."""
+        """Do nothing: the wrapped interface ends a cleared session when it saves it."""
 
     def save(self, app: Flask, use: SessionUse, response: Response) -> None:
         """Save through the wrapped interface, except what the mode forbids."""
