@@ -165,9 +165,9 @@ def is_client(value: object) -> bool:
 
 
 def leave_connections(client: Any) -> None:
-    """Leave a client's connections to the parent process: two on one connection read each other's answers.
+    """Give a forked process connections of its own: with shared ones, it could read a response to the parent.
 
-    Not by ``client.close()`` alone, which waits for locks that a thread of the parent may have held at the fork.
+    ``client.close()`` is not enough: it waits for locks that a thread of the parent may have held at the fork.
     """
     try:
         session = client._endpoint.http_session
@@ -179,7 +179,7 @@ def leave_connections(client: Any) -> None:
 
 
 def takes_python_values(client: Any) -> bool:
-    """Return whether the client converts values itself, as that of a resource does: by what it makes of a key."""
+    """Return whether the client converts Python values itself, as that of a resource does."""
     parameters: dict[str, Any] = {"Key": {"id": "key"}}
     model = client.meta.service_model.operation_model("GetItem")
     client.meta.events.emit("before-parameter-build.dynamodb.GetItem", params=parameters, model=model, context={})
@@ -187,11 +187,11 @@ def takes_python_values(client: Any) -> bool:
 
 
 def timeout_problems(client: Any) -> Iterator[Problem]:
-    """Return that a client has the patience of boto3's defaults, which is that of no visitor."""
+    """Return a problem for a client with timeouts as long as boto3's defaults."""
     config = client.meta.config
     longest = max(config.connect_timeout or _FOR_EVER, config.read_timeout or _FOR_EVER)
     if longest >= _DEFAULT_TIMEOUT:
-        how_long = "for ever" if longest == _FOR_EVER else f"{longest:,.10g} s, and several times over"
+        how_long = "without a timeout" if longest == _FOR_EVER else f"{longest:,.10g} s, and several times over"
         yield Problem(
             "warning",
             f"The client waits for DynamoDB {how_long}: when it hangs, requests hang with it.",

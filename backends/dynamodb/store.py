@@ -1,4 +1,4 @@
-"""Sessions in a DynamoDB table, the same as Flask-Session's: an item for each session, with its expiry beside it."""
+"""Sessions in a DynamoDB table, the same as Flask-Session's: an item for each session, with its expiry."""
 
 from __future__ import annotations
 
@@ -218,14 +218,14 @@ class DynamoDBBackend:
             how = f"is on for {found.get('AttributeName')!r}, not for 'expiration'" if on else "is off"
             yield Problem(
                 "warning",
-                f"Expired sessions stay in {table} for ever: its time to live {how}.",
+                f"Expired sessions stay in {table} indefinitely: its time to live {how}.",
                 f"aws dynamodb update-time-to-live --table-name {self._table} "
                 "--time-to-live-specification Enabled=true,AttributeName=expiration",
                 "dynamodb-ttl",
             )
 
     def _ready(self) -> Any:
-        """Return the client, as soon as there is a table."""
+        """Return the client, after the table was made or found."""
         self._preparation.ensure()
         return self.client
 

@@ -66,7 +66,7 @@ class MemcachedBackend:
         """Take over the client of Flask-Session's interface.
 
         :raises ValueError: for a client that cannot compare and set, and for a prefix too long for memcached.
-        :returns: None for a client of python-memcached, which is unmaintained: the generic adapter drives it.
+        :returns: None for a client of python-memcached, which is unmaintained: the generic adapter is used for it.
         """
         if is_python_memcached(interface.client):
             return None

@@ -78,7 +78,7 @@ def index_problems(name: str, present: Mapping[str, Any]) -> Generator[Problem]:
 
 
 def timeout_problems(client: Any) -> Generator[Problem]:
-    """Return that a client waits for ever, any as its library may be another; one that does not tell is not asked."""
+    """Return a problem for a client without timeouts; none for one that does not have PyMongo's options."""
     options = getattr(client, "options", None)
     pool = getattr(options, "pool_options", None)
     if pool is None or options is None or options.timeout is not None or pool.socket_timeout is not None:

@@ -24,8 +24,8 @@ _DEFAULT_DB = "flask_session"
 _DATABASES_OF_THE_SERVER = ("admin", "config", "local")
 _FIELDS = {"_id": False, "val": True, "expiration": True}
 
-#: How long a client of a URL waits for a server to choose, a connection and an answer, where the URL says nothing, in
-#: milliseconds. PyMongo's own defaults are 30 s, 20 s and for ever.
+#: Timeouts of a client that is made from a URL, unless the URL sets them, in milliseconds. PyMongo's own defaults are
+#: 30 s, 20 s and none.
 TIMEOUTS = {"serverSelectionTimeoutMS": 5000, "connectTimeoutMS": 5000, "socketTimeoutMS": 5000}
 
 
@@ -73,7 +73,7 @@ class MongoDBBackend:
     ) -> MongoDBBackend:
         """Return a backend of SESSION_MONGODB: a client, or a URL (``mongodb://``, ``mongodb+srv://``).
 
-        The indexes are made at the first use, where they are missing. No server is asked here.
+        Missing indexes are made at the first use. This method connects to no server.
 
         :param db: the database; None for the one in the URL's path, or else Flask-Session's ``flask_session``.
         :param collect: the collection.
@@ -137,7 +137,7 @@ class MongoDBBackend:
     def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         """Delete with one command; with an expected payload, it names that as a replace does.
 
-        Without one, every document with the key goes: Flask-Session's own races can leave two.
+        Without one, every document with the key is deleted: Flask-Session's own races can leave two.
         """
         if expected is not None:
             deleted = self._change(lambda document: self._sessions.delete_one(document).deleted_count, key, expected)
@@ -163,9 +163,9 @@ class MongoDBBackend:
             self._sessions.delete_many({"id": key})
 
     def check(self) -> Generator[Problem]:
-        """Return whether the client waits for ever, which indexes are missing, and what a failover may lose.
+        """Return problems of the client's timeouts, missing indexes, and what a failover may lose.
 
-        :raises PyMongoError: when the server cannot be asked; an account without the right to is a finding.
+        :raises PyMongoError: when the server cannot be reached; a missing permission is a finding.
         """
         yield from timeout_problems(self.client)
         try:
@@ -223,7 +223,7 @@ def _client_of_url(url: str, **options: Any) -> MongoClient[dict[str, Any]]:
 
 
 def _database_of_url(client: MongoClient[dict[str, Any]]) -> str:
-    """Return the database in the URL's path; one of the server's own stands there for logging in."""
+    """Return the database in the URL's path; the default if it is one for logging in, such as ``admin``."""
     name = client.get_default_database(_DEFAULT_DB).name
     return _DEFAULT_DB if name in _DATABASES_OF_THE_SERVER else name
 
@@ -236,13 +236,13 @@ def _collection_of(client: Any, db: str, collect: str) -> Collection[dict[str, A
     except (TypeError, LookupError):
         sessions = None
     find_one = getattr(sessions, "find_one", None)
-    # A database answers to two names as well, by a collection called "db.collect".
+    # Indexing a database twice also works: it returns a collection with the name "db.collect".
     if not callable(find_one) or inspect.iscoroutinefunction(find_one) or sessions.name != collect:
         raise ValueError(
             f"an object of class {type(client).__name__} is neither a MongoDB client (that is not asynchronous) nor a "
             "URL such as 'mongodb://localhost:27017/'."
         )
-    return sessions  # type: ignore[no-any-return]  # as far as can be told
+    return sessions  # type: ignore[no-any-return]  # checked above, as far as possible
 
 
 def _with_own_options(sessions: Collection[dict[str, Any]]) -> Collection[dict[str, Any]]:

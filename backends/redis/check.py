@@ -72,7 +72,7 @@ def _problems_of_server(info: dict[str, Any]) -> Iterator[Problem]:
             "Name the master, or the Sentinels: redis+sentinel://HOST:26379/SERVICE.",
             "redis-replica",
         )
-    # With a single replica the remedy would be worse: each restart of it would make every change fail.
+    # Not with a single replica: each restart of it would make every change fail.
     if info.get("connected_slaves", 0) > 1 and "min_slaves_good_slaves" not in info:
         yield Problem(
             "warning",
@@ -104,18 +104,18 @@ def _problems_of_memory(info: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _ask(node: Any, *command: str) -> Any:
-    """Return what the server says, or None where it does not let this account ask."""
-    answer = _answer(node, *command)
-    return None if isinstance(answer, Exception) else answer
+    """Return what the server replies, or None if this account may not use the command."""
+    reply = _reply(node, *command)
+    return None if isinstance(reply, Exception) else reply
 
 
 def _refuses(node: Any, *command: str | int) -> bool:
     """Return whether a command is refused to this account, or unknown to the server."""
-    return is_refused(_answer(node, *command))
+    return is_refused(_reply(node, *command))
 
 
-def _answer(node: Any, *command: str | int) -> Any:
-    """Return what the server answers, which may be an error; any, as it depends on the command."""
+def _reply(node: Any, *command: str | int) -> Any:
+    """Return what the server replies, which may be an error; any, as it depends on the command."""
     try:
         return node.execute_command(*command)
     except Exception as error:

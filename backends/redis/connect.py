@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from lazysession.backends.redis.faults import fault_of
 
-#: Seconds that a client which a URL asks for waits for a connection or an answer, where the URL says nothing.
+#: Seconds that a client made from a URL waits for a connection or a reply, unless the URL sets a timeout.
 TIMEOUT = 2.0
 _SCHEME = re.compile(r"unix|(redis|valkey)(s?)(\+cluster|\+sentinel)?")
 _PARTS = re.compile(r"([^/?#]*@)?([^/?#@]*)([^?#]*)(\?[^#]*)?")

@@ -145,7 +145,7 @@ def is_refused(answer: object) -> bool:
     """
     names, said = class_names(answer), str(answer)
     unknown = said.removeprefix("ERR ").startswith("unknown command")
-    # An account that may not use a key is told of the key: no other command would do.
+    # NOPERM for a key is not counted: no other command could use that key either.
     return ("NoPermissionError" in names and "command" in said) or ("ResponseError" in names and unknown)
 
 

@@ -24,10 +24,10 @@ from lazysession.backends.redis.transactions import Transactions, sends_in_its_o
 
 
 class RedisClient(Protocol):
-    """What is asked of a client: :class:`redis.Redis`, RedisCluster, a Sentinel's master, Valkey's, fakeredis."""
+    """What a client needs: :class:`redis.Redis`, RedisCluster, a Sentinel's master, Valkey's, fakeredis."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send a command; any, as the answer depends on the command."""
+        """Send a command; any, as the reply depends on the command."""
         ...
 
 
@@ -162,7 +162,7 @@ class RedisBackend:
         return WriteResult(Outcome.STORED) if answer == 1 else WriteResult(Outcome.CONFLICT, answer)
 
     def check(self) -> Iterable[Problem]:
-        """Look at the client's timeouts, and at the memory, the replicas and the disk of every master.
+        """Return problems of the client's timeouts, and of the memory, the replicas and the disk of every master.
 
         :raises Exception: the client's own, when a server does not answer.
         """
@@ -177,7 +177,7 @@ class RedisBackend:
 
 
 def _is_taken_by_flask_session(value: object) -> bool:
-    """Return whether Flask-Session takes the client; any other it silently replaces by one on localhost."""
+    """Return whether Flask-Session accepts the client; it silently replaces any other by one for localhost."""
     try:
         from redis import Redis
     except ImportError:
@@ -186,7 +186,7 @@ def _is_taken_by_flask_session(value: object) -> bool:
 
 
 def _reads_plainly(client: Any) -> bool:
-    """Return whether a GET asks the server that changes go to: no replica of a cluster, no cache of the client's."""
+    """Return whether a GET reads from the master: not from a replica, nor from a cache of the client."""
     plain = {kind.__name__ for kind in type(client).__mro__ if kind.__module__.partition(".")[0] in ("redis", "valkey")}
     if plain.isdisjoint(("Redis", "Valkey")):
         return False
@@ -195,7 +195,7 @@ def _reads_plainly(client: Any) -> bool:
 
 
 def _record(left: int, touched: int | Exception, payload: bytes) -> Record:
-    """Return a record of what a script answered.
+    """Return the record of a script's reply.
 
     :param left: milliseconds that were left; -1 for no expiry.
     :param touched: 1 when the expiry was moved, 0 when that was not due; -1 or an error when it failed.

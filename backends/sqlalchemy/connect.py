@@ -81,7 +81,7 @@ def create_if_absent(engine: Engine, table: Table) -> None:
     try:
         table.create(engine, checkfirst=True)
     except DBAPIError as error:
-        if isinstance(error, ProgrammingError) and error.statement is None:  # before anything was asked
+        if isinstance(error, ProgrammingError) and error.statement is None:  # before any statement was sent
             raise ValueError(f"its driver refuses the URL ({explain(engine, error)})") from None
         if error.connection_invalidated or error.statement is None or not _exists(engine, table):
             raise
@@ -101,7 +101,7 @@ def _set_up_file(connection: Any, record: Any) -> None:
 def explain(engine: Engine, error: Exception) -> str:
     """Return what is logged of an error: the driver's message if it could not connect, otherwise only its name.
 
-    A message about a statement may hold a session id. The password is replaced, wherever it stands.
+    A message about a statement may hold a session id. The password is replaced everywhere.
     """
     if not isinstance(error, DBAPIError):
         return type(error).__name__

@@ -1,9 +1,9 @@
-"""Waiting for SQLite's one write lock: as long as the driver would, and not at all where this thread holds it itself.
+"""Waiting for SQLite's write lock: as long as the driver would, but not at all if this thread holds it itself.
 
 Sessions have connections of their own. So a request that has written on ``db.session``, and not committed, would wait
 for itself: it releases its lock only after the session is saved. Any other holder releases it sooner or later.
 
-Example: request 1 has inserted a row and goes on to commit; request 2 saves its session, and waits for it. Request 3
+Example: request 1 has inserted a row and will commit it; request 2 saves its session, and waits for it. Request 3
 has inserted a row, does not commit, and saves its session: that fails at once, as its own thread holds the lock.
 
 SQLite's own ``busy_timeout`` would block all greenlets of a thread, also the one that holds the lock and has to release
@@ -33,16 +33,16 @@ AT_ONCE = {"lazysession_waits": False}
 _TIMEOUT = "lazysession_timeout"
 #: Seconds between the attempts, as SQLite's own; the last one is repeated.
 _DELAYS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.025, 0.025, 0.05, 0.05, 0.1)
-_WAYS_OUT = (
+_REMEDY = (
     "switch the file to WAL, or give the sessions a file of their own: SESSION_SQLALCHEMY = 'sqlite:///sessions.db'."
 )
 _HELD_HERE = (
     "A session could not be reached: a transaction of its own request locks the SQLite file (a write that is not "
-    f"committed, or an open read without WAL). End it before the response, {_WAYS_OUT}"
+    f"committed, or an open read without WAL). End it before the response, {_REMEDY}"
 )
 _HELD_ELSEWHERE = (
     "A session could not be reached: another connection locked its SQLite file for %g s. Keep transactions short, "
-    f"{_WAYS_OUT}"
+    f"{_REMEDY}"
 )
 
 

@@ -224,7 +224,7 @@ class SqlAlchemyBackend:
     def delete(self, key: str, expected: bytes | None = None) -> WriteResult:
         """Delete with one DELETE, which compares the expected payload as a replace does.
 
-        MySQL does not return what it deletes, and is asked before.
+        MySQL cannot return the deleted row, so it is read first.
         """
         if expected is not None:
             return self._change(delete(self._table), key, expected)
@@ -287,12 +287,12 @@ class SqlAlchemyBackend:
         return deleted
 
     def check(self) -> Iterable[Problem]:
-        """Look at the driver's timeouts, at the table and its indexes, and at rows that are not purged.
+        """Return problems of the driver's timeouts, the table and its indexes, and expired rows that are not purged.
 
-        :raises DBAPIError: when the database cannot be asked.
+        :raises DBAPIError: when the database cannot be reached.
         """
         now = self.clock()
-        with self._engine_here.get().connect() as connection:  # past the preparation: a missing table is a finding
+        with self._engine_here.get().connect() as connection:  # without the preparation: a missing table is a finding
             return list(problems_of(connection, self._table, now))
 
     def _is(self, key: str) -> ColumnElement[bool]:

@@ -263,7 +263,7 @@ class TestDefects:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_the_time_to_live_is_on(self, moto_url: str) -> None:
-        """A table that this adapter makes removes expired sessions; one of Flask-Session's keeps them for ever."""
+        """A table that this adapter makes removes expired sessions; one of Flask-Session's keeps them indefinitely."""
         theirs, ours = new_table(), new_table()
         make_app(Session, resource(moto_url), theirs)
         make_app(LazySession, resource(moto_url), ours)
@@ -549,7 +549,7 @@ class TestCheck:
         create_plain(held, table)
         (problem,) = make(held, table).check()
         assert problem.severity == "warning"
-        assert problem.what.endswith(f"table {table!r} for ever: its time to live is off.")
+        assert problem.what.endswith(f"table {table!r} indefinitely: its time to live is off.")
         words = problem.remedy.split()
         assert words[:5] == ["aws", "dynamodb", "update-time-to-live", "--table-name", table]
         enabled, attribute = (pair.partition("=")[2] for pair in words[-1].split(","))

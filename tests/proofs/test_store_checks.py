@@ -309,7 +309,7 @@ def test_dynamodb(moto_url: str) -> None:
     backend = dynamodb(moto_url, connect_timeout=2, read_timeout=2)
     assert found(backend) == []
     ((problem), *_) = dynamodb(moto_url, connect_timeout=2, read_timeout=None).check()
-    assert "waits for DynamoDB for ever" in problem.what
+    assert "waits for DynamoDB without a timeout" in problem.what
     specification = {"Enabled": False, "AttributeName": "expiration"}
     backend.client.update_time_to_live(TableName="Checks", TimeToLiveSpecification=specification)
     assert found(backend) == ["warning dynamodb-ttl"]
