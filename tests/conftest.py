@@ -94,6 +94,24 @@ def close_connections() -> Generator[None]:
 
 
 @pytest.fixture
+def close_memcached(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """Close what clients of memcached open: they leave it to the garbage collector, and it complains."""
+    import memcache
+    from pymemcache.client.base import Client
+
+    opened: list[Any] = []
+
+    def collecting(connect: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda connection: opened.append(connection) or connect(connection)
+
+    monkeypatch.setattr(Client, "_connect", collecting(Client._connect))
+    monkeypatch.setattr(memcache._Host, "_get_socket", collecting(memcache._Host._get_socket))
+    yield
+    for connection in opened:
+        (connection.close if isinstance(connection, Client) else connection.close_socket)()
+
+
+@pytest.fixture
 def nginx(request: pytest.FixtureRequest) -> Generator[Callable[[str], str]]:
     """A function that starts an nginx with a cache in front of ``host:port``, and returns its URL."""
     with ExitStack() as running:

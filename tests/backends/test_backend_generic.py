@@ -1,4 +1,4 @@
-"""Interfaces that store in a way of their own, driven through their own storage methods."""
+"""Interfaces with storage methods of their own, which the generic adapter calls."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ ONE, TWO = (Items({"_permanent": True, "a": number}) for number in (1, 2))
 
 
 class TestVerbs:
-    """What each verb asks of the interface."""
+    """What each verb calls on the interface."""
 
     def test_calls(self) -> None:
         """One call to read; to compare needs one more."""
@@ -203,7 +203,7 @@ class TestVerbs:
         assert interface.client.pttl(KEY) > 0
 
     def test_what_is_remembered_may_be_over(self) -> None:
-        """Another process refreshed what this one took for ended: a no_refresh write then gives a whole lifetime."""
+        """Another process refreshed what this one holds for expired: a no_refresh write gives it a whole lifetime."""
         interface, now = DictInterface(), 0.0
         mine, other = (RecordStore(GenericBackend(interface), lambda: now) for _ in range(2))
         mine.create(KEY, ONE, 1000)
@@ -240,7 +240,7 @@ class TestVerbs:
             GenericBackend(interface).read(KEY)
 
     def test_two_processes_may_lose_a_change(self) -> None:
-        """The limit: what another process stores between comparing and storing is written over."""
+        """The limit: what another process stores between comparing and storing is overwritten."""
         interface = DictInterface()
         mine = GenericBackend(interface)
         mine.create(KEY, ONE, 1000)
@@ -256,7 +256,7 @@ class TestVerbs:
         assert interface.kept[KEY][0] == {"_permanent": True, "a": 2}
 
     def test_optional_verbs(self) -> None:
-        """Purging stays the interface's own affair: it does not tell how many there were."""
+        """Purging is left to the interface: it does not return how many there were."""
         assert not isinstance(GenericBackend(DictInterface()), SupportsPurge)
 
 
@@ -266,7 +266,7 @@ class TestPayloads:
     @pytest.mark.parametrize("allowed", [False, True])
     @pytest.mark.parametrize("format", ["msgpack", "json"])
     def test_a_pickle_runs_only_where_it_may(self, allowed: bool, format: str) -> None:
-        """Whoever can write to the store must not run code here, unless pickle was allowed."""
+        """An attacker who can write to the store must not run code here, unless pickle was allowed."""
 
         class Traced(RedisSessionInterface):
             def _delete_session(self, store_id: str) -> None:
@@ -328,7 +328,7 @@ class TestPayloads:
         with pytest.raises(TypeError, match=r"session\['number'\] cannot be stored"):
             plain.session_interface.handler.backend.create(KEY, Items({"number": 1j}), 1000)  # type: ignore[attr-defined]
 
-    def test_a_serializer_that_unpickles_is_told(self) -> None:
+    def test_a_serializer_that_unpickles_is_reported(self) -> None:
         """One that an app derived from Flask-Session's is its own, and is not replaced."""
 
         class Packed(MsgSpecSerializer):  # type: ignore[misc]
@@ -406,7 +406,7 @@ class TestThroughAnApp:
         assert client.names == expected
 
     def test_first_write(self, client: CountingRedis) -> None:
-        """A new session costs a look at whether its id is taken."""
+        """A new session costs a read of whether its id is taken."""
         make_app(partial(EncryptedRedis, client=client)).test_client().get("/write/1")
         assert client.names == ["GET", "SET"]
 
@@ -432,8 +432,8 @@ class TestThroughAnApp:
 
     @pytest.mark.parametrize("format", ["msgpack", "json"])
     @pytest.mark.parametrize("order", [(False, True), (True, False)], ids=["theirs first", "ours first"])
-    def test_encrypted_bytes_stay_theirs(self, client: CountingRedis, format: str, order: tuple[bool, bool]) -> None:
-        """Each reads, changes and ends what the other stored, and no byte of it is plain."""
+    def test_encrypted_bytes_stay_encrypted(self, client: CountingRedis, format: str, order: tuple[bool, bool]) -> None:
+        """Each reads, changes and ends what the other stored, and all of it is encrypted."""
         apps = [
             make_app(
                 partial(EncryptedRedis, client=client, serialization_format=format),
@@ -456,8 +456,8 @@ class TestThroughAnApp:
         second.get("/clear")
         assert client.keys() == []
 
-    def test_a_change_beside_a_change(self, client: CountingRedis) -> None:
-        """What someone stored while a request ran is merged, over bytes that differ at each writing."""
+    def test_a_change_over_a_change(self, client: CountingRedis) -> None:
+        """What another request stored meanwhile is merged, although the bytes differ at each write."""
         key = f"session:{LIVE}"
         app = make_app(partial(EncryptedRedis, client=client))
         interface = EncryptedRedis(app, client=client)

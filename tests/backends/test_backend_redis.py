@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import fakeredis
-import msgspec
 import pytest
 import redis
-from flask import Flask, session
+from flask import session
 from flask_session import Session
 from flask_session.redis.redis import RedisSession
 from redis.cluster import RedisCluster
-from redis.sentinel import Sentinel
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Outcome, Record, SupportsCheck, SupportsPurge, TouchFailed
@@ -39,11 +35,12 @@ from lazysession.testing import (
     TellsTtl,
 )
 from tests.support import servers
+from tests.support.on_redis import cluster_client, make_app, sentinel_client
 from tests.support.stores import CountingClient
 
 
 def hold(client: Any, url: str | None = None) -> Held:
-    """Hold a client's server, emptied; time passes by shortening every expiry."""
+    """Return a client's server as Held, emptied; time passes by shortening every expiry."""
     client.flushall()
     everywhere = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(client, RedisCluster) else {}
 
@@ -55,15 +52,6 @@ def hold(client: Any, url: str | None = None) -> Held:
 
     backend = RedisBackend(client)
     return Held(backend, pass_time, partial(RedisBackend.from_setting, url) if url else None)
-
-
-def cluster_client(url: str) -> RedisCluster:
-    return RedisCluster.from_url(url.replace("+cluster", "").split(",")[0])
-
-
-def sentinel_client(url: str) -> Any:
-    nodes, _, service = url.partition("://")[2].partition("/")
-    return Sentinel([(node.split(":")[0], int(node.split(":")[1])) for node in nodes.split(",")]).master_for(service)
 
 
 class TestFakeRedis(Contract, ReadsAndTouches, TellsTtl, KeepsTtl):
@@ -125,7 +113,7 @@ class TestRedisByUnixSocket(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, Compa
 
 
 def hold_url(url: str) -> Held:
-    """Hold the server of a URL, with the client that the adapter makes of it."""
+    """Return the server of a URL as Held, with the client that the adapter makes of it."""
     backend = RedisBackend.from_setting(url)
     assert backend is not None
     return hold(backend.client, url)
@@ -187,8 +175,8 @@ class TestOnlyRedis:
         assert failed.value.record == Record(b"1", pytest.approx(1000, abs=5))
         assert isinstance(failed.value.__cause__, PermissionError)
 
-    def test_a_restarted_server_learns_the_scripts_again(self, redis_url: str) -> None:
-        """A server that has forgotten the scripts gets them with the next use."""
+    def test_a_restarted_server_gets_the_scripts_again(self, redis_url: str) -> None:
+        """A server that has lost the scripts gets them with the next use."""
         client: Any = redis.Redis.from_url(redis_url)
         backend = RedisBackend(client)
         for _ in range(2):
@@ -234,7 +222,7 @@ class TestOnlyRedis:
 
 
 class TestUrls:
-    """What a URL asks for is what the client is made of; nothing connects before it is used."""
+    """The client has the options of its URL; nothing connects before it is used."""
 
     @staticmethod
     def options_of(url: str) -> dict[str, Any]:
@@ -276,7 +264,7 @@ class TestUrls:
         assert pool.connection_kwargs["ssl_ca_certs"] == theirs.connection_kwargs["ssl_ca_certs"] == "ca.pem"
 
     def test_a_cluster_through_any_of_its_nodes(self, redis_cluster_url: str) -> None:
-        """A node that is down is no matter, while another one is not."""
+        """A node that is down makes no difference, while another one is up."""
         nodes = redis_cluster_url.partition("://")[2]
         backend = hold_url(f"redis+cluster://127.0.0.1:{servers.free_port()},{nodes}").backend
         assert backend.create(KEY, b"1", 1000)
@@ -305,8 +293,8 @@ class TestUrls:
             ["redis://me:secret@localhost"],
         ],
     )
-    def test_what_cannot_work_is_said_at_start_up(self, url: object) -> None:
-        """A malformed URL is an error of the configuration that repeats no piece of a password."""
+    def test_a_wrong_url_is_an_error_at_start_up(self, url: object) -> None:
+        """A malformed URL is an error of the configuration that repeats no part of a password."""
         with pytest.raises(ConfigurationError, match=r"SESSION_REDIS cannot be used: .* URL ") as raised:
             make_app(url)
         error: BaseException | None = raised.value
@@ -335,8 +323,8 @@ class TestUrls:
             assert type(backend.client).__name__ == "Valkey"
 
 
-class TestNobodyListens:
-    """Where nobody listens an app starts, and what uses its session meets the client's own exception."""
+class TestNoServer:
+    """Where no server listens an app starts, and what uses its session gets the client's own exception."""
 
     @pytest.fixture(params=["redis://{}", "redis+cluster://{}", "redis+sentinel://{}/sessions", "valkey://{}"])
     def url(self, request: pytest.FixtureRequest) -> str:
@@ -371,7 +359,7 @@ class TestNobodyListens:
     )
     def test_verbs(self, url: str, verb: Callable[[Any], object]) -> None:
         """Each verb raises what the client raises."""
-        with pytest.raises(Exception) as raised:  # noqa: PT011 - told by name, as each library has its own
+        with pytest.raises(Exception) as raised:  # noqa: PT011 - recognized by name, as each library has its own
             verb(RedisBackend.from_setting(url))
         assert raised.type.__name__ in {"ConnectionError", "RedisClusterException", "MasterNotFoundError"}
         assert raised.type.__module__.split(".")[0] in {"redis", "valkey"}
@@ -404,7 +392,7 @@ def test_a_hanging_server_hangs_no_request(own_url: str) -> None:
 
 
 def test_a_lost_connection_is_made_anew(own_url: str) -> None:
-    """A server that drops the connection under a command is asked again, once, on a new one."""
+    """A command during which the server closes the connection is sent again, once, on a new one."""
     client = make_app(own_url).test_client()
     client.get("/count/a")
     other: Any = redis.Redis.from_url(own_url)
@@ -431,7 +419,7 @@ def test_flask_session_behind_sentinel(redis_sentinel_url: str, format: str, ord
 
 
 def test_the_session_of_a_cluster_is_a_redis_session(redis_cluster_url: str) -> None:
-    """By URL too, a session is what Flask-Session's users ask for by class, and the client can be had."""
+    """By URL too, a session has Flask-Session's class, and the client is an attribute of the interface."""
     app = make_app(redis_cluster_url)
     with app.test_client() as client:
         client.get("/first")
@@ -441,34 +429,12 @@ def test_the_session_of_a_cluster_is_a_redis_session(redis_cluster_url: str) -> 
         assert client_of_app.exists(f"session:{session.sid}") == 1
 
 
-def make_app(value: object, extension: type = LazySession, **settings: Any) -> Flask:
-    """Make an app that counts in its sessions; errors are responses."""
-    app = Flask("shop")
-    app.config.update(SESSION_TYPE="redis", SESSION_REDIS=value, LAZYSESSION_RULES=[("/skipped", "skip")], **settings)
-    extension(app)
-    app.logger.setLevel("CRITICAL")
-
-    @app.get("/count/<key>")
-    def count(key: str) -> str:
-        session[key] = session.get(key, 0) + 1
-        return str(session[key])
-
-    @app.get("/first")
-    def first() -> str:
-        session["first"] = True
-        return ""
-
-    app.add_url_rule("/untouched", view_func=lambda: "", endpoint="untouched")
-    app.add_url_rule("/skipped", view_func=lambda: str(session.get("a")), endpoint="skipped")
-    return app
-
-
 class TestCheck:
     """What only the user can fix is found, and nothing else."""
 
     @staticmethod
     def found(url: str, **settings: object) -> list[tuple[str, str]]:
-        """Set settings of the server, and answer the findings, but for the disk: tests use none."""
+        """Set settings of the server, and return the findings, except those about the disk: tests use none."""
         client: Any = redis.Redis.from_url(url)
         for name, value in settings.items():
             client.config_set(name.replace("_", "-"), value)
@@ -479,7 +445,7 @@ class TestCheck:
         return [(problem.severity, problem.what) for problem in problems if "on disk" not in problem.what]
 
     def test_all_is_well(self, own_url: str, redis_cluster_url: str, redis_sentinel_url: str) -> None:
-        """A sound set-up has no findings: with a limit that is far, in a cluster, and behind Sentinels."""
+        """A sound setup has no findings: with a limit that is far, in a cluster, and behind Sentinels."""
         assert self.found(own_url, maxmemory="1gb", maxmemory_policy="noeviction", appendonly="yes") == []
         assert self.found(own_url, maxmemory=0, maxmemory_policy="allkeys-lru") == []
         for url in (own_url, redis_cluster_url, redis_sentinel_url):
@@ -506,7 +472,7 @@ class TestCheck:
         assert (problem.severity, "a restart logs everyone out" in problem.what) == ("warning", True)
 
     def test_replicas(self, own_url: str, tmp_path: Path) -> None:
-        """Two replicas and no demand that one is in sight is found; so is a client that talks to a replica."""
+        """Two replicas without min-replicas-to-write are found; so is a client that talks to a replica."""
         master = own_url.removeprefix("redis://").removesuffix("/0").replace(":", " ")
         first, second = servers.free_port(), servers.free_port()
         options = ("--replicaof", master, "--repl-diskless-sync-delay", "0")
@@ -537,7 +503,7 @@ class TestCheck:
         assert "no socket_timeout" in problem.what
 
     def test_commands_may_be_forbidden(self, own_url: str) -> None:
-        """Without CONFIG the rest is looked at; without INFO the finding is that."""
+        """Without CONFIG the rest is checked; without INFO that is the finding."""
         client: Any = redis.Redis.from_url(own_url)
         client.config_set("maxmemory", "1gb")
         client.config_set("maxmemory-policy", "allkeys-lru")
@@ -560,183 +526,3 @@ class TestCheck:
                 return {"redis_version": version, "role": "master"} if command == ("INFO",) else {}
 
         assert [problem.severity for problem in RedisBackend(OldServer()).check()] == found
-
-
-# Failover
-
-
-class SentinelGroup:
-    """A master, its replica and Sentinels, as a test of failover sees them."""
-
-    def __init__(self, url: str) -> None:
-        self._client = sentinel_client(url)
-
-    def master_of(self, key: str) -> Any:
-        """Return a client of the master that holds the key now."""
-        return self._client
-
-    def beside(self, key: str) -> str:
-        """Answer another key that the same master holds."""
-        return f"beside:{key}"
-
-
-class Cluster(SentinelGroup):
-    """The same of a cluster."""
-
-    def __init__(self, url: str) -> None:
-        self._cluster = cluster_client(url)
-
-    def master_of(self, key: str) -> Any:
-        self._cluster.get(key)  # learns of a new master
-        return self._cluster.get_redis_connection(self._cluster.get_node_from_key(key))
-
-    def beside(self, key: str) -> str:
-        return f"{{{key}}}beside"
-
-
-class Visitor:
-    """Counts in a session, and keeps account of what was acknowledged, and of what the replica is known to have.
-
-    :param confirm: tells whether all that the master has acknowledged so far has reached its replica.
-    """
-
-    def __init__(self, app: Flask, sid: str, key: str, confirm: Callable[[str], bool]) -> None:
-        self.client = app.test_client()
-        self.client.set_cookie("session", sid)
-        self.sid, self.key, self.confirm = sid, key, confirm
-        self.statuses: Counter[int] = Counter()
-        self.acknowledged = self.confirmed = self.unknown = self.lost = self.in_a_row = 0
-        self.back: float | None = None
-
-    def visit(self, *, killed: bool) -> None:
-        """Count once."""
-        response = self.client.get(f"/count/{self.key}")
-        self.statuses[response.status_code] += 1
-        if response.status_code != 200:
-            assert "Set-Cookie" not in response.headers
-            self.unknown += 1  # the master may have done it before it died
-            self.in_a_row, self.back = 0, None
-            return
-        value = int(response.text)
-        assert self.confirmed < value <= self.acknowledged + self.unknown + 1
-        self.lost += max(0, self.acknowledged + 1 - value)
-        self.acknowledged, self.unknown, self.in_a_row = value, 0, self.in_a_row + 1
-        self.back = self.back or time.monotonic()
-        if not killed and self.confirm(f"session:{self.sid}"):
-            self.confirmed = value
-
-
-class Load:
-    """Visitors of four threads, each with a session of its own and a part in a common one; and bystanders.
-
-    :param confirm: as for :class:`Visitor`.
-    """
-
-    def __init__(self, app: Flask, confirm: Callable[[str], bool]) -> None:
-        self.app, self.killed, self.stopped = app, False, threading.Event()
-        self.shared = self._new_session()
-        self.visitors = [Visitor(app, self._new_session(), "own", confirm) for _ in range(4)]
-        self.sharers = [Visitor(app, self.shared, f"part{number}", confirm) for number in range(4)]
-        self.newcomers: Counter[int] = Counter()
-        self.bystanders: Counter[int] = Counter()
-        self.errors: list[Exception] = []
-        works = [partial(self._count, *pair) for pair in zip(self.visitors, self.sharers, strict=True)]
-        self._threads = [threading.Thread(target=self._run, args=[work]) for work in [*works, self._arrive, self._pass]]
-
-    def _new_session(self) -> str:
-        client = self.app.test_client()
-        assert client.get("/first").status_code == 200
-        cookie = client.get_cookie("session")
-        assert cookie is not None
-        return cookie.value
-
-    def _count(self, visitor: Visitor, sharer: Visitor) -> None:
-        visitor.visit(killed=self.killed)
-        sharer.visit(killed=self.killed)
-
-    def _arrive(self) -> None:
-        """Write without reading, as a first visit does; a failure shows no cookie."""
-        response = self.app.test_client().get("/first")
-        assert ("Set-Cookie" in response.headers) is (response.status_code == 200)
-        self.newcomers[response.status_code] += 1
-
-    def _pass(self) -> None:
-        """Use no session, or not really, with a cookie."""
-        client = self.visitors[0].client
-        self.bystanders[client.get("/untouched").status_code] += 1
-        self.bystanders[client.get("/skipped").status_code] += 1
-
-    def _run(self, work: Callable[[], None]) -> None:
-        try:
-            while not self.stopped.wait(0.005):
-                work()
-        except Exception as error:
-            self.errors.append(error)
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopped.set()
-        for thread in self._threads:
-            thread.join()
-
-    def runs_well(self) -> bool:
-        """Tell that everyone was served for a while, and the replica has it; or that something is wrong."""
-        return bool(self.errors) or all(each.confirmed > 10 for each in (*self.visitors, *self.sharers))
-
-    def is_back(self) -> bool:
-        """Tell that the outage was felt, and everyone has been served for a while since; or that something is wrong."""
-        everyone = (*self.visitors, *self.sharers)
-        felt = self.newcomers[503] and all(each.statuses[503] for each in self.sharers)
-        return bool(self.errors) or bool(felt and all(each.in_a_row > 20 for each in everyone))
-
-
-@pytest.mark.parametrize("kind", ["redis_cluster", "redis_sentinel"])
-def test_failover(redis_url: str, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The app outlives its master: it serves again, keeps what the new master has, and no bystander notices.
-
-    Replication is asynchronous, so Redis itself may lose what it acknowledged last. What it surely kept is known from
-    WAIT behind a write that came later: that must be there. The rest is counted.
-    """
-    with getattr(servers, kind)() as url:
-        group = (Cluster if kind == "redis_cluster" else SentinelGroup)(url)
-
-        def confirm(key: str) -> bool:
-            try:
-                pipeline = group.master_of(key).pipeline(transaction=False)
-                return bool(pipeline.set(group.beside(key), 1).wait(1, 1000).execute()[1])
-            except redis.RedisError:  # it has just been killed
-                return False
-
-        with Load(make_app(f"{url}?socket_timeout=1"), confirm) as load:
-            key = f"session:{load.shared}"
-            servers.wait_until(load.runs_well, "a start")
-            assert not load.errors
-            load.killed = True
-            master = group.master_of(key).info("server")
-            before = time.monotonic()
-            os.kill(master["process_id"], signal.SIGKILL)
-            servers.wait_until(load.is_back, "the failover")
-        everyone = (*load.visitors, *load.sharers)
-        seconds = max(each.back or 0 for each in load.sharers) - before
-        statuses = sum((each.statuses for each in everyone), Counter())
-        lost = sum(each.lost for each in everyone)
-        with capsys.disabled():
-            print(  # noqa: T201
-                f"\n{kind}: back after {seconds:.1f} s; counting {dict(statuses)}, lost by Redis {lost}; "
-                f"first visits {dict(load.newcomers)}; bystanders {dict(load.bystanders)}"
-            )
-        assert not load.errors
-        assert set(load.bystanders) == {200}
-        assert set(statuses) <= {200, 503}
-        promoted = group.master_of(key)
-        assert promoted.info("server")["process_id"] != master["process_id"]
-        for each in everyone:
-            stored = msgspec.msgpack.decode(group.master_of(f"session:{each.sid}").get(f"session:{each.sid}"))
-            assert each.unknown == 0
-            assert stored[each.key] == each.acknowledged
-        # The promoted replica had no script: it was told of the one that changes. Reads were not due for a refresh.
-        assert promoted.info("commandstats")["cmdstat_eval"]["calls"] >= 1

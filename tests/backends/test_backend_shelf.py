@@ -48,7 +48,7 @@ print(client.get_cookie("session").value)
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> ShelfBackend:
-    """An empty shelf, whose directory nobody else can open."""
+    """An empty shelf, whose directory no other account can open."""
     directory = tmp_path / "sessions"
     directory.mkdir(mode=0o700)
     return ShelfBackend(directory)
@@ -77,7 +77,7 @@ def test_a_key_is_no_path(shelf: ShelfBackend, key: str) -> None:
 
 
 def test_a_disk_that_is_away_is_a_fault(shelf: ShelfBackend) -> None:
-    """Every verb raises: nobody is taken for logged out."""
+    """Every verb raises: no visitor looks logged out."""
     shutil.rmtree(shelf._directory)
     for verb in (
         lambda: shelf.read(KEY),
@@ -94,25 +94,25 @@ def test_a_disk_that_is_away_is_a_fault(shelf: ShelfBackend) -> None:
 
 
 def test_an_expired_key_is_free(shelf: ShelfBackend) -> None:
-    """A record that has expired stands in nobody's way."""
+    """A key whose record has expired can be created."""
     shelf.create(KEY, b"old", 0)
     assert shelf.create(KEY, b"new", 1000)
     assert shelf.delete(KEY, b"new") == WriteResult(Outcome.STORED)
 
 
 def test_purging_spares_what_was_refreshed_meanwhile(shelf: ShelfBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between listing and removing a file, its session may have got a new life."""
+    """Between listing and removing a file, its session may have been refreshed."""
     for number in range(2):
         shelf.create(f"{KEY}{number}", b"", 0)
-    told = []
+    received = []
 
     def progress(done: int, total: int) -> None:
-        told.append((done, total))
+        received.append((done, total))
         for path in shelf._directory.glob("*.session"):
             os.utime(path, (2**32, 2**32))
 
     assert shelf.purge(progress) == 1
-    assert told == [(1, 2), (2, 2)]
+    assert received == [(1, 2), (2, 2)]
 
 
 def test_purging_removes_what_writers_left(shelf: ShelfBackend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_purging_removes_what_writers_left(shelf: ShelfBackend, monkeypatch: pyt
     assert [path.suffix for path in shelf._directory.iterdir()] == [".lock"]
 
 
-def test_others_cannot_read_sessions(shelf: ShelfBackend) -> None:
+def test_other_accounts_cannot_read_sessions(shelf: ShelfBackend) -> None:
     """Files are the account's own, and a directory that is not is found."""
     shelf.create(KEY, b"1", 1000)
     assert {path.stat().st_mode & 0o777 for path in shelf._directory.iterdir()} == {0o600}
@@ -195,7 +195,7 @@ class Shop:
         )
 
     def visit(self, *cookie: str) -> list[str]:
-        """Visit the shop in a process of its own; answer the text and the cookie."""
+        """Visit the shop in a process of its own; return the text and the cookie."""
         visited = self.run("-c", VISIT, *cookie)
         assert visited.returncode == 0, visited.stderr
         return visited.stdout.split("\n")[:2]

@@ -27,7 +27,7 @@ from lazysession.testing import (
 
 
 def hold(url: str, *, shared: bool = True) -> Held:
-    """Hold a database; time passes on the backend's clock."""
+    """Return a database as Held; time passes on the backend's clock."""
     backend = SqlAlchemyBackend.from_setting(url)
     assert backend is not None
     backend.prepare()
@@ -41,7 +41,7 @@ def hold(url: str, *, shared: bool = True) -> Held:
 
 
 def hold_server(url: str) -> Iterator[Held]:
-    """Hold a database server, its table emptied; close its connections at the end."""
+    """Return a database server as Held, its table emptied; close its connections at the end."""
     held = hold(url)
     engine = held.backend._engine  # type: ignore[attr-defined]
     with engine.connect() as connection:

@@ -21,7 +21,7 @@ PATHS = ["/read", "/write", "/clear", "/clear-and-write", "/remove", "/rotate", 
 
 
 def shop(**settings: Any) -> Flask:
-    """Make an app that uses its session in every way; each use wants a refresh, and errors are responses."""
+    """Make an app that uses its session in every way; each use refreshes, and errors are responses."""
     app = Flask("shop", static_folder=None)
     app.config.update(SECRET_KEY="key", LAZYSESSION_REFRESH_THROTTLE=0, LAZYSESSION_RULES=[("/peek**", "no_refresh")])
     app.config.update(settings)
@@ -117,7 +117,7 @@ def test_a_list_behind_the_prefix(path: str, client: Any) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_store_is_asked_to_touch_it(path: str, any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_store_changes_it(path: str, any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """On every store, a record that is no session is read, and no other verb names its key."""
     app = shop(SESSION_KEY_PREFIX="", **any_store.config())
     backend: Any = app.session_interface.handler.backend  # type: ignore[attr-defined]
@@ -199,13 +199,13 @@ def test_ids_of_our_shape_cost_one_trip(redis_url: str) -> None:
     [("", True), ("session:", False), ("s", False)],
 )
 def test_check_names_an_empty_prefix(prefix: str, found: bool, redis_url: str) -> None:
-    """``flask lazysession check`` says what an empty prefix means in a store that others share."""
+    """``flask lazysession check`` says what an empty prefix means in a store that other programs share."""
     app = shop(SESSION_TYPE="redis", SESSION_REDIS=redis_url, SESSION_KEY_PREFIX=prefix)
     problems: Any = find_problems(app, app.session_interface)  # type: ignore[arg-type]
     assert ("key-prefix" in {problem.name for problem in problems}) is found
 
 
-def test_the_script_looks_at_the_type(redis_url: str) -> None:
+def test_the_script_checks_the_type(redis_url: str) -> None:
     """A key that turned into a list is not refreshed by the script alone either."""
     server: Any = redis.Redis.from_url(redis_url)
     server.flushall()

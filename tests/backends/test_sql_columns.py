@@ -64,7 +64,7 @@ def left(backend: SqlAlchemyBackend, sql: str) -> float:
 
 
 def uses_all_verbs(backend: SqlAlchemyBackend, sql: str) -> None:
-    """Go through a session's life: each expiry is the one that was asked for, also as the database sees it."""
+    """Use every verb: each expiry is the one that was asked for, also as the database sees it."""
     assert backend.create("key", b"1", 1000)
     assert left(backend, sql) == pytest.approx(1000, abs=20)
     record = backend.read("key")
@@ -109,7 +109,7 @@ def test_an_expiry_that_moves_by_itself(make: Any) -> None:
 
 @pytest.mark.parametrize("server", ["mariadb", "sqlite"])
 def test_an_expiry_as_timestamp(make: Any, server: str) -> None:
-    """Without that, the type makes no difference."""
+    """Without ON UPDATE, the type makes no difference."""
     backend = make(server, "expiry TIMESTAMP NULL")
     assert backend.create("key", b"1", 1000)
     record = backend.read("key")
@@ -171,7 +171,7 @@ def test_what_check_says_of_a_column(
 
 
 def test_a_mysql_that_cuts_off(make: Any) -> None:
-    """Where MySQL is not strict, a session that is too large is cut off without an error, so the finding is one."""
+    """Where MySQL is not strict, a session that is too large is cut off without an error, so it is an error."""
     backend = make("mariadb", "data BLOB", "?sql_mode=ANSI")
     (problem,) = [problem for problem in backend.check() if problem.name == "sql-size"]
     assert problem.severity == "error"

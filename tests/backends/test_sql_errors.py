@@ -80,7 +80,7 @@ def test_a_serialization_failure(
 
 
 def test_a_server_that_is_frozen(postgresql_url: str) -> None:
-    """Its kernel acknowledges what is sent, so that no timeout of TCP ends the wait: psycopg's own limit does."""
+    """Its kernel acknowledges what is sent, so that no timeout of TCP ends the wait, but psycopg's own limit."""
     limits = "connect_timeout=2&keepalives_idle=1&keepalives_interval=1&keepalives_count=2&tcp_user_timeout=1000"
     backend = backend_on(f"{postgresql_url}?{limits}&read_timeout=0.5")
     backend.read("nobody")
@@ -125,7 +125,7 @@ def test_a_primary_that_became_a_replica(postgresql_url: str, driver: str, admin
 
 
 def test_a_mariadb_that_became_a_replica(mariadb_url: str, admin: Callable[[str], Connection]) -> None:
-    """The same there, where transactions of the connections that stayed are read-only."""
+    """The same for MariaDB, where transactions of the connections that stayed are read-only."""
     other = admin(mariadb_url)
     backend = backend_on(mariadb_url)
     backend.delete("moved")
@@ -142,7 +142,7 @@ def test_a_mariadb_that_became_a_replica(mariadb_url: str, admin: Callable[[str]
 
 
 def test_a_mariadb_that_stays_a_replica(mariadb_url: str, admin: Callable[[str], Connection]) -> None:
-    """A write fails after a second attempt on a new connection; reads go on, and later writes succeed again."""
+    """A write fails after a second attempt on a new connection; reads continue, and later writes succeed again."""
     other = admin(mariadb_url)
     other.exec_driver_sql("CREATE OR REPLACE USER visitor@127.0.0.1")
     other.exec_driver_sql("GRANT ALL ON mysql.sessions TO visitor@127.0.0.1")
@@ -232,7 +232,7 @@ def test_which_errors_are_worth_another_try() -> None:
         assert not worth_another_try(error_of(each), attempt=1, reconnected=False, seconds=0), each
 
 
-def lose_the_answer(backend: SqlAlchemyBackend, word: str) -> list[str]:
+def lose_the_reply(backend: SqlAlchemyBackend, word: str) -> list[str]:
     """Break the connection after the first statement of a kind was done; return those that were lost."""
     lost: list[str] = []
 
@@ -245,10 +245,10 @@ def lose_the_answer(backend: SqlAlchemyBackend, word: str) -> list[str]:
     return lost
 
 
-def test_a_create_whose_answer_was_lost(tmp_path: Path) -> None:
+def test_a_create_whose_reply_was_lost(tmp_path: Path) -> None:
     """The second attempt finds its own row and says that it is stored; another payload is still a taken key."""
     backend = backend_on(f"sqlite:///{tmp_path}/sessions.db")
-    lost = lose_the_answer(backend, "INSERT")
+    lost = lose_the_reply(backend, "INSERT")
     assert backend.create("key", b"1", 60)
     assert len(lost) == 1
     assert not backend.create("key", b"1", 60)
@@ -260,11 +260,11 @@ def test_a_create_whose_answer_was_lost(tmp_path: Path) -> None:
     assert not backend.create("other", b"mine", 60)
 
 
-def test_a_replace_whose_answer_was_lost(tmp_path: Path) -> None:
+def test_a_replace_whose_reply_was_lost(tmp_path: Path) -> None:
     """The second attempt finds its own payload, which is no change of another request."""
     backend = backend_on(f"sqlite:///{tmp_path}/sessions.db")
     backend.create("key", b"1", 60)
-    lost = lose_the_answer(backend, "UPDATE")
+    lost = lose_the_reply(backend, "UPDATE")
     assert backend.replace("key", b"2", 60, b"1").outcome is Outcome.STORED
     assert len(lost) == 1
     assert backend.replace("key", b"3", 60, b"1").outcome is Outcome.CONFLICT
@@ -272,7 +272,7 @@ def test_a_replace_whose_answer_was_lost(tmp_path: Path) -> None:
 
 # What a table refuses
 
-#: A table as restored or made by hand, what the database says of it, and the way out.
+#: A table as restored or made by hand, what the database says of it, and the remedy.
 TABLES: dict[str, dict[str, tuple[str, str, str]]] = {
     "postgresql": {
         "a sequence left behind": (
@@ -379,7 +379,7 @@ def make_table(
 def test_a_table_that_refuses_new_sessions(
     make_table: Callable[[str, str], str], server: str, case: str, driver: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log says what the database said, and the way out; neither an id that is taken, nor what was to be stored."""
+    """The log says what the database said, and the remedy; neither an id that is taken, nor what was to be stored."""
     statements, said, remedy = TABLES[server][case]
     url = make_table(server, statements)
     app = Flask("shop")
@@ -408,11 +408,11 @@ def test_a_table_that_refuses_new_sessions(
     assert said in caplog.text
     assert remedy in caplog.text
     assert "SESSION_ID_LENGTH" not in caplog.text
-    told = caplog.text + "".join(map(str, causes))
+    logged = caplog.text + "".join(map(str, causes))
     assert causes
-    assert ids[0] not in told
-    assert "kettle" not in told
-    assert b"kettle".hex() not in told
+    assert ids[0] not in logged
+    assert "kettle" not in logged
+    assert b"kettle".hex() not in logged
 
 
 @pytest.mark.parametrize("server", ["postgresql", "mariadb", "sqlite"])

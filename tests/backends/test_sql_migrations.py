@@ -91,7 +91,7 @@ def test_no_operation_after_switching(url: str, by: str) -> None:
 
 
 def test_a_table_in_another_database_is_not_declared(tmp_path: Path) -> None:
-    """Sessions in a file of their own are no business of the app's metadata."""
+    """Sessions in another database are not in the app's metadata."""
     app, database = make_app(f"sqlite:///{tmp_path}/shop.db", "url")
     app.config["SESSION_SQLALCHEMY"] = f"sqlite:///{tmp_path}/sessions.db"
     LazySession(app)
@@ -99,7 +99,7 @@ def test_a_table_in_another_database_is_not_declared(tmp_path: Path) -> None:
 
 
 def test_a_model_of_the_apps_own_is_kept(tmp_path: Path) -> None:
-    """An app that has declared the table itself keeps its model, which learns of the index."""
+    """An app that has declared the table itself keeps its model, to which the index is added."""
     app, database = make_app(f"sqlite:///{tmp_path}/shop.db", "url")
     columns = [
         database.Column("id", database.Integer, primary_key=True),
@@ -162,7 +162,7 @@ def test_another_extension_of_this_name(tmp_path: Path, attributes: dict[str, An
 
 @pytest.mark.parametrize("is_up", [True, False], ids=["up", "down"])
 def test_a_database_that_is_down_is_asked_once(tmp_path: Path, is_up: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking at the table to declare it would wait for the same connection again."""
+    """Reading the table to declare it would wait for the same connection again."""
     asked: list[SqlAlchemyBackend] = []
     monkeypatch.setattr(SqlAlchemyBackend, "declare_tables", lambda backend, _: asked.append(backend))
     app, _ = make_app(f"sqlite:///{tmp_path}{'' if is_up else '/missing'}/shop.db", "url")

@@ -15,7 +15,7 @@ from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 
 pytestmark = pytest.mark.usefixtures("close_connections")
 
-#: Nothing listens there, and nothing may be asked: what is wrong with a URL is known before anything connects.
+#: No server listens there: what is wrong with a URL is known before anything connects.
 SERVERS = {
     "psycopg": "postgresql+psycopg://user:SECRET@127.0.0.1:1/shop",
     "psycopg2": "postgresql+psycopg2://user:SECRET@127.0.0.1:1/shop",
@@ -25,7 +25,7 @@ SERVERS = {
 
 
 def refused(value: Any, **settings: Any) -> str:
-    """Return what is said of a setting that cannot work."""
+    """Return the message about a setting that cannot work."""
     app = Flask("shop")
     app.config.update(
         SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=value, SQLALCHEMY_DATABASE_URI="sqlite://", **settings
@@ -61,12 +61,12 @@ def test_a_parameter_that_the_driver_does_not_know(driver: str) -> None:
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pymysql"])
 def test_a_timeout_that_is_no_number(driver: str) -> None:
-    """The parameter is named, also where the driver would only look at it when it connects."""
+    """The parameter is named, also where the driver would read it only when it connects."""
     assert "'connect_timeout' in the URL is not a number" in refused(f"{SERVERS[driver]}?connect_timeout=soon")
 
 
 def test_a_prepare_threshold_in_the_url() -> None:
-    """It is refused with the reason: sessions prepare nothing, and the text of a URL is no threshold."""
+    """It is refused with the reason: sessions prepare no statements, and the text of a URL is no threshold."""
     assert "Leave it out (nothing is prepared then)" in refused(f"{SERVERS['psycopg']}?prepare_threshold=0")
 
 
@@ -82,7 +82,7 @@ def test_a_prepare_threshold_in_the_url() -> None:
     ],
 )
 def test_parameters_of_the_driver_are_taken(url: str) -> None:
-    """What the driver and SQLAlchemy know is passed on."""
+    """Parameters that the driver and SQLAlchemy know are passed on."""
     from lazysession.backends.sqlalchemy.connect import engine_of_url
 
     assert engine_of_url(url) is not None
@@ -164,7 +164,7 @@ def test_how_long_a_full_pool_is_waited_for(request: pytest.FixtureRequest, serv
 
 
 def test_more_threads_than_connections(tmp_path: Path) -> None:
-    """Each connection is borrowed for one statement, so many threads get by with a few."""
+    """Each connection is borrowed for one statement, so a few are enough for many threads."""
     backend = SqlAlchemyBackend.from_setting(f"sqlite:///{tmp_path}/sessions.db")
     assert backend is not None
     read: list[bool] = []

@@ -1,4 +1,4 @@
-"""SQLite's one write lock: waited for as the app's own connections would, except where this very request holds it."""
+"""SQLite's one write lock: waited for as the app's own connections do, except where this very request holds it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def slow_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock that lets other threads run."""
+    """A clock during whose sleep other threads run."""
     clock, sleep = Clock(), time.sleep
 
     def pause(seconds: float) -> None:
@@ -131,8 +131,8 @@ def wal(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-def test_others_are_waited_for(make_shop: Callable[..., Shop], clock: Clock, by_url: bool, wal: bool) -> None:
-    """A lock that another process gives back after four seconds is no error."""
+def test_another_process_is_waited_for(make_shop: Callable[..., Shop], clock: Clock, by_url: bool, wal: bool) -> None:
+    """A lock that another process releases after four seconds is no error."""
     shop = make_shop(by_url=by_url, wal=wal)
     with closing(sqlite3.connect(shop.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -156,7 +156,7 @@ def test_readers_are_waited_for(make_shop: Callable[..., Shop], clock: Clock) ->
 
 
 @pytest.mark.parametrize(("query", "seconds"), [("", 5.0), ("?timeout=2", 2.0)])
-def test_not_without_end(
+def test_the_wait_has_an_end(
     make_shop: Callable[..., Shop], clock: Clock, query: str, seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The wait is the one of the app's own connections: the driver's five seconds, or what the URL says."""
@@ -170,7 +170,7 @@ def test_not_without_end(
     assert "its own request" not in caplog.text
 
 
-def test_ones_own_lock_is_not_waited_for(
+def test_a_lock_of_this_request_is_not_waited_for(
     make_shop: Callable[..., Shop], clock: Clock, by_url: bool, wal: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What this very request has written and not committed cannot be released while it waits."""
@@ -218,16 +218,16 @@ def begin_for_real(shop: Shop) -> None:
     engine.dispose()
 
 
-def test_ones_own_write_in_a_real_transaction(make_shop: Callable[..., Shop], clock: Clock) -> None:
-    """It is told from a read by the rows that it changed."""
+def test_a_write_of_this_request_in_a_real_transaction(make_shop: Callable[..., Shop], clock: Clock) -> None:
+    """It is distinguished from a read by the rows that it changed."""
     shop = make_shop(wal=True)
     begin_for_real(shop)
     assert shop.write_and_save() == 503
     assert clock.now == 0.0
 
 
-def test_ones_own_read_without_wal(make_shop: Callable[..., Shop], clock: Clock) -> None:
-    """With a rollback journal, an open read of this request is in the way of each write, and not waited for."""
+def test_a_read_of_this_request_without_wal(make_shop: Callable[..., Shop], clock: Clock) -> None:
+    """With a rollback journal, an open read of this request blocks each write, and is not waited for."""
     shop = make_shop()
     begin_for_real(shop)
 
@@ -240,7 +240,7 @@ def test_ones_own_read_without_wal(make_shop: Callable[..., Shop], clock: Clock)
     assert clock.now == 0.0
 
 
-def test_ones_own_read_with_wal(make_shop: Callable[..., Shop], clock: Clock) -> None:
+def test_a_read_of_this_request_with_wal(make_shop: Callable[..., Shop], clock: Clock) -> None:
     """With WAL an open read blocks nothing: a session waits for a lock that another connection holds meanwhile."""
     shop = make_shop(wal=True)
     begin_for_real(shop)
@@ -257,7 +257,7 @@ def test_ones_own_read_with_wal(make_shop: Callable[..., Shop], clock: Clock) ->
     assert clock.now >= 4.0
 
 
-def test_another_file_is_no_reason(make_shop: Callable[..., Shop], clock: Clock, tmp_path: Path) -> None:
+def test_a_lock_on_another_file(make_shop: Callable[..., Shop], clock: Clock, tmp_path: Path) -> None:
     """What this request has written to another database does not hold this lock."""
     shop = make_shop()
     elsewhere = SQLAlchemy()
@@ -275,7 +275,7 @@ def test_another_file_is_no_reason(make_shop: Callable[..., Shop], clock: Clock,
 
 
 def test_a_greenlet_waits_for_another(tmp_path: Path) -> None:
-    """Under gevent, the one that waits does not keep the one that holds the lock from giving it back."""
+    """Under gevent, the greenlet that waits does not stop the one that holds the lock from releasing it."""
     program = f"""
         from gevent import monkey; monkey.patch_all()
         import gevent, sqlite3, time

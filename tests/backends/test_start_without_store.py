@@ -86,7 +86,7 @@ STORES: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
         lambda port: {"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": RedisCache("127.0.0.1", port)},
     ),
 }
-#: What asks its store when the app starts, and so can say at once that it is down.
+#: The stores that are contacted when the app starts, so that an outage is logged at once.
 ASKED_AT_START = ("postgresql", "mariadb", "flask-sqlalchemy", "dynamodb", "dynamodb-resource")
 #: Each app has a table of its own, where there are tables.
 _TABLES = {"sqlalchemy": "SESSION_SQLALCHEMY_TABLE", "dynamodb": "SESSION_DYNAMODB_TABLE"}
@@ -171,7 +171,7 @@ def test_starts_without_its_store(store: str, proxy: FaultProxy, caplog: pytest.
     assert browser.get("/read").text == "1"
 
 
-def test_later_requests_ask_for_nothing_more(store: str, proxy: FaultProxy) -> None:
+def test_later_requests_make_no_more_trips(store: str, proxy: FaultProxy) -> None:
     """An app that started without its store makes no more round trips than one that started with it."""
     trips = []
     for mode in ("pass", "refuse"):
@@ -186,7 +186,7 @@ def test_later_requests_ask_for_nothing_more(store: str, proxy: FaultProxy) -> N
         for _ in range(3):
             assert browser.get("/read").text == "1"
         trips.append(len(proxy.trips) - before)
-    if not store.startswith("mongodb"):  # whose client also asks how the server is
+    if not store.startswith("mongodb"):  # whose client also checks the state of the server
         assert trips[0] == trips[1]
     before = len(proxy.trips)
     browser.get("/untouched")
@@ -195,7 +195,7 @@ def test_later_requests_ask_for_nothing_more(store: str, proxy: FaultProxy) -> N
 
 @pytest.mark.parametrize("store", ["postgresql", "mariadb", "dynamodb"])
 def test_many_make_the_table_at_once(store: str, proxy: FaultProxy) -> None:
-    """First uses at the same time, in several apps and threads, all work: who comes second finds the table."""
+    """First uses at the same time, in several apps and threads, all work: the second finds the table."""
     settings = settings_on(store, proxy.port)
     proxy.mode = "refuse"
     apps = [make_app(dict(settings)) for _ in range(3)]
@@ -245,7 +245,7 @@ def test_wrong_credentials(postgresql_url: str, caplog: pytest.LogCaptureFixture
     ids=["option", "url"],
 )
 def test_wrong_settings_stop_the_start(settings: dict[str, Any]) -> None:
-    """What no store that comes back can make right is an error at start-up."""
+    """A setting that is wrong, however the store is, is an error at start-up."""
     with pytest.raises(ConfigurationError, match=f"SESSION_{settings['SESSION_TYPE'].upper()}") as caught:
         make_app(settings)
     assert "hush" not in str(caught.value)
@@ -253,7 +253,7 @@ def test_wrong_settings_stop_the_start(settings: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("store", ["dynamodb"])
 def test_a_table_that_cannot_be(store: str, proxy: FaultProxy) -> None:
-    """A name that DynamoDB takes for no table is an error at start-up."""
+    """A name that DynamoDB does not accept for a table is an error at start-up."""
     settings = settings_on(store, proxy.port) | {"SESSION_DYNAMODB_TABLE": "no table"}
     with pytest.raises(ConfigurationError, match="SESSION_DYNAMODB cannot be used: 'no table' cannot name a table"):
         make_app(settings)
@@ -302,7 +302,7 @@ def test_a_table_that_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_forked_worker_makes_the_table(tmp_path: Path) -> None:
-    """Where the process that was forked could not make it, each worker sees to it."""
+    """Where the parent process could not make it, each worker does."""
     folder = tmp_path / "mounted"
     app = make_app({"SESSION_TYPE": "sqlalchemy", "SESSION_SQLALCHEMY": f"sqlite:///{folder}/shop.db"})
     assert app.test_client().get("/change").status_code == 503

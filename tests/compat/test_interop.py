@@ -80,7 +80,7 @@ def make(extension: type, config: dict[str, Any]) -> Flask:
 @pytest.mark.parametrize("signed", [False, True], ids=["plain", "signed"])
 @pytest.mark.parametrize("order", [(Session, LazySession), (LazySession, Session)], ids=["theirs first", "ours first"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Flask-Session's SQL model asks for utcnow()
-def test_a_session_wanders_between_both(
+def test_a_session_is_used_by_both(
     config: Callable[[], dict[str, Any]], format: str, signed: bool, order: tuple[type, type]
 ) -> None:
     """One writes it, the other reads and changes it, the first reads it again and ends it."""

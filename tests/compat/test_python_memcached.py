@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections.abc import Callable, Generator
 from typing import Any
 
 import memcache
 import pytest
 from flask import Flask, session
 from flask_session import Session
-from pymemcache.client.base import Client
 
 from lazysession import LazySession
 from lazysession.backends.generic import GenericBackend
 from lazysession.backends.memcached import MemcachedBackend
 from tests.support.servers import free_port
 from tests.support.stores.base import backend_of
+
+pytestmark = pytest.mark.usefixtures("close_memcached")
 
 LIVE = "a" * 43
 
@@ -42,21 +42,6 @@ def make(client: object, *extensions: type, **config: object) -> Flask:
     app.add_url_rule("/read", "read", lambda: repr(dict(session)))
     app.add_url_rule("/write", "write", write)
     return app
-
-
-@pytest.fixture(autouse=True)
-def _every_connection_closed(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    """Close what the clients opened: they leave it to the garbage collector, and it complains."""
-    opened: list[Any] = []
-
-    def record(connect: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return lambda connection: opened.append(connection) or connect(connection)
-
-    monkeypatch.setattr(Client, "_connect", record(Client._connect))
-    monkeypatch.setattr(memcache._Host, "_get_socket", record(memcache._Host._get_socket))
-    yield
-    for connection in opened:
-        (connection.close if isinstance(connection, Client) else connection.close_socket)()
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def redis_settings(redis_url: str) -> Generator[Callable[..., None]]:
 
 
 def test_redis(redis_url: str, redis_settings: Callable[..., None]) -> None:
-    """The command shows what Redis is set up to do with sessions, and nothing when it keeps them."""
+    """The command shows what in the setup of Redis loses sessions, and nothing where none does."""
     app = Flask("shop")
     app.config.update(SESSION_COOKIE_NAME="__Host-session", SESSION_COOKIE_SECURE=True, SESSION_COOKIE_SAMESITE="Lax")
     app.config.update(SESSION_TYPE="redis", SESSION_REDIS=redis_url)
@@ -111,7 +111,7 @@ def plain_table(name: str, *, unique: bool = True, index: bool = True) -> Table:
 
 @contextmanager
 def present(url: str, table: Table) -> Generator[Engine]:
-    """Put a table into a database, for a while."""
+    """Make a table in a database until the block ends."""
     engine = create_engine(url, poolclass=NullPool)
     table.drop(engine, checkfirst=True)
     table.create(engine)
@@ -176,7 +176,7 @@ def test_ids_that_are_not_unique(sql_url: str, size: list[str]) -> None:
 
 
 def test_a_table_that_is_gone(sql_url: str) -> None:
-    """Somebody dropped it while the app runs."""
+    """It was dropped while the app runs."""
     with present(sql_url, plain_table("gone")) as engine, sql_backend(sql_url, "gone") as backend:
         plain_table("gone").drop(engine)
         assert found(backend) == ["error sql-table"]
@@ -220,7 +220,7 @@ def test_the_driver_of_mariadb(mariadb_url: str) -> None:
 
 
 def test_flask_sqlalchemy(postgresql_url: str) -> None:
-    """The engine of the app's own database is looked at as well, and what is advised for it helps."""
+    """The engine of the app's own database is checked as well, and the remedy works."""
     advised = {"connect_args": {"connect_timeout": 5}}
     with present(postgresql_url, plain_table("theirs")):
         for options, expected in (({}, ["warning sql-timeout"]), (advised, [])):
@@ -349,13 +349,13 @@ def memcached(url: str, make_client: Callable[[tuple[str, int]], Any]) -> list[s
 
 
 @pytest.mark.parametrize("make_client", PATIENT.values(), ids=PATIENT)
-def test_clients_of_memcached_that_wait_for_ever(memcached_url: str, make_client: Callable[..., Any]) -> None:
+def test_clients_of_memcached_without_timeouts(memcached_url: str, make_client: Callable[..., Any]) -> None:
     """Either timeout that is missing is found."""
     assert memcached(memcached_url, make_client) == ["warning memcached-timeout"]
 
 
 @pytest.mark.parametrize("make_client", IMPATIENT.values(), ids=IMPATIENT)
-def test_clients_of_memcached_that_do_not(memcached_url: str, make_client: Callable[..., Any]) -> None:
+def test_clients_of_memcached_with_timeouts(memcached_url: str, make_client: Callable[..., Any]) -> None:
     """A client with timeouts, or one that waits for some seconds by default, is sound."""
     assert memcached(memcached_url, make_client) == []
 
