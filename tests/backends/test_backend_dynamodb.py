@@ -145,7 +145,7 @@ class TestTrips:
 
     @pytest.mark.parametrize("connect", [resource, client])
     def test_a_change_by_another_request_comes_with_the_refusal(self, moto_url: str, connect: Any) -> None:
-        """Where the server sends the item along, as DynamoDB does, CONFLICT is one request; and so is an expired one."""
+        """Where the server sends the item along, as DynamoDB does, CONFLICT is one request, also of an expired item."""
         backend = make(connect(moto_url))
         backend.create(KEY, b"theirs", 1000)
         with counted(backend.client) as trips:

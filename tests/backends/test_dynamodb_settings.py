@@ -116,7 +116,7 @@ class TestCheck:
         create_plain(held, table)
         (problem,) = make(held, table).check()
         assert problem.severity == "warning"
-        assert problem.what.endswith(f"table {table!r} for ever: its time to live is off.")
+        assert problem.what.endswith(f"table {table!r} indefinitely: its time to live is off.")
         words = problem.remedy.split()
         assert words[:5] == ["aws", "dynamodb", "update-time-to-live", "--table-name", table]
         enabled, attribute = (pair.partition("=")[2] for pair in words[-1].split(","))
