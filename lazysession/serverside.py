@@ -81,8 +81,10 @@ class ServerSide:
         self._once = Once()
 
     def over(self, backend: Backend, codec: PayloadCodec) -> ServerSide:
-        """Return a session handler with the same settings over another backend."""
-        return ServerSide(self.wrapped, backend, codec, self.settings, clock=self.clock)
+        """Return a session handler with the same settings over another backend of the same store."""
+        handler = ServerSide(self.wrapped, backend, codec, self.settings, clock=self.clock)
+        handler.records.expiries = self.records.expiries
+        return handler
 
     def unavailable(self, app: Flask) -> bool:
         """Return False: there is always a session."""

@@ -497,6 +497,22 @@ class TestThePlainWays:
         assert get(browser) == {"user": "ada"}
         assert [key.partition(b":")[0] for key in client.keys()] == [b"session"]
 
+    def test_what_a_process_remembers_of_expiries(self, client: Any) -> None:
+        """Where the store does not tell what is left, setting an attribute makes no refresh come early."""
+
+        class Own(RedisSessionInterface):  # stores in a way of its own, so it is used through its methods
+            def _retrieve_session_data(self, store_id: str) -> Any:
+                return super()._retrieve_session_data(store_id)
+
+        app = Flask("shop", static_folder=None)
+        app.session_interface = Own(app, client=client)
+        LazySession(app)
+        add_views(app)
+        browser = app.test_client()
+        browser.get("/set/a/1")
+        interface_of(app).get_expiration_time = lambda app, session: None
+        assert "Set-Cookie" not in browser.get("/get").headers
+
     def test_what_cannot_be_set(self, make: MakeApp) -> None:
         """The app and the wrapped interface of the lazy one are no attributes of an app's."""
         app = make(LazySession)
