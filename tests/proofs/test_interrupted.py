@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from lazysession.codec import Codec
 from tests.support.forking import OVERRIDDEN, STORES, app_with_url
 from tests.support.processes import run_module
 from tests.support.stores.base import backend_of as backend_of_app
@@ -94,8 +95,9 @@ def main() -> None:
     gate = Gate(parts.port)
     backend = make_backend(store, address.replace(f":{parts.port}", f":{gate.port}"))
     names = [f"session:{name}{os.getpid()}" for name in ("ann", "bob")]
+    codec: Any = getattr(backend, "codec", Codec("msgpack"))
     for name in names:
-        assert backend.create(name, f"\x81\xa4name\xa3{name[8:11]}".encode("latin-1"), 100)
+        assert backend.create(name, codec.encode({"name": name[8:11]}), 100)
 
     def interrupt(*_: object) -> None:
         raise Interrupted
@@ -111,7 +113,7 @@ def main() -> None:
             interrupted += 1
         gate.open()
         record = backend.read(names[1])
-        wrong += record is None or b"bob" not in record.payload
+        wrong += record is None or codec.decode(record.payload) != {"name": "bob"}
     deadline = threading.Event()
     for _ in range(50):  # closed connections are seen by the gate's threads
         if gate.connections <= before:

@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from flask import Flask, session
 
@@ -99,7 +98,7 @@ def test_what_the_client_gets(
     app = make_app(store)
     expected = TABLE[store, failing][list(KINDS).index(kind)]
     lifetime = app.permanent_session_lifetime.total_seconds()
-    payload = msgspec.msgpack.encode({"_permanent": True, **OLD})
+    payload = app.session_interface.handler.codec.encode({"_permanent": True, **OLD})  # type: ignore[attr-defined]
     left = lifetime / 2 if "refresh" in kind else lifetime
     assert backend_of(app).create(f"session:{LIVE}", payload, left)
     browser = app.test_client()
