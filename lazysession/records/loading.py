@@ -64,7 +64,7 @@ class Loading:
         """
         ids = self._ids
         key = ids.key(sid)
-        # Only the data tell whether the expiry may be moved, or moving it takes a round trip of its own anyway.
+        # Whether the expiry may be moved depends on the data, or moving it takes a round trip of its own anyway.
         decode_first = (
             self._lifetimes.absolute is not None
             or not self._store.touches_as_it_reads

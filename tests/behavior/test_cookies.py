@@ -87,7 +87,7 @@ class TestCookies:
         assert "Set-Cookie" in response.headers
         assert response.headers["Cache-Control"] == "private"
         app.test_client().get("/set")
-        assert caplog.text.count("may keep the response of set") == 1
+        assert caplog.text.count("may store the response of set") == 1
         response = client.get("/read")
         assert "Set-Cookie" not in response.headers
         assert response.headers["Cache-Control"] == "public"
