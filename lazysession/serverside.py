@@ -83,7 +83,7 @@ class ServerSide:
     def over(self, backend: Backend, codec: PayloadCodec) -> ServerSide:
         """Return a session handler with the same settings over another backend of the same store."""
         handler = ServerSide(self.wrapped, backend, codec, self.settings, clock=self.clock)
-        handler.records.expiries = self.records.expiries
+        handler.loads_before_view, handler.records.expiries = self.loads_before_view, self.records.expiries
         return handler
 
     def unavailable(self, app: Flask) -> bool:

@@ -150,6 +150,22 @@ def test_a_load_flushes_nothing(app: Flask) -> None:
     assert names(app) == ["first"]
 
 
+def test_after_an_attribute_was_set(app: Flask) -> None:
+    """Setting an attribute of the session interface does not let it load within the view."""
+    app.session_interface.session_class = app.session_interface.session_class  # type: ignore[attr-defined]
+    pending: list[bool] = []
+
+    def view() -> str:
+        db.session.add(ForwardingRecord(name="second"))
+        session.get("user")
+        pending.append(bool(db.session.new))
+        db.session.rollback()
+        return ""
+
+    visit(app, view)
+    assert pending == [True]
+
+
 def test_a_load_commits_nothing(app: Flask) -> None:
     """Also where the loaded session has expired, which Flask-Session deletes at once."""
 
