@@ -1,1 +1,1 @@
-"""What the store holds: these files know neither request nor response, log nothing, and return what happened."""
+"""What the store holds: these files know neither request nor response, and log only failures that they do not raise."""
