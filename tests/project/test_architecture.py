@@ -83,3 +83,15 @@ def test_functions_are_where_the_page_says() -> None:
         text = "".join((ROOT / path).read_text(encoding="utf-8") for path in paths)
         assert {name for name in names if not re.search(rf"\b{name}\b", text)} == set(), paths
     assert len(steps) > 5
+
+
+def test_every_place_that_compares_a_mode_is_named() -> None:
+    """The recipe for a mode names each file that compares one."""
+    recipe = PAGE.partition("\nAdd a mode\n")[2].partition("\nChange what")[0]
+    comparing = {
+        path.relative_to(ROOT).as_posix()
+        for path in CORE.values()
+        if re.search(r"\bmode (?:is|is not|in|==) .*Mode\.", path.read_text(encoding="utf-8"))
+    }
+    assert comparing - set(re.findall(r"``(lazysession/[\w/]+\.py)``", recipe)) == set()
+    assert "lazysession/use.py" in comparing
