@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This declarative base already co
 db = SQLAlchemy()
 
 
-class ForwardingRecord(db.Model):  # type: ignore[name-defined, misc]
+class Note(db.Model):  # type: ignore[name-defined, misc]
     """A row of the app's own."""
 
     name: Mapped[str] = mapped_column(String(20), primary_key=True)
@@ -107,7 +107,7 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     with app.app_context():
         app.session_interface = INTERFACES[request.param](app)
         db.create_all()
-        db.session.add(ForwardingRecord(name="first"))
+        db.session.add(Note(name="first"))
         db.session.commit()
     LazySession(app)
     app.add_url_rule("/login", view_func=lambda: session.update(user="ada") or "", endpoint="login")
@@ -131,7 +131,7 @@ def visit(app: Flask, view: Callable[[], Any]) -> Any:
 
 def names(app: Flask) -> list[str]:
     with app.app_context():
-        return sorted(db.session.scalars(db.select(ForwardingRecord.name)))
+        return sorted(db.session.scalars(db.select(Note.name)))
 
 
 def test_a_load_flushes_nothing(app: Flask) -> None:
@@ -139,7 +139,7 @@ def test_a_load_flushes_nothing(app: Flask) -> None:
     pending: list[bool] = []
 
     def view() -> str:
-        db.session.add(ForwardingRecord(name="second"))
+        db.session.add(Note(name="second"))
         user = session["user"]
         pending.append(bool(db.session.new))
         db.session.rollback()
@@ -156,7 +156,7 @@ def test_after_an_attribute_was_set(app: Flask) -> None:
     pending: list[bool] = []
 
     def view() -> str:
-        db.session.add(ForwardingRecord(name="second"))
+        db.session.add(Note(name="second"))
         session.get("user")
         pending.append(bool(db.session.new))
         db.session.rollback()
@@ -170,7 +170,7 @@ def test_a_load_commits_nothing(app: Flask) -> None:
     """Also where the loaded session has expired, which Flask-Session deletes at once."""
 
     def view() -> str:
-        db.session.add(ForwardingRecord(name="second"))
+        db.session.add(Note(name="second"))
         db.session.flush()
         _ = session.get("user")
         db.session.rollback()
@@ -192,7 +192,7 @@ def test_the_apps_own_error_is_its_own(app: Flask) -> None:
     """A duplicate row fails at the app's own commit, where it can be caught."""
 
     def view() -> str:
-        db.session.add(ForwardingRecord(name="first"))
+        db.session.add(Note(name="first"))
         user = session["user"]
         try:
             db.session.commit()
@@ -209,7 +209,7 @@ def test_a_load_expires_nothing(app: Flask) -> None:
     expired: list[bool] = []
 
     def view() -> str:
-        note = db.session.get(ForwardingRecord, "first")
+        note = db.session.get(Note, "first")
         _ = session["user"]
         expired.append(inspect(note).expired)
         return ""
@@ -267,7 +267,7 @@ def test_a_refresh_comes_after_the_view(app: Flask) -> None:
     pending: list[bool] = []
 
     def view() -> str:
-        db.session.add(ForwardingRecord(name="second"))
+        db.session.add(Note(name="second"))
         _ = session["user"]
         pending.append(bool(db.session.new))
         db.session.rollback()
@@ -316,7 +316,7 @@ def test_a_hook_after_the_view(app: Flask, hook: str) -> None:
     getattr(app, hook)(look)
 
     def view() -> str:
-        db.session.add(ForwardingRecord(name="second"))
+        db.session.add(Note(name="second"))
         return ""
 
     browser = app.test_client()

@@ -24,6 +24,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from lazysession.flasksession import StoreInterface
 from lazysession.ids import SessionIds
+from lazysession.records.expiry import LocalExpiries
 from tests.support.hostile.cookies import Cookies
 from tests.support.hostile.payloads import EXECUTED, LURE, Payloads, beginning_of, is_session
 from tests.support.hostile.target import PAGES, Target
@@ -136,8 +137,10 @@ class Sweep:
                 self.restore()
 
     def record_memory(self) -> None:
-        """Record how much memory is in use after a garbage collection."""
+        """Record the memory in use after a garbage collection, but for local expiries, which are bounded."""
         self.restore()
+        records: Any = self.target.app.session_interface.handler.records  # type: ignore[attr-defined]
+        records.expiries = LocalExpiries(time.time)
         gc.collect()
         self.blocks.append(sys.getallocatedblocks())
 
