@@ -1,4 +1,4 @@
-"""Sessions through the storage methods of a Flask-Session interface: one that encrypts, or that has no adapter."""
+"""Sessions through the storage methods of a Flask-Session interface: one that encrypts, or has no adapter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lazysession.backends.packing import pack
 
 
 class StoringInterface(Protocol):
-    """What is asked of an interface: what Flask-Session's base class wants of every store."""
+    """The methods that are used of an interface: those that Flask-Session requires of every store."""
 
     key_prefix: str
     session_class: Any  # Flask-Session has no annotations
@@ -29,16 +29,16 @@ class StoringInterface(Protocol):
 class GenericBackend(ObjectBackend):
     """Keep sessions where the interface keeps them, in its own bytes, by its own three methods.
 
-    Data that did not change are not written, and refreshes are throttled. The rest is weaker than with an adapter, as
-    the methods allow no more:
+    Unchanged data are not written, and refreshes are throttled. The methods guarantee less than an adapter:
 
     - Comparing and replacing excludes the threads of this process only: of two processes that change one session at
       once, one may lose its change, and one that logs out may see the session come back.
     - A refresh stores the data once more, and is due when this process has not done so within the throttle.
-    - What is left is not known: a change in mode ``no_refresh`` gives a whole lifetime where it is not known.
+    - The ttl cannot be read: a change in mode ``no_refresh`` gives the record a full lifetime if this process does not
+      remember its expiry.
     - Bytes that the interface cannot decode are an error if it raises one, not a new session.
 
-    :param interface: the interface; its store is the one of the app, also when the app's transaction is on it.
+    :param interface: the interface; one on SQLAlchemy commits ``db.session``, with all pending changes of the app.
     """
 
     interface_class: ClassVar[str | None] = None
@@ -59,7 +59,7 @@ class GenericBackend(ObjectBackend):
 
         :raises ValueError: always.
         """
-        raise ValueError("the generic adapter stores through an interface; it has no store of its own.")
+        raise ValueError("the generic adapter needs a Flask-Session interface; it has no store of its own.")
 
     def check(self) -> Iterator[Problem]:
         """Return what the interface's methods lack; for a client that needs them, what the client lacks."""
@@ -80,7 +80,7 @@ class GenericBackend(ObjectBackend):
         return super().is_expected(data, expected) or pack(data) == pack(expected.items)
 
     def find(self, key: str) -> Stored | None:
-        """Retrieve."""
+        """Return what the interface retrieves."""
         try:
             with self._client_use():
                 data = self._interface._retrieve_session_data(key)  # pyright: ignore[reportPrivateUsage]  # made for it
@@ -92,12 +92,12 @@ class GenericBackend(ObjectBackend):
         """Upsert a session of the interface's own class."""
         session = self._interface.session_class(data, sid=key.removeprefix(self._interface.key_prefix))
         session.modified = True
-        expiry = timedelta(seconds=max(1.0, ttl))  # some interfaces round down, and no store takes nothing
+        expiry = timedelta(seconds=max(1.0, ttl))  # some interfaces round down; 0 is an error or no expiry
         with self._client_use():
             self._interface._upsert_session(expiry, session, key)  # pyright: ignore[reportPrivateUsage]
 
     def remove(self, key: str) -> None:
-        """Delete."""
+        """Delete with the interface."""
         with self._client_use():
             self._interface._delete_session(key)  # pyright: ignore[reportPrivateUsage]
 

@@ -169,8 +169,8 @@ def _naming_keys(data: Mapping[str, Any]) -> Generator[None]:
 class ObjectBackend(ABC):
     """A backend over a store of dicts: find, put and remove are the store's, comparing is done here.
 
-    Its payloads are :class:`Items`. What compares before it changes a record does both under :meth:`alone`, which
-    excludes the threads of this process; a subclass may exclude more.
+    Its payloads are :class:`Items`. Comparing and changing a record happen under :meth:`locked`, a lock that the
+    threads of this process share; a subclass may lock more.
 
     :param clock: seconds since the epoch.
     """
@@ -192,14 +192,14 @@ class ObjectBackend(ABC):
     def remove(self, key: str) -> None:
         """Remove what is stored; absent is fine. Raise when that fails."""
 
-    def alone(self, key: str) -> AbstractContextManager[Any]:
-        """Exclude the other threads of this process that change the same key."""
+    def locked(self, key: str) -> AbstractContextManager[Any]:
+        """Return the lock of a key, which the threads of this process share."""
         lock: AbstractContextManager[Any] = _LOCKS.of(key)
         return lock
 
     def add(self, key: str, data: dict[str, Any], ttl: float) -> bool:
         """Store unless the key is taken; return whether it was stored."""
-        with self.alone(key):
+        with self.locked(key):
             if self.find(key) is not None:
                 return False
             self.put(key, data, ttl)
@@ -223,7 +223,7 @@ class ObjectBackend(ABC):
             return self.add(key, payload.items, ttl)
 
     def replace(self, key: str, payload: Items, ttl: float | None, expected: Items) -> WriteResult:
-        """Find, compare and put, alone with the key; CONFLICT comes with the current payload.
+        """Find, compare and put under the key's lock; CONFLICT comes with the current payload.
 
         :raises NotStorable: for a value that the store cannot hold.
         """
@@ -239,7 +239,7 @@ class ObjectBackend(ABC):
         return self._change(key, expected, put)
 
     def delete(self, key: str, expected: Items | None = None) -> WriteResult:
-        """Compare where a payload is expected, and remove, alone with the key: no touch brings it back."""
+        """Compare where a payload is expected, and remove, under the key's lock: no touch stores it again."""
 
         def remove(_: Stored) -> Outcome:
             self.remove(key)
@@ -247,14 +247,14 @@ class ObjectBackend(ABC):
 
         if expected is not None:
             return self._change(key, expected, remove)
-        with self.alone(key):
+        with self.locked(key):
             stored = self.find(key)
             self.remove(key)  # also what cannot be decoded
         return WriteResult(Outcome.MISSING) if stored is None else WriteResult(Outcome.STORED, Items(stored.data))
 
     def touch(self, key: str, ttl: float, expected: Items | None = None) -> bool:
-        """Store once more what is there, if that is what is expected, alone with the key."""
-        with self.alone(key):
+        """Store once more what is there, if that is what is expected, under the key's lock."""
+        with self.locked(key):
             stored = self.find(key)
             if stored is None or (expected is not None and not self.is_expected(stored.data, expected)):
                 return False
@@ -262,7 +262,7 @@ class ObjectBackend(ABC):
             return True
 
     def _change(self, key: str, expected: Items, change: Callable[[Stored], Outcome]) -> WriteResult:
-        with self.alone(key):
+        with self.locked(key):
             stored = self.find(key)
             if stored is None:
                 return WriteResult(Outcome.MISSING)

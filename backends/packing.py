@@ -18,10 +18,10 @@ _reported: set[str] = set()
 
 
 def pack(data: dict[str, Any]) -> bytes:
-    """Return a stored dict as msgpack; what msgpack cannot hold is replaced by a text, and so is never an error."""
+    """Return a stored dict as msgpack; a value that msgpack cannot hold becomes a text, not an error."""
     try:
         return _MSGPACK.encode(data)
-    except _UNENCODABLE:  # too large an integer, a lone surrogate, a list within itself: no hook is asked
+    except _UNENCODABLE:  # msgspec calls no hook: too large an integer, a lone surrogate, a list within itself
         return _MSGPACK.encode({str(name): _encodable(value) for name, value in data.items()})
 
 
@@ -36,7 +36,7 @@ def unpack(payload: bytes) -> dict[str, Any]:
 def keep_unchanged(stored: dict[str, Any], payload: bytes) -> dict[str, Any]:
     """Return the dict of a payload, with the stored values themselves where the payload has them as they were read.
 
-    So a tuple, a set, a date or an object that someone stored stays one until the request changes that very key.
+    Example: a stored tuple is read as a list. It stays a tuple in the store until a request changes its key.
 
     :raises ValueError: as :func:`unpack`.
     """
@@ -75,7 +75,7 @@ def _name_class(value: Any) -> str:
         _reported.add(name)
         logger.warning(
             "A stored session has a value of class %s, which sessions cannot hold: it is read as a text that names "
-            "the class, and stays stored until its key is changed. Said once for each class.",
+            "the class, and stays stored until its key is changed. Logged once per class.",
             name,
         )
     return f"<a value of class {name}>"

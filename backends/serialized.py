@@ -1,4 +1,4 @@
-"""Storing through a serializer that the app brings, next to the comparisons and ttls of the store itself."""
+"""Storing with a serializer that the app sets, next to the comparisons and ttls of the store itself."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class SerializedBackend:
     :param backend: the store; one of bytes.
     :param interface: the interface whose serializer and session class are used; any, as Flask-Session has no
         annotations.
-    :raises ValueError: for a store of objects, which would pass the serializer by, and for a serializer that
+    :raises ValueError: for a store of objects, which would not use the serializer, and for a serializer that
         cannot be called.
     """
 
@@ -138,7 +138,7 @@ class SerializedBackend:
         return self.unserialized.create(key, self._encode(key, unpack(payload)), ttl)
 
     def replace(self, key: str, payload: bytes, ttl: float | None, expected: bytes) -> WriteResult:
-        """Encode, and replace the stored bytes that ``expected`` was decoded from; values that are unchanged stay."""
+        """Encode, and replace the bytes that ``expected`` was decoded from; unchanged values stay as they were."""
 
         def act(stored: bytes) -> WriteResult:
             items = keep_unchanged(self._convert.decode(stored), payload)
@@ -162,7 +162,7 @@ class SerializedBackend:
         return self.unserialized.touch(key, ttl, getattr(expected, "stored", None))
 
     def check(self) -> Iterator[Problem]:
-        """Look at the store, if it can be asked, and at the serializer."""
+        """Return the problems of the store, if it can be checked, and of the serializer."""
         if isinstance(self.unserialized, SupportsCheck):
             yield from self.unserialized.check()
         yield from pickle_problems(self._interface)

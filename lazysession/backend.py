@@ -47,11 +47,11 @@ class TouchFailed(Exception):
 
 
 class Undecodable(ValueError):
-    """What is stored is no session: raised where an interface of Flask-Session's decodes through us."""
+    """What is stored is no session: raised by our serializer when Flask-Session's interface decodes with it."""
 
 
 class NotStorable(TypeError):
-    """A value of a session that the store cannot hold; the message names its key. What is stored is unchanged."""
+    """A value of a session that the store cannot hold; the message names its key. The stored session is unchanged."""
 
 
 class Outcome(Enum):
@@ -78,12 +78,12 @@ class WriteResult(NamedTuple):
 
 
 def to_extension(text: Markup) -> msgspec.msgpack.Ext:
-    """Return the extension type that stands for a Markup in a payload in msgpack: number 77, the text in UTF-8."""
+    """Return the msgpack extension value of a Markup: number 77, the text in UTF-8."""
     return msgspec.msgpack.Ext(_MARKUP, str.__str__(text).encode())
 
 
 def plain_value(value: object) -> str | int | float | None:
-    """Return the plain value of one of a class derived from ``str``, ``int`` or ``float``, past what that overrides.
+    """Return a value of a subclass of ``str``, ``int`` or ``float`` as that class, ignoring overridden methods.
 
     :returns: None for a value of any other class.
     """
@@ -95,7 +95,7 @@ def plain_value(value: object) -> str | int | float | None:
 
 
 def from_extension(number: int, data: memoryview) -> Any:
-    """Return what an extension type in msgpack stands for; any, as those of others stay what they are."""
+    """Return the value of a msgpack extension; any, as one with another number is returned unchanged."""
     if number == _MARKUP:
         return Markup(bytes(data).decode())  # noqa: S704 - the app stored it as Markup
     return msgspec.msgpack.Ext(number, bytes(data))
@@ -119,7 +119,8 @@ class Backend(Protocol):
         """Put ``payload`` in the place of ``expected``, atomically; never creates.
 
         :param ttl: seconds to live from now; None keeps what the record has left. A store that can neither keep nor
-            tell it changes nothing and returns TTL_UNKNOWN; it is asked again with what this process remembers.
+            return it changes nothing and returns TTL_UNKNOWN; the core then calls this again with the ttl that
+            the process remembers.
         """
         ...
 
@@ -198,11 +199,11 @@ class BringsCodec(Protocol):
 class Problem(NamedTuple):
     """One finding of :meth:`SupportsCheck.check`.
 
-    :param severity: ``"error"``, where sessions do not work or are not safe; ``"warning"``, where they will not be one
-        day, or for somebody; ``"info"`` for what follows from a choice.
+    :param severity: ``"error"``: sessions do not work or are not safe; ``"warning"``: sessions may fail later, or for
+        some visitors; ``"info"``: a consequence of a setting.
     :param what: what is wrong, and why it matters. No part of a secret.
     :param remedy: what to set.
-    :param name: by which ``flask lazysession check --ignore`` knows it.
+    :param name: the name for ``flask lazysession check --ignore``.
     """
 
     severity: str
@@ -213,7 +214,7 @@ class Problem(NamedTuple):
 
 @runtime_checkable
 class SupportsPurge(Protocol):
-    """A backend whose store keeps expired records until someone removes them."""
+    """A backend whose store keeps expired records until they are purged."""
 
     def purge(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Remove every expired record and return how many there were.
@@ -254,7 +255,7 @@ class DeclaresTables(Protocol):
 
 @runtime_checkable
 class SupportsExplain(Protocol):
-    """A backend that can return more of its client's errors than the name of their class."""
+    """A backend that can describe its client's errors in more detail than by class name."""
 
     def explain(self, error: Exception) -> str:
         """Return what is logged of an error, without a password, session id or payload."""
@@ -269,10 +270,10 @@ def explanation(backend: object, error: Exception) -> str:
 
 @runtime_checkable
 class SupportsCheck(Protocol):
-    """A backend that can tell what is wrong with its store's set-up."""
+    """A backend that can check how its store is set up."""
 
     def check(self) -> Iterable[Problem]:
-        """Return the problems found, none when all is well."""
+        """Return the problems found."""
         ...
 
 
@@ -288,10 +289,10 @@ class Adapter(Protocol):
 
     @classmethod
     def from_interface(cls, interface: object) -> Backend | None:
-        """Take over the client, table and the like of Flask-Session's ready interface.
+        """Return a backend over the client, table and so on of a Flask-Session interface.
 
-        :raises ValueError: when its client cannot be driven; the message says which can.
-        :returns: None for a client that only the interface's own methods can drive, through the generic adapter.
+        :raises ValueError: when its client is not supported; the message names those that are.
+        :returns: None for a client that only the interface's own methods can use: the generic adapter is used.
         """
         ...
 
@@ -300,8 +301,7 @@ class Adapter(Protocol):
         """Return a backend of the setting ``SESSION_<TYPE>``, which is a client or a URL string.
 
         :param options: every setting ``SESSION_<TYPE>_<NAME>``, under ``name`` in lower case.
-        :raises ValueError: when the value can be neither, or does not fit the options; the message says what is
-            allowed.
+        :raises ValueError: when the value is neither, or does not fit the options; the message says what is allowed.
         :returns: None for "let Flask-Session build its interface", which :meth:`from_interface` then takes over: where
             there is no value, and where Flask-Session would use this very client.
         """

@@ -1,6 +1,6 @@
 """Values and locks that each process has of its own, however it was forked, and a bounded mapping.
 
-The core and the adapters use it, as an adapter may in any package.
+The core uses it, and any adapter may.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def stripe(name: str, count: int) -> int:
 
 
 class StripedLocks:
-    """Reentrant locks, each shared by many keys; threads that are not in a forked process may hold its parent's.
+    """Reentrant locks, each shared by many keys; new ones after a fork, as a thread of the parent may hold the old.
 
     One object for each purpose, as a thread that holds a lock of one may wait for a lock of another. Example: thread 1
     merges session A and thread 2 session B, each under a lock of the core; both then write the other's new id to a

@@ -186,10 +186,10 @@ class ServerSide:
         """Carry out an action in the store, and update the session and its use from the outcome."""
         if use.mode is Mode.READONLY:
             raise SessionReadOnly(f"The session was changed in mode readonly ({use.rule}).")
-        lacks_created_at, left = self.lifetimes.needs_mark(use.created_at), None
+        lacks_created_at, left = self.lifetimes.lacks_created_at(use.created_at), None
         keep_ttl = use.mode is Mode.NO_REFRESH and not lacks_created_at
         if lacks_created_at or use.starts_over:
-            use.created_at = self.lifetimes.mark()
+            use.created_at = self.lifetimes.new_created_at()
             payload = self._payloads.encode(use.session, use.created_at)
         if use.mode is Mode.NO_REFRESH:
             left = use.seconds_left(self.clock())

@@ -1,15 +1,15 @@
-"""The contract suite: pytest classes that prove a backend, yours or ours.
+"""The contract suite: pytest classes that test any backend.
 
-An adapter's test file subclasses :class:`Contract` and a mixin for each thing that its store can do, so that the class
-line says what the store is good for::
+An adapter's test file subclasses :class:`Contract` and a mixin for each thing that its store can do, so that the bases
+of the class list what the store can do::
 
     class TestMyStore(Contract, TellsTtl, KeepsTtl, ComparesAtomically):
         @pytest.fixture
         def held(self) -> Held:
             return Held(MyBackend(...), pass_time=...)
 
-Needs pytest. Where a store deviates, override the test and mark it ``xfail(strict=True, reason=...)``: the deviation is
-then written down, and its end is noticed.
+Needs pytest. Where a store deviates, override the test and mark it ``xfail(strict=True, reason=...)``: the test then
+fails once the store no longer deviates.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ KEY = "session:" + "k" * 43
 
 @dataclass
 class Held:
-    """A backend under test, empty, and what the contract has no verb for.
+    """An empty backend under test, with what the tests need besides the five verbs.
 
     :param backend: the backend.
-    :param pass_time: make the store believe that so many seconds have passed; no test sleeps.
+    :param pass_time: make so many seconds pass for the store; no test sleeps.
     :param connect: a function that can be pickled and makes a backend on the same data in another process; None where
         the data are in this process only.
     """
@@ -122,7 +122,7 @@ def expect_current(verb: str, result: WriteResult, *allowed: bytes | None) -> No
 
 
 class Contract:
-    """What every backend does. Override :attr:`largest_payload` and :attr:`longest_key` to the store's limits."""
+    """The tests of every backend. Override :attr:`largest_payload` and :attr:`longest_key` to the store's limits."""
 
     #: The largest payload that the store takes, in bytes; None where only memory is the limit.
     largest_payload: int | None = None
@@ -136,7 +136,7 @@ class Contract:
 
     @pytest.mark.parametrize("payload", [b"", b"\x00", bytes(range(256)), b"a" * 2**20], ids=["0", "1", "256", "1 MiB"])
     def test_payloads_come_back_as_they_were(self, held: Held, payload: bytes) -> None:
-        """Bytes in, the same bytes out."""
+        """A payload is read exactly as it was stored."""
         if self.largest_payload is not None and len(payload) > self.largest_payload:
             pytest.skip(f"the store takes {self.largest_payload} bytes")
         held.create(payload)
@@ -160,12 +160,12 @@ class Contract:
         held.expect_payload(b"1", "After a replace() that raised")
 
     def test_keys_up_to_the_limit(self, held: Held) -> None:
-        """The longest key that the core ever sends is a key as any other."""
+        """The longest key that the core ever sends is valid."""
         key = "session:" + "k" * (self.longest_key - 8)
         held.create(b"1", key)
         held.expect_payload(b"1", f"After create() with a key of {len(key)} bytes", key)
         replaced = held.backend.replace(key, b"2", 1000, expected=b"1")
-        expect_outcome("replace()", replaced, Outcome.STORED, "a key as long as longest_key is a key as any other.")
+        expect_outcome("replace()", replaced, Outcome.STORED, "a key as long as longest_key is valid.")
         held.backend.delete(key)
         held.expect_absent(f"After delete() with a key of {len(key)} bytes", key)
 
@@ -186,7 +186,7 @@ class Contract:
         )
 
     def test_absent(self, held: Held) -> None:
-        """What is not there is an outcome, whatever is asked."""
+        """An absent record is an outcome of every verb, not an error."""
         held.expect_absent("With nothing stored")
         for ttl in (1000, None):
             replaced = held.backend.replace(KEY, b"new", ttl, expected=b"old")
@@ -238,7 +238,7 @@ class Contract:
         held.expect_payload(b"2", "After replace() with a ttl of None")
 
     def test_delete(self, held: Held) -> None:
-        """Deleted is gone: no late replace and no late touch brings it back, and its key is free."""
+        """A deleted record stays deleted: a later replace or touch does not store it again. Its key is free."""
         held.create(b"1")
         held.backend.delete(KEY)
         replaced = held.backend.replace(KEY, b"2", 1000, expected=b"1")
@@ -324,7 +324,7 @@ class ReadsAndTouches:
 
 
 class TellsTtl:
-    """The store tells what is left, so a session is touched exactly when due, whichever process did so before."""
+    """The store returns the ttl, so a session is touched exactly when due, whichever process did so before."""
 
     @pytest.mark.parametrize(
         ("passed", "ttl", "unless_more_than", "due"),
@@ -353,7 +353,7 @@ class TellsTtl:
         )
 
     def test_ttl_is_what_was_left_before(self, held: Held) -> None:
-        """A read tells what was left when it came, also when it touches."""
+        """A read returns the ttl from before, also when it touches."""
         held.create(b"1")
         held.pass_time(600)
         ttl = held.ttl()
@@ -365,16 +365,16 @@ class TellsTtl:
                 "what was left before the touch."
             )
 
-    def test_touch_begins_a_new_life(self, held: Held) -> None:
-        """A touched record lives that long from now, be it longer or shorter than before."""
+    def test_touch_sets_the_ttl(self, held: Held) -> None:
+        """A touched record gets exactly that ttl, longer or shorter than before."""
         held.create(b"1")
         for seconds in (2000, 500):
             held.touch(seconds)
             ttl = held.ttl()
             assert seconds - 5 < ttl <= seconds, f"After touch(key, {seconds}) the record has {ttl} seconds left."
 
-    def test_replace_begins_a_new_life(self, held: Held) -> None:
-        """A record that is replaced with a ttl lives that long from now."""
+    def test_replace_sets_the_ttl(self, held: Held) -> None:
+        """A record that is replaced with a ttl gets exactly that ttl."""
         held.create(b"1")
         held.pass_time(600)
         held.backend.replace(KEY, b"2", 1000, expected=b"1")
@@ -386,9 +386,9 @@ class TellsTtl:
 
 
 class KeepsTtl:
-    """A replace with a ttl of None keeps what is left: a no_refresh request may write and does not keep alive."""
+    """A replace with a ttl of None keeps the expiry: a request in mode ``no_refresh`` writes without a refresh."""
 
-    def test_replace_keeps_the_old_life(self, held: Held) -> None:
+    def test_replace_keeps_the_expiry(self, held: Held) -> None:
         """The record ends when it would have ended."""
         held.create(b"1")
         held.pass_time(600)
@@ -396,11 +396,11 @@ class KeepsTtl:
         expect_outcome("replace()", replaced, Outcome.STORED, "the stored payload is the same as expected.")
         held.expect_payload(b"2", "After replace()")
         held.pass_time(402)
-        held.expect_absent("One ttl after create(), and after replace() with a ttl of None, which keeps what is left")
+        held.expect_absent("One ttl after create(), and after replace() with a ttl of None, which keeps the expiry")
 
 
 class ComparesAtomically:
-    """Replaces, creates and deletes that run at once: proven on the real store, never on a fake."""
+    """Replaces, creates and deletes that run at once; test the real store, not a fake."""
 
     turns = 20
     processes = 4
@@ -493,8 +493,8 @@ class SurvivesForks:
         parent = _use_own_session(held.backend, 3)
         statuses = [os.waitpid(child, 0)[1] for child in children]
         assert (parent, statuses) == (True, [0, 0, 0]), (
-            f"A process or its forked workers failed, or read another's record (parent well: {parent}, statuses of the "
-            f"workers: {statuses}). Compare the process id when taking a connection or a lock, and make new ones."
+            f"A process or its forked workers failed, or read another's record (parent succeeded: {parent}, statuses: "
+            f"{statuses}). Compare the process id when taking a connection or a lock, and make new ones."
         )
 
 
@@ -506,7 +506,7 @@ def _use_own_session(backend: Backend, worker: int, turns: int = 30) -> bool:
             if record is None or record.payload != b"%d:%d" % (worker, turn):
                 return False
             backend.replace(key, b"%d:%d" % (worker, turn + 1), 1000, record.payload)
-    except Exception:  # in a child nobody would see it
+    except Exception:  # the parent cannot see an exception of the child
         return False
     return True
 
@@ -534,12 +534,12 @@ class PurgesExpired:
         for number in range(5):
             held.create(b"", f"{KEY}{number}", 100 if number < 3 else 1000)
         held.pass_time(500)
-        told: list[tuple[int, int]] = []
-        purged = held.backend.purge(lambda removed, total: told.append((removed, total)))
+        calls: list[tuple[int, int]] = []
+        purged = held.backend.purge(lambda removed, total: calls.append((removed, total)))
         assert purged == 3, f"purge() returned {purged!r} with 3 of 5 records expired. Return how many it removed."
-        assert told, "purge(progress) never called progress(removed so far, all), though it removed 3 records."
-        assert told[-1][0] == 3 <= told[-1][1], (
-            f"The last call of purge(progress) was progress{told[-1]}. It is progress(removed so far, all) with 3 "
+        assert calls, "purge(progress) never called progress(removed so far, all), though it removed 3 records."
+        assert calls[-1][0] == 3 <= calls[-1][1], (
+            f"The last call of purge(progress) was progress{calls[-1]}. It is progress(removed so far, all) with 3 "
             "removed and at least 3 in all."
         )
         purged = held.backend.purge()
@@ -575,21 +575,21 @@ def _raises(act: Callable[[], object]) -> bool:
 def race(*works: Callable[[], Any]) -> list[Any]:
     """Run functions at once, each on a thread of its own; return what they returned, or raise what one raised."""
     gate = threading.Barrier(len(works))
-    answers: list[Any] = [None] * len(works)
+    results: list[Any] = [None] * len(works)
 
     def run(number: int, work: Callable[[], Any]) -> None:
         gate.wait()
         try:
-            answers[number] = work()
-        except Exception as error:  # a thread has nobody to raise to
-            answers[number] = error
+            results[number] = work()
+        except Exception as error:  # an exception of a thread is not raised in its caller
+            results[number] = error
 
     threads = [threading.Thread(target=run, args=pair) for pair in enumerate(works)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return answers
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return results

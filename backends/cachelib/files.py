@@ -40,7 +40,7 @@ class SessionFiles:
 
     @contextmanager
     def locked(self, path: str) -> Generator[None]:
-        """Exclude every thread and process of this machine that locks the same file; without fcntl, none.
+        """Hold the lock of a file, shared by all threads and processes of this machine; without fcntl, do nothing.
 
         The locks are files of their own, as a session's file is another one after each change.
         """
@@ -65,7 +65,7 @@ class SessionFiles:
         :raises OSError: when the file is there and cannot be read.
         """
         with suppress(FileNotFoundError), open(self.path(key), "rb") as file:
-            ttl = _remaining(file, now)
+            ttl = _read_ttl(file, now)
             data = self._load(file) if _lives(ttl) else None
             return (data, ttl) if isinstance(data, dict) else None
         return None
@@ -82,7 +82,7 @@ class SessionFiles:
     def extend(self, key: str, now: float, seconds: int) -> bool:
         """Write the expiry, and nothing else; False when the file is gone or has expired."""
         with suppress(FileNotFoundError), open(self.path(key), "r+b") as file:
-            if _lives(_remaining(file, now)):
+            if _lives(_read_ttl(file, now)):
                 file.seek(0)
                 file.write(_EXPIRY.pack(int(now) + seconds))
                 return True
@@ -102,7 +102,7 @@ class SessionFiles:
 
     def _expired(self, path: str, now: float) -> bool:
         with suppress(FileNotFoundError), open(path, "rb") as file:
-            return not _lives(_remaining(file, now))
+            return not _lives(_read_ttl(file, now))
         return False
 
     def _remove(self, path: str, now: float) -> bool:
@@ -144,13 +144,13 @@ class SessionFiles:
             yield Problem(
                 "error",
                 "Other accounts can write to the directory of sessions: what they put there runs as code in the app.",
-                "Take that right away (chmod go-w), or use a directory of the app's own account.",
+                "Remove that permission (chmod go-w), or use a directory of the app's own account.",
                 "files-directory",
             )
 
 
-def _remaining(file: BinaryIO, now: float) -> float | None:
-    """Read the seconds that a file has left; None when it never expires, less than none when it is damaged."""
+def _read_ttl(file: BinaryIO, now: float) -> float | None:
+    """Read the seconds that a file has left; None when it never expires, negative when it is damaged."""
     head = file.read(_EXPIRY.size)
     if len(head) < _EXPIRY.size:
         return -1.0

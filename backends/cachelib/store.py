@@ -34,8 +34,8 @@ _BETTER = {
 class CacheLibBackend(ObjectBackend):
     """Keep each session under its key in a cache; comparing and replacing excludes the threads of this process only.
 
-    Two processes that share a cache which is neither files nor memory can lose each other's changes. What is left is
-    known for a SimpleCache; for other caches refreshes go by what each process remembers.
+    Two processes that share a cache which is neither files nor memory can lose each other's changes. The ttl is known
+    for a SimpleCache; for other caches refreshes go by what each process remembers.
 
     :param cache: a cache of cachelib, or anything with ``get``, ``set``, ``add`` and ``delete`` that behave so.
     """
@@ -173,10 +173,10 @@ class FileCacheBackend(CacheLibBackend):
         return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
     @contextmanager
-    def alone(self, key: str) -> Generator[None]:
-        """Exclude the other threads that change the key, and other processes by a lock file in the directory."""
+    def locked(self, key: str) -> Generator[None]:
+        """Hold the lock of the key, and for other processes that of a lock file in the directory."""
         self._preparation.ensure()
-        with super().alone(key), self._files.locked(self._files.path(key)):
+        with super().locked(key), self._files.locked(self._files.path(key)):
             yield
 
     def find(self, key: str) -> Stored | None:
@@ -189,7 +189,7 @@ class FileCacheBackend(CacheLibBackend):
         return None if found is None else Stored(*found)
 
     def add(self, key: str, data: dict[str, Any], ttl: float) -> bool:
-        """Find and put, alone with the key: cachelib's own add is two steps, and takes expired files for taken."""
+        """Find and put under the key's lock: cachelib's own add is two steps, and takes expired files for taken."""
         return ObjectBackend.add(self, key, data, ttl)
 
     def touch(self, key: str, ttl: float, expected: Items | None = None) -> bool:
@@ -197,7 +197,7 @@ class FileCacheBackend(CacheLibBackend):
 
         :param expected: ignored, as comparing would read the file once more.
         """
-        with self.alone(key):
+        with self.locked(key):
             return self._files.extend(key, self.clock(), _seconds(ttl))
 
     def remove(self, key: str) -> None:
@@ -228,7 +228,7 @@ class FileCacheBackend(CacheLibBackend):
 
 
 class FileSystemBackend(CacheLibBackend):
-    """Serve Flask-Session's deprecated type ``filesystem``: the same files, set up by SESSION_FILE_DIR and the like."""
+    """Serve Flask-Session's deprecated type ``filesystem``: the same files, set up by SESSION_FILE_DIR and similar."""
 
     interface_class: ClassVar[str | None] = "flask_session.filesystem.filesystem:FileSystemSessionInterface"
 
@@ -244,7 +244,7 @@ class FileSystemBackend(CacheLibBackend):
 
 
 def backend_of(cache: Any) -> CacheLibBackend:
-    """Return the backend for a cache; a subclass that reads and writes its files in its own way is any cache."""
+    """Return the backend for a cache; a FileSystemCache subclass that overrides get or set is used like any other."""
     own_ways = any(getattr(type(cache), name, None) is not getattr(FileSystemCache, name) for name in ("get", "set"))
     return CacheLibBackend(cache) if own_ways else FileCacheBackend(cache)
 

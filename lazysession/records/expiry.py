@@ -1,4 +1,4 @@
-"""How long sessions live: the idle lifetime, its refresh and what a process remembers of it, the absolute lifetime."""
+"""Lifetimes of sessions: the idle lifetime and its refresh, local expiries, and the absolute lifetime."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .merging import CREATED
 
 
 class Refresh(NamedTuple):
-    """The refresh that a request wants: the record shall live ``lifetime`` seconds from now.
+    """The refresh of a request: the record gets ``lifetime`` seconds from now.
 
     :param throttle: least number of seconds between two refreshes; 0 refreshes at every use.
     """
@@ -26,17 +26,17 @@ class Refresh(NamedTuple):
     throttle: float
 
     def due(self, ttl: float | None) -> bool:
-        """Return whether a record with ``ttl`` seconds left (None: nobody can tell) is to be refreshed.
+        """Return whether a record with ``ttl`` seconds left (None: unknown) is to be refreshed.
 
-        Example: with a lifetime of 1000 and a throttle of 100, it is due with 900 seconds left or fewer, and with more
-        than 1001: the lifetime was shortened. The second is what rounding, and another machine's clock, may add.
+        Example: with a lifetime of 1000 and a throttle of 100, it is due with at most 900 seconds left. It is also due
+        with more than 1001: the lifetime was shortened. The extra second is for rounding and other machines' clocks.
         """
         return ttl is None or ttl > self.lifetime + 1 or ttl <= self.lifetime - self.throttle
 
 
 class _Expiry(NamedTuple):
     deadline: float
-    believed_until: float
+    usable_until: float
 
 
 class LocalExpiries:
@@ -50,21 +50,21 @@ class LocalExpiries:
         self._expiries: Recent[_Expiry] = Recent()
 
     def left(self, key: str) -> float | None:
-        """Return the seconds that a record has left; None when this process cannot tell."""
+        """Return the seconds that a record has left; None when this process does not know."""
         expiry = self._expiries.get(key)
         if expiry is None:
             return None
         now = self.clock()
-        return expiry.deadline - now if now < expiry.believed_until else None
+        return expiry.deadline - now if now < expiry.usable_until else None
 
-    def remember(self, key: str, ttl: float, believed: float) -> None:
+    def remember(self, key: str, ttl: float, usable_for: float) -> None:
         """Remember what a record has left.
 
-        :param believed: for how many seconds; never longer than ``ttl``, as a record that is there then was refreshed
-            by another process.
+        :param usable_for: seconds for which this process uses the expiry without reading it again; at most ``ttl``
+            counts, as a record that still exists then was refreshed by another process.
         """
         now = self.clock()
-        self._expiries.put(key, _Expiry(now + ttl, now + min(ttl, believed)))
+        self._expiries.put(key, _Expiry(now + ttl, now + min(ttl, usable_for)))
 
     def forget(self, key: str) -> None:
         """Forget a record that has ended."""
@@ -88,7 +88,7 @@ class Lifetimes:
         self._known = timedelta(0), Refresh(0.0, 0.0)
 
     def refresh(self, app: Flask, mode: Mode) -> Refresh | None:
-        """Return the refresh that a request in this mode wants; None for none."""
+        """Return the refresh of a request in this mode; None for none."""
         if mode is Mode.NO_REFRESH or not app.config["SESSION_REFRESH_EACH_REQUEST"]:
             return None
         lifetime = app.permanent_session_lifetime
@@ -101,38 +101,38 @@ class Lifetimes:
             return Refresh(lifetime, min(lifetime / 10, 3600.0))
         return Refresh(lifetime, self.throttle)
 
-    def of_write(self, app: Flask, left: float | None, created: float | None) -> float:
-        """Return the seconds that a session lives when it is stored now.
+    def of_write(self, app: Flask, left: float | None, created_at: float | None) -> float:
+        """Return the ttl of a session that is stored now.
 
-        :param left: seconds that it has left, where the write must not begin a new lifetime.
+        :param left: seconds that it has left, if the write must keep them.
         """
         lifetime: float = app.permanent_session_lifetime.total_seconds() if left is None else max(1.0, left)
-        return min(lifetime, self.absolute_rest(created))
+        return min(lifetime, self.absolute_ttl(created_at))
 
-    def absolute_rest(self, created: float | None) -> float:
-        """Return what the absolute lifetime leaves of a session; one that nobody marked yet starts with all of it."""
+    def absolute_ttl(self, created_at: float | None) -> float:
+        """Return the seconds until the absolute lifetime ends; all of it for a session without a time of creation."""
         if self.absolute is None:
             return math.inf
-        return self.absolute if created is None else created + self.absolute - self.clock()
+        return self.absolute if created_at is None else created_at + self.absolute - self.clock()
 
-    def take_mark(self, items: dict[str, Any]) -> float | None:
-        """Take the mark out of a session's items and return when it began; None when the mark is missing or unsound."""
+    def pop_created_at(self, items: dict[str, Any]) -> float | None:
+        """Remove the time of creation from a session's items and return it; None when it is missing or invalid."""
         if CREATED not in items:
             return None
-        created = as_time(items.pop(CREATED))
-        return None if created is None else min(created, self.clock())
+        created_at = as_time(items.pop(CREATED))
+        return None if created_at is None else min(created_at, self.clock())
 
-    def mark(self) -> float | None:
+    def new_created_at(self) -> float | None:
         """Return the time of creation to store with a session that begins now; None without an absolute lifetime."""
         return None if self.absolute is None else self.clock()
 
-    def needs_mark(self, created: float | None) -> bool:
+    def lacks_created_at(self, created_at: float | None) -> bool:
         """Return whether the time of creation is to be stored with the next write."""
-        return self.absolute is not None and created is None
+        return self.absolute is not None and created_at is None
 
 
 def as_time(value: object) -> float | None:
-    """Return a stored value as seconds since the epoch; None when it is no number that can be a time."""
+    """Return a stored value as seconds since the epoch; None when it is not a valid time."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
         return None
     return float(value)

@@ -80,7 +80,7 @@ class Loading:
         forwarding = forwarding_in(items)
         if forwarding is not None:
             return self._load_rotated(key, record, forwarding)
-        snapshot = Snapshot(items, record.payload, record.ttl, record.touched, self._lifetimes.take_mark(items))
+        snapshot = Snapshot(items, record.payload, record.ttl, record.touched, self._lifetimes.pop_created_at(items))
         return self._limit_lifetime(key, record, snapshot, refresh) if decode_first else snapshot
 
     def refresh(self, sid: str, refresh: Refresh | None) -> bool:
@@ -105,7 +105,7 @@ class Loading:
 
     def _limit_lifetime(self, key: str, record: Record, snapshot: Snapshot, refresh: Refresh | None) -> Snapshot | None:
         """Delete a session beyond its absolute lifetime, or refresh it for no longer than that."""
-        left = self._lifetimes.absolute_rest(snapshot.created_at)
+        left = self._lifetimes.absolute_ttl(snapshot.created_at)
         if left <= 0:
             with _cleaning_up("A session beyond its absolute lifetime was not removed"):
                 self._store.delete(key, record.payload)
@@ -116,7 +116,7 @@ class Loading:
         return snapshot._replace(refreshed=True) if self._store.refresh(key, record, within) else snapshot
 
     def _has_ended(self, items: dict[str, Any]) -> bool:
-        return self._lifetimes.absolute_rest(self._lifetimes.take_mark(dict(items))) <= 0
+        return self._lifetimes.absolute_ttl(self._lifetimes.pop_created_at(dict(items))) <= 0
 
     def _load_rotated(self, key: str, record: Record, forwarding: ForwardingRecord) -> Snapshot | None:
         """Return what a late request gets: the old items that the rotated session still holds unchanged."""
@@ -129,4 +129,4 @@ class Loading:
             return None
         items = still_held(forwarding.before, rotated.items, self._codec.same)
         payload = self._codec.encode(items)
-        return Snapshot(items, payload, created_at=self._lifetimes.take_mark(items), has_stale_id=True)
+        return Snapshot(items, payload, created_at=self._lifetimes.pop_created_at(items), has_stale_id=True)

@@ -1,4 +1,4 @@
-"""The records of a store, and what this process remembers of their expiries, which saves asking the store for them."""
+"""The records of a store, with local expiries, so that most requests do not have to read the expiry."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .expiry import LocalExpiries, Refresh
 
 logger = logging.getLogger("lazysession")
 
-#: Seconds that this process believes an expiry which the store could tell anew: another process may shorten it, and a
-#: failover may lose a refresh.
-BELIEVED = 60.0
-#: Seconds that a record gets where nobody can tell how long it lives: Flask's own default of 31 days.
+#: Seconds for which a local expiry is used if the store can return the current one: another process may shorten it, and
+#: a failover may lose a refresh.
+LOCAL_EXPIRY_LIFETIME = 60.0
+#: Seconds that a record gets when its ttl is unknown: Flask's own default of 31 days.
 UNKNOWN_LIFETIME = 31 * 86400.0
 
 
 class RecordStore:
-    """The verbs of a backend, which also refresh its records, and remember when they expire.
+    """The verbs of a backend; they also refresh its records, and remember when these expire.
 
     :param clock: seconds since the epoch.
     """
@@ -42,8 +42,8 @@ class RecordStore:
         #: Whether a read can move the expiry in the same round trip.
         self.touches_as_it_reads = isinstance(backend, SupportsReadAndTouch)
         self._tells_ttls = False
-        self._believed = BELIEVED if self.touches_as_it_reads else math.inf
-        self._lifetime = 0.0  # the longest asked for
+        self._usable_for = LOCAL_EXPIRY_LIFETIME if self.touches_as_it_reads else math.inf
+        self._lifetime = 0.0  # the longest that was used
 
     def read(self, key: str) -> Record | None:
         """Return what is stored."""
@@ -72,9 +72,9 @@ class RecordStore:
         """Return what is stored, with the seconds that it has left.
 
         :param left: what this process remembers of them.
-        :param ask: ask the store for them, if it tells. A request in mode ``no_refresh`` always does. Example: this
-            process remembers 30 seconds, and another one has refreshed the record to an hour meanwhile. A rotation
-            keeps what is left, and must not end the session in 30 seconds.
+        :param ask: ask the store for them, if it can return them, as each request in mode ``no_refresh`` does.
+            Example: this process remembers 30 seconds, and another one has refreshed the record to an hour meanwhile.
+            A rotation keeps what is left, and must not end the session in 30 seconds.
         """
         backend: Any = self._backend
         ask = ask and self.touches_as_it_reads
@@ -95,14 +95,14 @@ class RecordStore:
             record = failure.record
         if record is not None:
             self._tells_ttls = self._tells_ttls or record.ttl is not None  # Redis does, but not of each record
-            self._believed = BELIEVED if self._tells_ttls else math.inf
+            self._usable_for = LOCAL_EXPIRY_LIFETIME if self._tells_ttls else math.inf
             self._remember(key, refresh.lifetime if record.touched else record.ttl)
         return record
 
     def refresh(self, key: str, record: Record, refresh: Refresh) -> bool:
         """Move the expiry of a record that was read, if that is due and the record is still there unchanged.
 
-        A failure is logged and no error, as the session itself was read.
+        A failure is logged, not raised: the session itself was read.
 
         :returns: whether it was moved.
         """
@@ -129,8 +129,8 @@ class RecordStore:
     def replace(self, key: str, payload: Payload, ttl: float | None, expected: Payload) -> WriteResult:
         """Put ``payload`` in the place of ``expected``; with ``ttl`` None it keeps what it has left.
 
-        Where the store cannot tell what that is, this process remembers it; where it does not either, the record gets
-        the longest lifetime that was asked for.
+        If the store cannot keep it, the record gets what this process remembers; if it remembers nothing, the longest
+        lifetime that this process has used.
         """
         result = self._backend.replace(key, payload, ttl, expected)
         if result.outcome is Outcome.TTL_UNKNOWN:
@@ -141,7 +141,7 @@ class RecordStore:
         return result
 
     def expect(self, lifetime: float) -> None:
-        """Note a lifetime of the app's sessions, in seconds, for records of which nobody knows what they have left."""
+        """Note a lifetime of the app's sessions, in seconds, for records whose ttl is unknown."""
         self._lifetime = max(self._lifetime, lifetime)
 
     def delete(self, key: str, expected: Payload | None = None) -> WriteResult:
@@ -156,7 +156,7 @@ class RecordStore:
         if ttl is None:
             self.expiries.forget(key)
         else:
-            self.expiries.remember(key, ttl, self._believed)
+            self.expiries.remember(key, ttl, self._usable_for)
 
     def _log(self, error: Exception) -> None:
         logger.warning(

@@ -23,7 +23,7 @@ from lazysession.backends.redis.store import _reads_plainly
 from lazysession.codec import Codec
 from lazysession.cookies import cookie_value, vary_by_cookie
 from lazysession.modes import Decision, Mode, Pattern, Rule, RuleTable
-from lazysession.records.store import BELIEVED
+from lazysession.records.store import LOCAL_EXPIRY_LIFETIME
 from lazysession.session import DeferredSession
 from tests.support.stores import LIVE, FakeRedisStore, RedisStore
 from tests.support.stores.base import let_pass
@@ -219,7 +219,7 @@ class TestReadingFromRedis:
         sid = self.write(apps[0])
         names = [self.read(store, app, sid) for app in apps for _ in "12"]
         assert names == [["GET"], ["GET"], ["GET+EVALSHA"], ["GET"]]
-        let_pass(apps[0], BELIEVED + 1)
+        let_pass(apps[0], LOCAL_EXPIRY_LIFETIME + 1)
         assert [self.read(store, apps[0], sid) for _ in "12"] == [["GET+EVALSHA"], ["GET"]]
 
     def test_an_expiry_that_another_process_moved(self, store: RedisStore) -> None:

@@ -149,19 +149,19 @@ def test_trips_with_an_absolute_lifetime(store: Store, make_app: MakeApp) -> Non
 
 
 @pytest.mark.parametrize(
-    "created", [True, "1", None, float("nan"), float("inf"), [], 10**400, -1, 1e15], ids=lambda value: str(value)[:9]
+    "created_at", [True, "1", None, float("nan"), float("inf"), [], 10**400, -1, 1e15], ids=lambda value: str(value)[:9]
 )
-def test_unsound_times_of_creation(created: Any) -> None:
+def test_unsound_times_of_creation(created_at: Any) -> None:
     """What is no time of creation counts as none."""
-    assert Lifetimes(absolute=ABSOLUTE).take_mark({CREATED: created}) is None
+    assert Lifetimes(absolute=ABSOLUTE).pop_created_at({CREATED: created_at}) is None
 
 
-@pytest.mark.parametrize("mark", ["ahead", "1", True, -1])
-def test_an_unsound_time_of_creation_is_no_change(store: Store, make_app: MakeApp, mark: Any) -> None:
+@pytest.mark.parametrize("created_at", ["ahead", "1", True, -1])
+def test_an_unsound_time_of_creation_is_no_change(store: Store, make_app: MakeApp, created_at: Any) -> None:
     """Reading a session whose time of creation is unsound, or from a machine with another clock, writes nothing."""
     app = make_app(LAZYSESSION_RULES=[("/**", "readonly")], LAZYSESSION_ABSOLUTE_LIFETIME=ABSOLUTE)
     clock, client = Clock(store, app), client_of(app)
-    put(store, app, a=1, **{CREATED: clock.now + 5 if mark == "ahead" else mark})
+    put(store, app, a=1, **{CREATED: clock.now + 5 if created_at == "ahead" else created_at})
     before = [msgspec.msgpack.decode(payload) for payload in store.payloads(app).values()]
     assert client.get("/").text == "1"
     assert [msgspec.msgpack.decode(payload) for payload in store.payloads(app).values()] == before
@@ -226,8 +226,8 @@ def test_the_lifetime_may_change(memory_app: MakeApp) -> None:
 def test_a_time_in_the_future_counts_from_now() -> None:
     """It makes no session last longer."""
     lifetimes = Lifetimes(absolute=ABSOLUTE, clock=lambda: 1000.0)
-    assert lifetimes.take_mark({CREATED: 10.0**9}) == 1000.0
-    assert lifetimes.absolute_rest(1000.0) == ABSOLUTE
+    assert lifetimes.pop_created_at({CREATED: 10.0**9}) == 1000.0
+    assert lifetimes.absolute_ttl(1000.0) == ABSOLUTE
 
 
 @pytest.mark.parametrize(("left", "lifetime"), [(None, IDLE), (8.0, 8.0), (0.5, 1.0)])

@@ -84,7 +84,7 @@ def locks(lock: str) -> None:
     backend, use = GenericBackend(interface), ClientUse(interface)
     makers: dict[str, Callable[[], AbstractContextManager[Any]]] = {
         "of a record": lambda: lock_for("key"),
-        "of objects": lambda: backend.alone("key"),
+        "of objects": lambda: backend.locked("key"),
         "of a client": use,
     }
     with makers[lock]():

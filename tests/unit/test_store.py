@@ -6,7 +6,7 @@ import pytest
 
 from lazysession.backend import Outcome, Record, TouchFailed, WriteResult
 from lazysession.records.expiry import Refresh
-from lazysession.records.store import BELIEVED, RecordStore
+from lazysession.records.store import LOCAL_EXPIRY_LIFETIME, RecordStore
 
 REFRESH = Refresh(1000, 100)
 
@@ -68,7 +68,7 @@ def test_a_store_that_touches_as_it_reads() -> None:
     """It is asked once a minute, and when a refresh is due; all other reads are plain."""
     backend, clock = Touching(999), Clock()
     records = RecordStore(backend, clock)
-    for seconds in (0, BELIEVED - 1, 2):
+    for seconds in (0, LOCAL_EXPIRY_LIFETIME - 1, 2):
         clock.now += seconds
         records.load("key", REFRESH)
     asked = ("read_and_touch", 1000, 900)

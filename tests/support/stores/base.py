@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask
 
-from lazysession.records.store import BELIEVED
+from lazysession.records.store import LOCAL_EXPIRY_LIFETIME
 
 LIVE = "a" * 43  # an id of the shape that Flask-Session makes
 
@@ -65,7 +65,7 @@ class Store:
     def put(self, app: Flask, key: str, payload: bytes, lifetime: float = 1000) -> None:
         """Store a session that was not there."""
         assert backend_of(app).create(key, payload, lifetime)
-        app.session_interface.handler.records.expiries.remember(key, lifetime, BELIEVED)  # type: ignore[attr-defined]
+        app.session_interface.handler.records.expiries.remember(key, lifetime, LOCAL_EXPIRY_LIFETIME)  # type: ignore[attr-defined]
 
     def remove(self, app: Flask, key: str) -> None:
         """Remove a session behind the app's back."""
