@@ -150,12 +150,12 @@ class ServerSide:
             if session.modified and response.status_code < 400:  # the response reports success
                 raise SessionUnavailable("The session was changed, and its store is not available.")
             return
-        payload = self._payloads.encode_loaded(session, use.created_at, use.snapshot)
+        payload = self._payloads.encode_loaded(session, use.created_at, use.payload)
         if payload == use.payload and not use.refreshed and session.sid == use.sid and session:
             if not self.loads_before_view:
                 return  # unchanged: nothing to save
             use.refreshed = self._loading.refresh(use.sid or "", self.lifetimes.refresh(app, use.mode))
-        before, changed = self._payloads.compare(payload, use.created_at, use.snapshot)
+        before, changed = self._payloads.compare(payload, use.created_at, use.payload)
         plan = plan_save(
             had_record=use.sid is not None or use.origin is Origin.CLEARED,
             empty=not session,

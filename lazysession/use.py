@@ -196,8 +196,12 @@ class SessionUse:
     rule = ""
     #: The id of the stored record, also if that was not read (CLEARED); None when there is none.
     sid: str | None = None
-    #: What the store said when the session was loaded, or saved last; None when there is no record or it was not read.
-    snapshot: Snapshot | None = None
+    #: The stored payload, as loaded or saved last; None when nothing is stored, or it was not read.
+    payload: Payload | None = None
+    #: Seconds that the record had left when it was loaded; None when that is not known.
+    ttl: float | None = None
+    #: The id was rotated away before the load (:mod:`lazysession.records.rotation`).
+    is_late = False
     #: When the session began, in seconds since the epoch; None when that is not known.
     created_at: float | None = None
     #: Whether the load moved the expiry.
@@ -238,26 +242,17 @@ class SessionUse:
         self.keys = KeyUse()
         self._lock = RLock()
 
-    @property
-    def payload(self) -> Payload | None:
-        """The payload that was loaded; None when there is no record, or it was not read."""
-        return None if self.snapshot is None else self.snapshot.payload
-
-    @property
-    def is_late(self) -> bool:
-        """Whether the id was rotated away before the session was loaded (:mod:`lazysession.records.rotation`)."""
-        return self.snapshot is not None and self.snapshot.has_stale_id
-
     def begin(
         self, session: SessionMixin, origin: Origin, sid: str | None = None, snapshot: Snapshot | None = None
     ) -> None:
         """Set the session that a handler has loaded or begun."""
-        self.session, self.origin, self.sid, self.snapshot = session, origin, sid, snapshot
+        self.session, self.origin, self.sid = session, origin, sid
         self.is_saveable = origin not in _UNKNOWN
         if snapshot is None:
-            self.refreshed, self.created_at = False, None
+            self.payload = self.ttl = self.created_at = None
+            self.refreshed = self.is_late = False
         else:
-            self.refreshed, self.created_at = snapshot.refreshed, snapshot.created_at
+            _, self.payload, self.ttl, self.refreshed, self.created_at, self.is_late = snapshot
 
     @property
     def starts_over(self) -> bool:
@@ -272,9 +267,7 @@ class SessionUse:
 
         :param now: seconds since the epoch.
         """
-        if self.ended or self.snapshot is None or self.snapshot.ttl is None:
-            return None
-        return self.snapshot.ttl - (now - self.loaded_at)
+        return None if self.ended or self.ttl is None else self.ttl - (now - self.loaded_at)
 
     def replace_items(self, items: Mapping[str, Any], same: Callable[[Any, Any], bool]) -> None:
         """Give the session other items; a value that is the same stays the same object, as the app may refer to it.
@@ -303,13 +296,11 @@ class SessionUse:
         """
         self.refreshed = self.ended = False
         self.keys, self.origin = self.keys.after_save(), Origin.STORED
-        if payload is None:
-            self.sid = self.snapshot = self.created_at = None
-            return
-        snapshot = self.snapshot or Snapshot({}, payload)
-        self.snapshot = snapshot._replace(payload=payload, has_stale_id=snapshot.has_stale_id and not under_own_id)
+        self.payload = payload
         if under_own_id:
-            self.sid = self._current_id()
+            self.is_late, self.sid = False, self._current_id()
+        if payload is None:
+            self.sid = self.ttl = self.created_at = None
 
     # The load
 

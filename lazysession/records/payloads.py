@@ -8,7 +8,6 @@ from flask.sessions import SessionMixin
 
 from lazysession.backend import Payload, PayloadCodec
 
-from .loading import Snapshot
 from .merging import CREATED, different_keys
 
 
@@ -22,7 +21,7 @@ class Payloads:
         """Return the payload of a session that began at ``created_at`` (seconds since the epoch, None for unknown)."""
         return self._codec.encode(session if created_at is None else {**session, CREATED: created_at})
 
-    def encode_loaded(self, session: SessionMixin, created_at: float | None, snapshot: Snapshot | None) -> Payload:
+    def encode_loaded(self, session: SessionMixin, created_at: float | None, loaded: Payload | None) -> Payload:
         """Return the payload of a session as it is now; the loaded one if it is unchanged and cannot be encoded.
 
         Example: a pickle that Flask-Session 0.5 stored holds an object. It can be read, and need not be encoded until
@@ -33,13 +32,13 @@ class Payloads:
         try:
             return self.encode(session, created_at)
         except (TypeError, ValueError):
-            before = None if snapshot is None else self._decode(snapshot.payload)
-            if snapshot is None or before is None or different_keys(before, session, self._codec.same):
+            before = None if loaded is None else self._decode(loaded)
+            if loaded is None or before is None or different_keys(before, session, self._codec.same):
                 raise
-            return snapshot.payload
+            return loaded
 
     def compare(
-        self, payload: Payload, created_at: float | None, snapshot: Snapshot | None
+        self, payload: Payload, created_at: float | None, loaded: Payload | None
     ) -> tuple[dict[str, Any] | None, bool]:
         """Return the items that were loaded, and whether the session has changed since.
 
@@ -48,10 +47,10 @@ class Payloads:
 
         :param payload: the session as it is now.
         """
-        if snapshot is None:
+        if loaded is None:
             return None, False
-        before = self._decode(snapshot.payload)
-        return before, payload != snapshot.payload and self._is_change(payload, created_at, before)
+        before = self._decode(loaded)
+        return before, payload != loaded and self._is_change(payload, created_at, before)
 
     def _is_change(self, payload: Payload, created_at: float | None, before: dict[str, Any] | None) -> bool:
         """Return whether a payload has other items than were loaded, and not just another encoding of them."""
