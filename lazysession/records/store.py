@@ -59,7 +59,6 @@ class RecordStore:
         left = self.expiries.left(key)
         if refresh is None or later:
             return self._read_with_ttl(key, left, ask=refresh is None or left is None)
-        self.expect(refresh.lifetime)
         if self.touches_as_it_reads and (left is None or refresh.due(left)):
             return self._read_and_touch(key, refresh)
         record = self._backend.read(key)
@@ -87,6 +86,7 @@ class RecordStore:
 
     def _read_and_touch(self, key: str, refresh: Refresh) -> Record | None:
         backend: Any = self._backend
+        self.expect(refresh.lifetime)
         try:
             record: Record | None = backend.read_and_touch(key, refresh.lifetime, refresh.lifetime - refresh.throttle)
         except TouchFailed as failure:
@@ -106,9 +106,9 @@ class RecordStore:
 
         :returns: whether it was moved.
         """
-        self.expect(refresh.lifetime)
         if not refresh.due(record.ttl):
             return False
+        self.expect(refresh.lifetime)
         try:
             touched = self._backend.touch(key, refresh.lifetime, record.payload)
         except Exception as error:  # whatever the client raises
