@@ -142,9 +142,9 @@ class MongoDBBackend:
         if expected is not None:
             deleted = self._change(lambda document: self._sessions.delete_one(document).deleted_count, key, expected)
         else:
-            deleted = _deleted(self._sessions.find_one_and_delete({"id": key}, _FIELDS))
+            deleted = _deleted(_repeated(lambda: self._sessions.find_one_and_delete({"id": key}, _FIELDS)))
         if not self._unique and deleted.outcome is Outcome.STORED:
-            self._delete_all(key)
+            _repeated(lambda: self._sessions.delete_many({"id": key}))
         return deleted
 
     def touch(self, key: str, ttl: float, expected: bytes | None = None) -> bool:
@@ -153,14 +153,6 @@ class MongoDBBackend:
         live = {"id": key, "expiration": {"$gt": now}}
         values = {"expiration": now + timedelta(seconds=ttl)}
         return self._sessions.update_one(live, {"$set": values}).matched_count > 0
-
-    def _delete_all(self, key: str) -> None:
-        try:
-            self._sessions.delete_many({"id": key})
-        except errors.ServerSelectionTimeoutError:
-            raise
-        except errors.AutoReconnect:  # PyMongo repeats what a failover interrupts, but no delete of many
-            self._sessions.delete_many({"id": key})
 
     def check(self) -> Generator[Problem]:
         """Return problems of the client's timeouts, missing indexes, and what a failover may lose.
@@ -248,6 +240,19 @@ def _collection_of(client: Any, db: str, collect: str) -> Collection[dict[str, A
 def _with_own_options(sessions: Collection[dict[str, Any]]) -> Collection[dict[str, Any]]:
     concern = sessions.write_concern if sessions.write_concern.acknowledged else WriteConcern()
     return sessions.with_options(CodecOptions(), ReadPreference.PRIMARY, concern)
+
+
+def _repeated(delete: Callable[[], Any]) -> Any:
+    """Delete, and once more if the connection was lost; any, as PyMongo returns a result or a document.
+
+    PyMongo itself repeats no delete of many, and on a server without replicas no write at all.
+    """
+    try:
+        return delete()
+    except errors.ServerSelectionTimeoutError:
+        raise
+    except errors.AutoReconnect:
+        return delete()
 
 
 def _deleted(document: dict[str, Any] | None) -> WriteResult:

@@ -211,7 +211,7 @@ def test_nothing_of_the_session_is_logged(outage: Outage, caplog: pytest.LogCapt
     with caplog.at_level(logging.DEBUG, "lazysession"), outage.fault("reset", path="/read"):
         outage.get(browser, "/read")
     said = [record.getMessage() for record in caplog.records if record.name.startswith("lazysession")]
-    assert [line for line in said if "failed while a session was opened" in line]
+    assert [line for line in said if "failed while a session was loaded" in line]
     assert not [line for line in said if cookie.value in line or "kettle" in line]
 
 

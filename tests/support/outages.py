@@ -203,8 +203,10 @@ class Outage:
         backend = backend_of(app or self.app(setting))
         names: list[str] = []
         with pytest.MonkeyPatch.context() as patch:
-            for name in ("read", "create", "replace", "delete"):
-                patch.setattr(backend, name, _noting(names, name, getattr(backend, name)))
+            for name in ("read", "read_and_touch", "create", "replace", "delete", "touch"):
+                if hasattr(backend, name):
+                    noted = "read" if name == "read_and_touch" else name
+                    patch.setattr(backend, name, _noting(names, noted, getattr(backend, name)))
             yield names
 
     def close(self) -> None:
