@@ -62,6 +62,13 @@ def tests(session: nox.Session, flask: str) -> None:
     session.run("pytest", "-q", *arguments, *session.posargs)
 
 
+@nox.session(python=THIS_PYTHON)
+def quick(session: nox.Session) -> None:
+    """Run the tests that need no server, on one Python, in a minute or two: ``nox -s quick -- -k merging``."""
+    install(session, *group("test"), *SQL_DRIVERS)
+    session.run("pytest", "-q", "tests/unit", "tests/project", *session.posargs)
+
+
 @nox.session(python="3.13")  # before 3.12 a thread that starts next to another may not be traced, and never runs
 def coverage(session: nox.Session) -> None:
     """Report the lines and branches that no test reaches."""
