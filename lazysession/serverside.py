@@ -26,7 +26,7 @@ from .records.saving import Encoded, Save, Saved, Saving
 from .records.store import RecordStore
 from .settings import Settings
 from .signals import send, session_conflict, session_write_dropped
-from .use import Origin, SessionUse
+from .use import STORE_DOWN, Origin, SessionUse
 
 logger = logging.getLogger("lazysession")
 
@@ -135,7 +135,7 @@ class ServerSide:
         if self.settings.on_read_error == "unavailable":
             raise SessionUnavailable() from error
         self.begin_empty(use, Origin.STORE_DOWN)
-        use.mode, use.rule = Mode.READONLY, "the session store is not available"
+        use.mode, use.rule = Mode.READONLY, STORE_DOWN
 
     # Saving
 
@@ -186,13 +186,12 @@ class ServerSide:
         """Carry out an action in the store, and update the session and its use from the outcome."""
         if use.mode is Mode.READONLY:
             raise SessionReadOnly(f"The session was changed in mode readonly ({use.rule}).")
-        lacks_created_at, left = self.lifetimes.lacks_created_at(use.created_at), None
+        lacks_created_at = self.lifetimes.lacks_created_at(use.created_at)
         keep_ttl = use.mode is Mode.NO_REFRESH and not lacks_created_at
         if lacks_created_at or use.starts_over:
             use.created_at = self.lifetimes.new_created_at()
             payload = self._payloads.encode(use.session, use.created_at)
-        if use.mode is Mode.NO_REFRESH:
-            left = use.seconds_left(self.clock())
+        left = use.seconds_left(self.clock()) if use.mode is Mode.NO_REFRESH else None
         lifetime = self.lifetimes.of_write(app, left, use.created_at)
         after = Encoded(payload, self.codec.read_back(payload, use.session))
         cleared = use.ended or use.origin is Origin.CLEARED

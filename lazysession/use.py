@@ -27,8 +27,10 @@ from .signals import send, session_opened
 #: The methods of Flask that call functions for after_request and teardown.
 _HOOKS = ("process_response", "do_teardown_request", "do_teardown_appcontext")
 _OUTSIDE = Decision(Mode.NORMAL, "outside of a request")
+#: The rule of a request whose session could not be loaded.
+STORE_DOWN = "the session store is not available"
 #: After a failed load: an error handler may change the session in every mode, although it is not saved.
-_AFTER_FAILURE = Decision(Mode.NORMAL, "the session store is not available")
+_AFTER_FAILURE = Decision(Mode.NORMAL, STORE_DOWN)
 
 
 class Origin(Enum):
@@ -371,12 +373,11 @@ class SessionUse:
             self._fill_now(app, cleared=cleared)
 
     def _fill_now(self, app: Flask, *, cleared: bool) -> None:
-        handler = self.owner.handler
         if self.mode is Mode.SKIP:
-            handler.begin_empty(self, Origin.SKIPPED)
+            self.owner.handler.begin_empty(self, Origin.SKIPPED)
             return
         self.owner.follow_serializer()
-        handler = self.owner.handler
+        handler = self.owner.handler  # after that, which may set another one
         if not cleared:
             handler.load(app, self)
             return
