@@ -37,26 +37,11 @@ from tests.support.static_shop import (
     guard_with_preprocessor,
     log_in,
     logged,
-    make_static_shop,
     modes_of,
     status,
     use_session_everywhere,
-    write_files,
 )
 from tests.support.stores.redis import FakeRedisStore
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Path:
-    """A folder of static files."""
-    return write_files(tmp_path)
-
-
-@pytest.fixture
-def make_shop(files: Path) -> MakeShop:
-    """A function that makes an app with these files."""
-    return functools.partial(make_static_shop, files)
-
 
 # Guards at the view
 

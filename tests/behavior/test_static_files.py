@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -37,26 +36,11 @@ from tests.support.static_shop import (
     guard_with_hook,
     guard_with_preprocessor,
     logged,
-    make_static_shop,
     modes_of,
     status,
     use_session_everywhere,
     value_of,
-    write_files,
 )
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Path:
-    """A folder of static files."""
-    return write_files(tmp_path)
-
-
-@pytest.fixture
-def make_shop(files: Path) -> MakeShop:
-    """A function that makes an app with these files."""
-    return functools.partial(make_static_shop, files)
-
 
 # CSRF cookies of real extensions
 

@@ -98,7 +98,7 @@ def test_a_store_that_tells_no_ttl_is_believed_to_the_end() -> None:
 
 @pytest.mark.parametrize(("ttl", "due"), [(901, False), (900, True), (1001, False), (1002, True), (None, True)])
 def test_when_a_refresh_is_due(ttl: float | None, due: bool) -> None:
-    """When the throttle has passed, when the lifetime was shortened, and when nobody can tell."""
+    """When the throttle has passed, when the lifetime was shortened, and when the ttl is unknown."""
     backend = Plain(ttl)
     assert RecordStore(backend, Clock()).refresh("key", Record(b"1", ttl), REFRESH) is due
     assert backend.calls == ([("touch", 1000, b"1")] if due else [])
