@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: Sorted; docs/check.rst says what each means.
+#: Sorted; docs/reference/commands.rst says what each means.
 FINDINGS = (
     "absolute-lifetime",
     "allow-pickle",

@@ -371,7 +371,7 @@ def test_every_assertion_has_a_message() -> None:
 
 def test_the_page_says_what_a_purge_reports() -> None:
     """The page says what a purge has to report."""
-    page = (Path(__file__).parents[2] / "docs/own-backend.rst").read_text()
+    page = (Path(__file__).parents[2] / "docs/guides/own-backend.rst").read_text()
     assert "progress(removed, total)" in page
 
 

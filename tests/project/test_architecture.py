@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.project.test_house import CORE, imports_of
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "architecture.rst").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "architecture.rst").read_text(encoding="utf-8")
 HOUSE = PAGE.partition(".. _house:")[2].partition(".. _import-order:")[0]
 
 

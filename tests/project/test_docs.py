@@ -346,7 +346,7 @@ def test_the_readme_has_a_place_for_the_result_of_the_demo() -> None:
     assert text.count("<!-- demo:begin -->") == text.count("<!-- demo:end -->") == 1
 
 
-@pytest.mark.parametrize("page", [README, ROOT / "docs" / "settings.rst"], ids=name_of)
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "reference" / "settings.rst"], ids=name_of)
 def test_the_table_of_settings(page: Path) -> None:
     """The tables name every setting in its order, with the default that it has."""
     text = page.read_text(encoding="utf-8")
@@ -366,7 +366,7 @@ def test_the_table_of_settings(page: Path) -> None:
 
 def test_every_mode_is_described() -> None:
     """The page about modes has a row for each mode."""
-    text = (ROOT / "docs" / "modes.rst").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "modes.rst").read_text(encoding="utf-8")
     assert re.findall(r"^   \* - ``(\w+)``$", text, re.M)[: len(Mode)] == [str(mode) for mode in Mode]
 
 

@@ -39,7 +39,7 @@ def rows_of(page: str) -> list[Row]:
     return rows
 
 
-GUARANTEES, DIFFERENCES = rows_of("guarantees.rst"), rows_of("differences.rst")
+GUARANTEES, DIFFERENCES = rows_of("explanation/guarantees.rst"), rows_of("reference/differences.rst")
 
 
 @cache

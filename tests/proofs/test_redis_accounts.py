@@ -456,7 +456,7 @@ def test_an_error_shows_no_command(server: Any, account_url: str) -> None:
     assert server.get(KEY) == b"one"
 
 
-#: What docs/stores/redis.rst names, as accounts have it that were made for LazySession before.
+#: What docs/reference/stores/redis.rst names, as accounts have it that were made for LazySession before.
 DOCUMENTED = ("+get", "+set", "+unlink", "+pttl", "+pexpire", "+psetex", "+evalsha", "+eval")
 
 
