@@ -14,11 +14,10 @@ from drawing import Bar, Panel, chart
 from goals import Goal
 from storage import TITLES
 
-from tests.support.tables import list_table, markdown_table, write_between
+from tests.support.tables import list_table
 
 FIGURES = places.ROOT / "docs" / "_figures"
 GENERATED = places.ROOT / "docs" / "_generated"
-README = places.ROOT / "README.md"
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -118,7 +117,7 @@ _WIDTHS = {"kinds": [16] + [11] * 9, "kinds, Flask-Login": [16] + [11] * 9, "htt
 
 
 def write(results: dict[str, Any], goals: Sequence[Goal]) -> list[Path]:
-    """Write everything into the documentation, and the goals into the README if it has the markers for them."""
+    """Write everything into the documentation."""
     FIGURES.mkdir(exist_ok=True)
     written = {
         FIGURES / "bench.json": json.dumps(results, indent=1) + "\n",
@@ -134,8 +133,6 @@ def write(results: dict[str, Any], goals: Sequence[Goal]) -> list[Path]:
     written[GENERATED / "bench-machine.rst"] = _machine_line(results)
     for path, text in written.items():
         path.write_text(text, encoding="utf-8")
-    if "<!-- bench:begin -->" in README.read_text(encoding="utf-8"):
-        write_between(README, "bench", f"{_machine_line(results)}\n{markdown_table(*goal_table(goals))}")
     return list(written)
 
 

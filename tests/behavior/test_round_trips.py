@@ -1,4 +1,4 @@
-"""What each kind of request costs at every store, counted there; ``--write-tables`` writes the tables that say so."""
+"""What each kind of request costs at every store, counted there; ``--write-tables`` writes the table that says so."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNUSED = [
     ("GET", "/static/site.css"),
     ("GET", "/nowhere"),
 ]
-#: The columns of the tables: kinds of requests, and how the tables name them.
+#: The columns of the table: kinds of requests, and how the table names them.
 KINDS = {
     "unused": "Not used",
     "read": "Read",
@@ -38,7 +38,6 @@ KINDS = {
 }
 WIDTHS = [16, 8, 12, 13, 13, 13, 12, 13]
 GENERATED = tables.ROOT / "docs" / "_generated" / "round-trips.rst"
-README = tables.ROOT / "README.md"
 
 Trips = tuple[str, ...]
 Count = Callable[[str], AbstractContextManager[list[str]]]
@@ -52,13 +51,13 @@ def store(any_store: Store) -> Store:
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, dict[str, Trips]]:
-    """What was counted, by row and column of the tables."""
+    """What was counted, by row and column of the table."""
     return {}
 
 
 @pytest.fixture
 def count(store: Store, rows: dict[str, dict[str, Trips]]) -> Count:
-    """A function that counts a block as a request of some kind, for the tables."""
+    """A function that counts a block as a request of some kind, for the table."""
 
     @contextmanager
     def counted(kind: str) -> Generator[list[str]]:
@@ -245,29 +244,25 @@ def test_login_of_a_new_visitor(store: Store, app: Flask) -> None:
 
 
 def cells_of(label: str, counts: Mapping[str, Trips]) -> list[str]:
-    """Return a row of the tables: how many round trips, and by what names."""
+    """Return a row of the table: how many round trips, and by what names."""
     cells = (" ".join([str(len(counts[kind])), *(f"``{name}``" for name in counts[kind])]) for kind in KINDS)
     return [label, *cells]
 
 
-def test_the_tables_are_what_was_counted(
-    rows: Mapping[str, Mapping[str, Trips]], request: pytest.FixtureRequest
-) -> None:
+def test_the_table_is_what_was_counted(rows: Mapping[str, Mapping[str, Trips]], request: pytest.FixtureRequest) -> None:
     """The rows in the documentation are those of this run, for the stores of which it counted everything."""
     labels = [store.label for store, _ in EVERY_STORE.values() if store.label is not None]
     counted = [cells_of(label, rows[label]) for label in labels if rows.get(label, {}).keys() == KINDS.keys()]
     if not counted:
         pytest.skip("this run has counted no store in full")
     head = ["Store", *KINDS.values()]
-    whole = (tables.list_table(head, counted, WIDTHS), tables.markdown_table(head, counted))
+    whole = tables.list_table(head, counted, WIDTHS)
     if request.config.getoption("--write-tables"):
-        assert len(counted) == len(labels), "the tables are written where every server is installed"
-        GENERATED.write_text(whole[0], encoding="utf-8")
-        tables.write_between(README, "trips", whole[1])
-    written = (GENERATED.read_text(encoding="utf-8"), tables.read_between(README, "trips"))
-    remedy = "the tables are old: run pytest tests/behavior/test_round_trips.py --write-tables"
+        assert len(counted) == len(labels), "the table is written where every server is installed"
+        GENERATED.write_text(whole, encoding="utf-8")
+    written = GENERATED.read_text(encoding="utf-8")
+    remedy = "the table is old: run pytest tests/behavior/test_round_trips.py --write-tables"
     if len(counted) == len(labels):
         assert written == whole, remedy
     for row in (head, *counted):
-        assert tables.list_table_row(row) in written[0], remedy
-        assert tables.markdown_row(row) in written[1], remedy
+        assert tables.list_table_row(row) in written, remedy

@@ -182,22 +182,15 @@ def test_charts_are_whole_svg() -> None:
 
 
 def test_what_a_run_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """JSON, tables and charts, and the goals between the README's markers; without markers it is left alone."""
-    readme = tmp_path / "README.md"
+    """A run writes JSON, tables and charts."""
     monkeypatch.setattr(publishing, "FIGURES", tmp_path)
     monkeypatch.setattr(publishing, "GENERATED", tmp_path)
-    monkeypatch.setattr(publishing, "README", readme)
     some = spread.Spread(0.00005, 0.00004, 0.00006)
     results = publishing.plain({
         "date": "2026-01-01", "machine": ["2 cores"], "kinds": {"untouched": {"lazy": some, "null": some}},
     })  # fmt: skip
-    readme.write_text("no place\n")
     publishing.write(results, goals.judge(results))
-    assert readme.read_text() == "no place\n"
-    readme.write_text("<!-- bench:begin -->\nold\n<!-- bench:end -->\n")
-    publishing.write(results, goals.judge(results))
-    assert "not measured" in readme.read_text()
-    assert "old" not in readme.read_text()
+    assert "not measured" in (tmp_path / "bench.rst").read_text()
     assert json.loads((tmp_path / "bench.json").read_text()) == results
     assert "LazySession" in (tmp_path / "bench-kinds.rst").read_text()
     ElementTree.parse(tmp_path / "bench-request.svg")

@@ -38,29 +38,3 @@ def list_table_row(row: Row) -> str:
     """Return one row of such a table."""
     cells = (cell.replace("\n", "\n       ") for cell in row)
     return "".join(f"{'     ' if number else '   * '}- {cell}\n" for number, cell in enumerate(cells))
-
-
-def markdown_table(head: Row, rows: Sequence[Row]) -> str:
-    """Return a table in Markdown; code is marked as there."""
-    return "\n".join([*map(markdown_row, [head, ["---"] * len(head), *rows]), ""])
-
-
-def markdown_row(row: Row) -> str:
-    """Return one row of such a table."""
-    return f"| {' | '.join(row)} |".replace("``", "`")
-
-
-def write_between(page: Path, name: str, text: str) -> None:
-    """Put a text between the markers of a page."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(f"<!-- {name}:begin -->\n")
-    _, end, after = rest.partition(f"<!-- {name}:end -->")
-    assert begin, f"{page} has no markers for {name}"
-    assert end, f"{page} has no markers for {name}"
-    page.write_text(before + begin + text + end + after, encoding="utf-8")
-
-
-def read_between(page: Path, name: str) -> str:
-    """Return what stands between the markers of a page."""
-    return (
-        page.read_text(encoding="utf-8").partition(f"<!-- {name}:begin -->\n")[2].partition(f"<!-- {name}:end -->")[0]
-    )
