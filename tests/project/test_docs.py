@@ -7,7 +7,6 @@ clients of Redis are fakeredis, SQL is SQLite in a temporary directory.
 from __future__ import annotations
 
 import ast
-import doctest
 import logging
 import re
 import shlex
@@ -16,7 +15,6 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from importlib.metadata import metadata
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import fakeredis
@@ -31,6 +29,8 @@ from sqlalchemy.pool import Pool
 
 from lazysession.modes import Mode
 from lazysession.settings import NAMES, PREFIX, Settings
+from tests.support import pages
+from tests.support.pages import Block, blocks_of
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -46,68 +46,6 @@ def name_of(page: Path) -> str:
 
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
-
-
-# Finding blocks
-
-
-@dataclass(frozen=True)
-class Block:
-    """One code block: ``line`` is the number of its first line of code in the file ``page``."""
-
-    page: str
-    line: int
-    language: str
-    source: str
-
-    def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
-
-
-RST_START = re.compile(r"( *)\.\. code-block::(?: +(\S+))? *")
-MARKDOWN_START = re.compile(r"( *)```(\S*) *")
-
-
-def blocks_of(page: str, text: str) -> list[Block]:
-    """Find the code blocks of a page, in reStructuredText or Markdown."""
-    find = _markdown_blocks if page.endswith(".md") else _rst_blocks
-    return [
-        Block(page, line, language, dedent("\n".join(lines)).strip("\n") + "\n")
-        for line, language, lines in find(text.splitlines())
-    ]
-
-
-def _rst_blocks(lines: list[str]) -> Generator[tuple[int, str, list[str]]]:
-    for number, line in enumerate(lines):
-        start = RST_START.fullmatch(line)
-        if start is None:
-            continue
-        first = number + 1
-        while first < len(lines) and lines[first].strip().startswith(":"):  # options of the directive
-            first += 1
-        while first < len(lines) and not lines[first].strip():
-            first += 1
-        last = first
-        while last < len(lines) and (not lines[last].strip() or _indent(lines[last]) > len(start[1])):
-            last += 1
-        yield first + 1, start[2] or "", lines[first:last]
-
-
-def _markdown_blocks(lines: list[str]) -> Generator[tuple[int, str, list[str]]]:
-    numbered = iter(enumerate(lines))
-    for number, line in numbered:
-        start = MARKDOWN_START.fullmatch(line)
-        if start is not None:
-            body = []
-            for _, inside in numbered:
-                if inside.strip() == "```":
-                    break
-                body.append(inside)
-            yield number + 2, start[2], body
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())
 
 
 # Running blocks
@@ -126,41 +64,6 @@ class Reader:
             run = RUNNERS.get(block.language)
             assert run is not None, f"{block}: the language {block.language!r} is not one of {sorted(RUNNERS)}"
             run(self, block)
-
-
-def run_python(reader: Reader, block: Block) -> None:
-    """Execute; tracebacks show the page and its own line numbers."""
-    tree = ast.parse(block.source, block.page)
-    ast.increment_lineno(tree, block.line - 1)
-    exec(compile(tree, block.page, "exec"), reader.names)
-
-
-def run_pycon(reader: Reader, block: Block) -> None:
-    """Execute as doctest does, and compare each output."""
-    test = doctest.DocTestParser().get_doctest(block.source, {}, block.page, block.page, block.line - 1)
-    assert test.examples, f"{block}: there is no >>> in it"
-    test.globs = reader.names
-    try:
-        doctest.DebugRunner(optionflags=doctest.ELLIPSIS).run(test, clear_globs=False)
-    except doctest.DocTestFailure as failure:
-        pytest.fail(
-            f"{block.page}:{block.line + failure.example.lineno}: {failure.example.source}"
-            f"expected: {failure.example.want}got:      {failure.got}"
-        )
-    except doctest.UnexpectedException as unexpected:
-        raise unexpected.exc_info[1] from None
-
-
-def run_console(reader: Reader, block: Block) -> None:
-    """Run ``$ flask --app shop ...`` on the page's app, and compare the whole output."""
-    prompts = re.split(r"^\$ ", block.source, flags=re.MULTILINE)
-    assert prompts.pop(0) == "", f"{block}: it starts without a command"
-    for prompt in prompts:
-        command, _, expected = prompt.partition("\n")
-        flask, *arguments = shlex.split(command)
-        assert [flask, *arguments[:2]] == ["flask", "--app", "shop"], f"{block}: {command!r} cannot be run here"
-        result = reader.names["app"].test_cli_runner().invoke(args=arguments[2:])
-        assert result.output.strip() == expected.strip(), f"{block}: {command}"
 
 
 def run_sh(reader: Reader, block: Block) -> None:
@@ -210,10 +113,15 @@ def run_text(reader: Reader, block: Block) -> None:
         assert line in logged, f"{block}: {line!r} was not logged, but {sorted(logged)}"
 
 
+def in_the_page(run: Callable[[dict[str, Any], Block], None]) -> Callable[[Reader, Block], None]:
+    """Run a block in the reader's namespace of the page."""
+    return lambda reader, block: run(reader.names, block)
+
+
 RUNNERS: dict[str, Callable[[Reader, Block], None]] = {
-    "python": run_python,
-    "pycon": run_pycon,
-    "console": run_console,
+    "python": in_the_page(pages.run_python),
+    "pycon": in_the_page(pages.run_pycon),
+    "console": in_the_page(pages.run_console),
     "sh": run_sh,
     "text": run_text,
 }
