@@ -15,6 +15,7 @@ from sqlalchemy.pool import Pool
 
 from lazysession import LazySession
 from tests.support import servers as real_servers
+from tests.support import summary
 from tests.support.servers import NotInstalled, Servers
 from tests.support.stores import EVERY_STORE, FakeRedisStore, Store, prepare
 
@@ -28,6 +29,19 @@ sys.path.append(str(Path(__file__).parent / "backends" / "shelf"))
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-servers", action="store_true", help="fail, not skip, where a server is missing")
     parser.addoption("--write-tables", action="store_true", help="write the tables of the documentation from this run")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Generator[None]:
+    """Say at the end, after pytest's own summary, which servers the tests used and which were not there."""
+    yield
+    if config.option.collectonly:
+        return
+    outcome = "failed" if config.getoption("--require-servers") else "skipped"
+    reports = [report for kind in ("skipped", "error", "failed") for report in terminalreporter.stats.get(kind, ())]
+    missing = summary.count_missing([str(report.longrepr) for report in reports], real_servers.MISSING)
+    versions = {server: summary.version_of(program) for server, program in real_servers.USED.items()}
+    terminalreporter.write_line(summary.servers_line(versions, missing, outcome))
 
 
 _servers: set[str] = set()  # the names of those that have a fixture

@@ -26,6 +26,25 @@ POSTGRES = Path("/usr/lib/postgresql/15/bin")
 DYNALITE = ROOT / ".servers/node_modules/.bin/dynalite"
 
 
+#: The programs of the servers, by the name that people know the server by.
+SERVERS = {
+    "redis-server": "Redis",
+    "redis-cli": "Redis",
+    "memcached": "memcached",
+    "initdb": "PostgreSQL",
+    "pgbouncer": "PgBouncer",
+    "mariadb-install-db": "MariaDB",
+    "mariadbd": "MariaDB",
+    "mongod": "MongoDB",
+    "dynalite": "dynalite",
+    "nginx": "nginx",
+}
+#: The servers that this run has used so far, and their programs.
+USED: dict[str, str] = {}
+#: The programs that this run did not find: what the tests were told, and which server it is.
+MISSING: dict[str, str] = {}
+
+
 class NotInstalled(Exception):
     """A server is not on this machine; the message says how to install it."""
 
@@ -35,9 +54,14 @@ def need(program: str | Path, how: str) -> str:
 
     :raises NotInstalled: with the line that installs it.
     """
-    found = shutil.which(str(program))
+    name, found = Path(program).name, shutil.which(str(program))
+    server = SERVERS.get(name, name)
     if found is None:
-        raise NotInstalled(f"{Path(program).name} is not installed: {how}")
+        reason = f"{server} is not installed: {how}"
+        MISSING[reason] = server
+        raise NotInstalled(reason)
+    if name in SERVERS:
+        USED[server] = found
     return found
 
 
