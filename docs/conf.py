@@ -1,6 +1,9 @@
 """How Sphinx builds the documentation: ``nox -s docs``."""
 
 from importlib.metadata import version as version_of
+from typing import Any
+
+from sphinx.application import Sphinx
 
 project = "LazySession"
 author = "the LazySession contributors"
@@ -23,3 +26,14 @@ html_static_path = ["_static"]
 html_css_files = ["docs.css"]
 html_copy_source = False
 html_show_sourcelink = False
+
+
+def name_levels(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: object) -> None:
+    """Give the headings of the navigation their level: Sphinx writes role="heading" without the aria-level it needs."""
+    for part in ("body", "furo_navigation_tree"):
+        if part in context:
+            context[part] = context[part].replace('role="heading">', 'role="heading" aria-level="2">')
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("html-page-context", name_levels, priority=900)  # after the theme's own
