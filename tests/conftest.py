@@ -33,10 +33,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Generator[None]:
-    """Say at the end, after pytest's own summary, which servers the tests used and which were not there."""
+    """Say at the end, after pytest's own summary, why tests were skipped, and which servers were used or not there."""
     yield
     if config.option.collectonly:
         return
+    for line in summary.skip_lines([str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ())]):
+        terminalreporter.write_line(line)
     outcome = "failed" if config.getoption("--require-servers") else "skipped"
     reports = [report for kind in ("skipped", "error", "failed") for report in terminalreporter.stats.get(kind, ())]
     missing = summary.count_missing([str(report.longrepr) for report in reports], real_servers.MISSING)

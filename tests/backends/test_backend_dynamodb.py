@@ -199,7 +199,7 @@ class TestDefects:
         found = ask(TableName=ours)["TimeToLiveDescription"]
         assert found == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expiration"}
 
-    @pytest.mark.skipif(not hasattr(time, "tzset"), reason="the time zone cannot be set here")
+    @pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs time.tzset: run it on Linux or macOS")
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_the_time_zone_of_the_machine_does_not_matter(
         self, dynalite_url: str, monkeypatch: pytest.MonkeyPatch

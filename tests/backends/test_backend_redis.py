@@ -91,7 +91,8 @@ class TestValkeyClient(Contract, ReadsAndTouches, TellsTtl, KeepsTtl, ComparesAt
 
     @pytest.fixture
     def held(self, redis_url: str) -> Held:
-        valkey = pytest.importorskip("valkey", reason="pip install valkey")
+        import valkey
+
         url = redis_url.replace("redis", "valkey")
         return hold(valkey.Valkey.from_url(url), url)
 
@@ -316,7 +317,6 @@ class TestUrls:
     @pytest.mark.parametrize("scheme", ["valkey", "valkeys", "valkey+cluster", "valkey+sentinel", "valkeys+sentinel"])
     def test_valkey_schemes(self, scheme: str) -> None:
         """Each scheme of Redis is there for Valkey."""
-        pytest.importorskip("valkey", reason="pip install valkey")
         backend = RedisBackend.from_setting(f"{scheme}://localhost/{'sessions' if 'sentinel' in scheme else ''}")
         assert backend is not None
         if "cluster" not in scheme:  # which is made when it is used
@@ -328,8 +328,6 @@ class TestNoServer:
 
     @pytest.fixture(params=["redis://{}", "redis+cluster://{}", "redis+sentinel://{}/sessions", "valkey://{}"])
     def url(self, request: pytest.FixtureRequest) -> str:
-        if request.param.startswith("valkey"):
-            pytest.importorskip("valkey", reason="pip install valkey")
         return str(request.param.format(f"127.0.0.1:{servers.free_port()}"))
 
     @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def in_a_fork(work: Callable[[], None]) -> Callable[[], bool]:
     return lambda: os.waitpid(pid, 0)[1] == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork: run it on Linux or macOS")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 class TestFork:
     """Workers that are forked from a process that has used sessions."""

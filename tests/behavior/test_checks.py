@@ -114,7 +114,7 @@ def test_cookies(settings: dict[str, Any], expected: list[str]) -> None:
     assert found(**{**PLAIN, **settings}) == expected
 
 
-@pytest.mark.skipif(version("flask") < "3.1", reason="Partitioned came with Flask 3.1")
+@pytest.mark.skipif(version("flask") < "3.1", reason="needs Flask 3.1, which has Partitioned: pip install -U flask")
 def test_partitioned() -> None:
     """Partitioned is sent as Secure by werkzeug: no browser refuses it, and the settings contradict each other."""
     settings = {**PLAIN, "SESSION_COOKIE_PARTITIONED": True, "SESSION_COOKIE_SAMESITE": "None", "DEBUG": True}

@@ -37,7 +37,7 @@ class TestCookies:
         """Flask 3.1 knows Partitioned, and so does this."""
         app = memory_app(SESSION_COOKIE_SECURE=True, SESSION_COOKIE_PARTITIONED=True)
         if not hasattr(app.session_interface, "get_cookie_partitioned"):
-            pytest.skip("Flask before 3.1 has no Partitioned")
+            pytest.skip("needs Flask 3.1, which has Partitioned: pip install -U flask")
         app.add_url_rule("/", view_func=lambda: set_mine() or "")
         assert "Partitioned" in app.test_client().get("/").headers["Set-Cookie"]
 

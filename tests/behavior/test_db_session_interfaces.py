@@ -262,7 +262,7 @@ def test_a_failed_load(app: Flask) -> None:
 def test_a_refresh_comes_after_the_view(app: Flask) -> None:
     """A refresh is a write and a commit: it is made after the view, and only after a use."""
     if type(app.session_interface.wrapped) is not Encrypted:  # type: ignore[attr-defined]
-        pytest.skip("refreshes in its own way")
+        pytest.skip("does not apply: this interface refreshes in its own way")
     handler: Any = app.session_interface.handler  # type: ignore[attr-defined]
     pending: list[bool] = []
 

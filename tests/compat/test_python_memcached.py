@@ -15,6 +15,7 @@ from flask_session import Session
 from lazysession import LazySession
 from lazysession.backends.generic import GenericBackend
 from lazysession.backends.memcached import MemcachedBackend
+from tests.support.optional import import_or_skip
 from tests.support.servers import free_port
 from tests.support.stores.base import backend_of
 
@@ -75,7 +76,7 @@ def test_without_a_client_flask_session_picks(
 ) -> None:
     """Of the libraries that are installed it takes the first of its list; LazySession drives what it took."""
     if "pylibmc" in installed:
-        pytest.importorskip("pylibmc")
+        import_or_skip("pylibmc")
     for name in {"pylibmc", "memcache", "pymemcache"} - {*installed}:
         monkeypatch.setitem(sys.modules, name, None)
     app = make(None)

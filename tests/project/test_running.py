@@ -1,4 +1,4 @@
-"""What a run of the tests says: packages that are missing, and, at its end, the servers."""
+"""What a run of the tests says: packages that are missing, and, at its end, skips and servers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.summary import count_missing, servers_line, version_in
+from tests.support.summary import count_missing, servers_line, skip_lines, version_in
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_each_reason_of_skips_is_one_line() -> None:
+    """However many tests were skipped for it."""
+    nginx, pylibmc = "Skipped: nginx is not installed: apt-get", "Skipped: pylibmc is not installed: pip"
+    assert skip_lines([pylibmc, nginx, nginx]) == [
+        "Skipped 2 tests: nginx is not installed: apt-get",
+        "Skipped 1 test: pylibmc is not installed: pip",
+    ]
 
 
 def test_servers_that_were_used() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.forking import CLIENTS, OVERRIDDEN, STORES
+from tests.support.optional import import_or_skip
 from tests.support.processes import run_module
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork: run it on Linux or macOS")
 
 
 @pytest.mark.parametrize("before", ["used", "unused"])
@@ -20,7 +21,7 @@ def test_every_worker_sees_only_its_own_sessions(
 ) -> None:
     """A session is used before the fork or not: no answer is another visitor's, no session is lost."""
     if store.endswith("pylibmc"):
-        pytest.importorskip("pylibmc")
+        import_or_skip("pylibmc")
     needs = (STORES | CLIENTS | OVERRIDDEN)[store]
     address = str(tmp_path) if needs == "folder" else request.getfixturevalue(f"{needs}_url")
     ended = run_module("tests.support.forking", store, address, before)

@@ -94,7 +94,7 @@ def long_waits_only_when_required(request: pytest.FixtureRequest) -> None:
     """A server that never answers takes each client's whole timeout: the quick run leaves it to ``nox -s servers``."""
     waits = getattr(request.node, "callspec", None) and request.node.callspec.params.get("fault") == "blackhole"
     if waits and not request.config.getoption("--require-servers"):
-        pytest.skip("takes the timeout of a client; run with --require-servers")
+        pytest.skip("waits for the timeout of a client: nox -s servers runs it")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -104,7 +104,7 @@ def test_what_the_client_gets(outage: Outage, kind: str, fault: str, caplog: pyt
     path, has_cookie, due = REQUESTS[kind]
     alone = kind == "Read before the fault, refresh during it"
     if alone and outage.refresh_words is None:
-        pytest.skip("this store reads and refreshes with one command")
+        pytest.skip("does not apply: this store reads and refreshes with one command")
     browser = outage.visitor(OLD) if has_cookie else outage.app().test_client()
     if due:
         outage.make_refresh_due()

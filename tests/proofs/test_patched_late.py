@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.forking import CLIENTS, STORES
+from tests.support.optional import import_or_skip
 from tests.support.processes import run_module
 
-pytest.importorskip("gevent")
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork: run it on Linux or macOS")
 
 #: Without Flask-SQLAlchemy, which keeps connections of the threads before; MongoDB is in KNOWN of the matrix.
 EVERY = {name: needs for name, needs in (STORES | CLIENTS).items() if name not in ("flask-sqlalchemy", "mongodb")}
@@ -28,7 +28,7 @@ def run_late(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_worker_that_is_patched_after_the_fork(request: pytest.FixtureRequest, tmp_path: Path, store: str) -> None:
     """As gunicorn's gevent workers with --preload: each greenlet sees only its own sessions, and loses none."""
     if store.endswith("pylibmc"):
-        pytest.importorskip("pylibmc")
+        import_or_skip("pylibmc")
     address = str(tmp_path) if EVERY[store] == "folder" else request.getfixturevalue(f"{EVERY[store]}_url")
     ended = run_late("visits", store, address)
     assert ended.returncode == 0, ended.stderr[-2000:]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import pylibmc  # type: ignore[import-untyped]
 import pytest
 import redis
 from botocore.config import Config
@@ -44,6 +43,7 @@ from lazysession.backends.memcached import MemcachedBackend
 from lazysession.backends.mongodb import MongoDBBackend
 from lazysession.backends.sqlalchemy import SqlAlchemyBackend
 from lazysession.backends.sqlalchemy import check as sql_findings
+from tests.support.optional import import_or_skip
 
 
 def found(backend: Any) -> list[str]:
@@ -202,7 +202,7 @@ def test_rows_that_are_not_purged(sql_url: str, size: list[str], monkeypatch: py
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_drivers_of_postgresql(postgresql_url: str, driver: str) -> None:
     """A URL with options has those alone: connect_timeout is missing, and then it is not."""
-    pytest.importorskip(driver)
+    import_or_skip(driver)
     url = postgresql_url.replace("+psycopg", f"+{driver}")
     with present(postgresql_url, plain_table("drivers")):
         for option, expected in (("application_name=shop", ["warning sql-timeout"]), ("connect_timeout=5", [])):
@@ -330,7 +330,7 @@ IMPATIENT: dict[str, Callable[[tuple[str, int]], Any]] = {
     "Client": lambda address: Client(address, timeout=2, connect_timeout=2),
     "PooledClient": lambda address: PooledClient(address, timeout=2, connect_timeout=2),
     "HashClient": lambda address: HashClient([address], timeout=2, connect_timeout=2),
-    "pylibmc": lambda address: pylibmc.Client(["{}:{}".format(*address)]),
+    "pylibmc": lambda address: import_or_skip("pylibmc").Client(["{}:{}".format(*address)]),
     "URL": lambda address: "memcached://{}:{}".format(*address),
 }
 

@@ -15,8 +15,9 @@ from pymemcache.client.base import Client, PooledClient
 from pymemcache.client.hash import HashClient
 
 from lazysession.testing import KEY
+from tests.support.optional import import_or_skip
 
-pylibmc = pytest.importorskip("pylibmc", reason="pylibmc has no wheel for this Python")
+pylibmc = import_or_skip("pylibmc")
 
 ONE_DAY = 86400
 HOURLY = ONE_DAY, ONE_DAY - 3600

@@ -1,4 +1,4 @@
-"""The last line of a run: which servers the tests used, and which were not there."""
+"""The end of a run: why tests were skipped, which servers they used, and which were not there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+
+def skip_lines(texts: Iterable[str]) -> list[str]:
+    """Return a line for each reason for which tests were skipped, the most frequent first.
+
+    :param texts: what was reported of each test that was skipped.
+    """
+    counts = Counter(text.removeprefix("Skipped: ") for text in texts)
+    return [f"Skipped {_tests(count)}: {reason}" for reason, count in counts.most_common()]
 
 
 def servers_line(used: Mapping[str, str], missing: Mapping[str, int], outcome: str) -> str:

@@ -34,7 +34,7 @@ def test_the_order_of_set_up_costs_nothing(extension: Extension, store: RedisSto
 def test_the_tables_are_what_was_measured(found: Found, store: RedisStore, request: pytest.FixtureRequest) -> None:
     """The tables of the documentation are those of this run."""
     if found.keys() != {extension.name for extension in EXTENSIONS}:
-        pytest.skip("this run has not measured every extension")
+        pytest.skip("needs all tests of this file: run them together")
     measured = tables_of(found)
     if request.config.getoption("--write-tables"):
         made = origin(EXTENSIONS, store.server.info("server")["redis_version"])
