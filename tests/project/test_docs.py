@@ -11,11 +11,15 @@ import logging
 import re
 import shlex
 import socket
+import subprocess
+import tempfile
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import fakeredis
 import flask_session.redis.redis  # before redis.Redis is replaced: it asks whether a client is one
@@ -31,6 +35,7 @@ from lazysession.modes import Mode
 from lazysession.settings import NAMES, PREFIX, Settings
 from tests.support import pages
 from tests.support.pages import Block, blocks_of
+from tests.support.servers import NotInstalled, free_port, nginx_command, nginx_for_test
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -88,9 +93,15 @@ def install(_reader: Reader, arguments: list[str]) -> bool:
     return arguments[0] == "install" and set(extras) <= set(metadata("lazysession").get_all("Provides-Extra") or ())
 
 
+def curl(reader: Reader, arguments: list[str]) -> bool:
+    """``curl -s ... URL``: the page's app has the path."""
+    return reader.names["app"].test_client().get(urlsplit(arguments[-1]).path, buffered=True).status_code < 400
+
+
 SHELL_COMMANDS: dict[str, Callable[[Reader, list[str]], bool]] = {
     "export": export,
     "pip": install,
+    "curl": curl,
     "python3": lambda _reader, arguments: arguments == ["-m", "venv", ".venv"],
     "nox": lambda _reader, arguments: arguments[0] == "-s" and set(arguments[1:]) <= nox_sessions(),
 }
@@ -113,6 +124,16 @@ def run_text(reader: Reader, block: Block) -> None:
         assert line in logged, f"{block}: {line!r} was not logged, but {sorted(logged)}"
 
 
+def run_nginx(_reader: Reader, block: Block) -> None:
+    """See that nginx accepts it; where nginx is missing, test_front_servers.py is skipped, and says so."""
+    assert block.source.count("{") == block.source.count("}") > 0, f"{block}: braces"
+    with tempfile.TemporaryDirectory() as folder, suppress(NotInstalled):
+        http = nginx_for_test(block.source, Path(folder), free_port(), "127.0.0.1:1")
+        command = [*nginx_command(Path(folder), http), "-t"]
+        checked = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, f"{block}: {checked.stderr}"
+
+
 def in_the_page(run: Callable[[dict[str, Any], Block], None]) -> Callable[[Reader, Block], None]:
     """Run a block in the reader's namespace of the page."""
     return lambda reader, block: run(reader.names, block)
@@ -124,6 +145,7 @@ RUNNERS: dict[str, Callable[[Reader, Block], None]] = {
     "console": in_the_page(pages.run_console),
     "sh": run_sh,
     "text": run_text,
+    "nginx": run_nginx,
 }
 
 
@@ -205,7 +227,9 @@ def test_page_runs(reader: Reader, page: Path) -> None:
         ("sh", "rm -rf build"),
         ("sh", "pip install '.[mysql]'"),
         ("sh", "nox -s holidays"),
+        ("sh", "curl -s http://localhost/nowhere"),
         ("text", "Nobody says this."),
+        ("nginx", "server { listen 80;"),
         ("cobol", "DISPLAY 'HELLO'."),
         ("", "no language"),
     ],

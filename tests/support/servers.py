@@ -364,30 +364,68 @@ def nginx(upstream: str) -> Generator[str]:
 
     :param upstream: ``host:port`` of the server behind it.
     """
-    program, port = need("nginx", "apt-get install nginx-light"), free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "nginx.conf")
-        config.write_text(
-            f"""
-            daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr;
-            events {{ }}
-            http {{
-                access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-                proxy_cache_path {folder}/cache keys_zone=pages:1m;
-                server {{
-                    listen 127.0.0.1:{port};
-                    location / {{
-                        proxy_pass http://{upstream};
-                        proxy_cache pages;
-                        proxy_cache_valid 200 1h;
-                        add_header X-Cache-Status $upstream_cache_status;
-                    }}
-                }}
+    port = free_port()
+    caching = f"""
+        proxy_cache_path cache keys_zone=pages:1m;
+        server {{
+            listen 127.0.0.1:{port};
+            location / {{
+                proxy_pass http://{upstream};
+                proxy_cache pages;
+                proxy_cache_valid 200 1h;
+                add_header X-Cache-Status $upstream_cache_status;
             }}
-            """
-        )
-        with child([program, "-p", folder, "-c", str(config), "-e", "stderr"], port):
-            yield f"http://127.0.0.1:{port}"
+        }}
+        """
+    with nginx_with(caching, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def nginx_with(http: str, port: int) -> Generator[None]:
+    """Run an nginx that listens on a port, as the text of its ``http`` block says."""
+    with tempfile.TemporaryDirectory() as folder, child(nginx_command(Path(folder), http), port):
+        yield
+
+
+def nginx_command(folder: Path, http: str) -> list[str]:
+    """Write a configuration for nginx, and return the command that runs it; ``-t`` after it only checks it.
+
+    :param folder: where nginx keeps its files; relative paths in the configuration begin there.
+    :param http: the text of the ``http`` block.
+    """
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"""
+        daemon off; master_process off; pid nginx.pid; error_log stderr;
+        events {{ }}
+        http {{
+            access_log off; client_body_temp_path body; proxy_temp_path proxy;
+            types {{ text/css css; text/plain txt; }}
+            {http}
+        }}
+        """
+    )
+    program = need("nginx", "apt-get install nginx-light")
+    return [program, "-p", str(folder), "-c", str(config), "-e", "stderr"]
+
+
+def nginx_for_test(page: str, folder: Path, port: int, app: str) -> str:
+    """Return a configuration that a page of the docs shows, with the folders, the port and the app of a test.
+
+    :param folder: instead of /srv/shop; the cache is in it as well.
+    :param app: its ``host:port``.
+    """
+    places = {
+        "listen 80;": f"listen 127.0.0.1:{port};",
+        "127.0.0.1:8000": app,
+        "/srv/shop": str(folder),
+        "/var/cache/nginx": str(folder),
+    }
+    for shown, here in places.items():
+        assert shown in page or shown.startswith("/"), f"{shown} is not in the configuration"
+        page = page.replace(shown, here)
+    return page
 
 
 class Servers:

@@ -1,0 +1,149 @@
+"""The nginx configurations that the guides show, in front of the apps that they show, over real HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from flask import Flask
+from werkzeug.serving import make_server
+
+from tests.conftest import unless_missing
+from tests.support.pages import blocks_of, run_python
+from tests.support.servers import free_port, nginx_for_test, nginx_with
+
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+
+
+class Seen(NamedTuple):
+    """A response as it came over HTTP."""
+
+    status: int
+    text: str
+    headers: Any
+
+
+class Front:
+    """An nginx with the configuration of a guide, in front of the guide's app.
+
+    :param app: the app; without one, its port is closed.
+    """
+
+    def __init__(self, url: str, app: Flask | None) -> None:
+        self.url, self.app = url, app
+
+    def get(self, path: str, cookie: str = "") -> Seen:
+        """Send a request through nginx."""
+        try:
+            response = urlopen(Request(self.url + path, headers={"Cookie": cookie} if cookie else {}), timeout=30)
+        except HTTPError as error:
+            response = error
+        with response:
+            return Seen(response.status, response.read().decode(), response.headers)
+
+    def log_in(self, user: str) -> str:
+        """Log a visitor in and return the Cookie header that the browser then sends."""
+        with urlopen(Request(f"{self.url}/login/{user}", method="POST"), timeout=30) as response:
+            return str(response.headers["Set-Cookie"]).partition(";")[0]
+
+
+OpenFront = Callable[..., Front]
+
+
+@pytest.fixture
+def open_front(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, close_connections: None
+) -> Generator[OpenFront]:
+    """A function that starts the nginx of a guide, and its app where that is not to be down."""
+    monkeypatch.chdir(tmp_path)  # the app's SQLite and its static folder
+    with ExitStack() as running:
+
+        def start(guide: str, *, down: bool = False) -> Front:
+            config, app = read_guide(guide)
+            port = free_port()
+            upstream = f"127.0.0.1:{free_port()}" if down else running.enter_context(served(app))
+            with unless_missing(request):
+                running.enter_context(nginx_with(nginx_for_test(config, tmp_path, port, upstream), port))
+            return Front(f"http://127.0.0.1:{port}", None if down else app)
+
+        yield start
+
+
+def read_guide(name: str) -> tuple[str, Flask]:
+    """Return a guide's configuration of nginx, and the app in the block of Python after it."""
+    blocks = blocks_of(name, (GUIDES / f"{name}.rst").read_text(encoding="utf-8"))
+    [config] = [block for block in blocks if block.language == "nginx"]
+    names: dict[str, Any] = {"__name__": "shop"}
+    run_python(names, next(block for block in blocks if block.language == "python" and block.line > config.line))
+    return config.source, names["app"]
+
+
+@contextmanager
+def served(app: Flask) -> Generator[str]:
+    """Serve an app in threads, and yield its ``host:port``."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class TestStaticFiles:
+    """The guide to static files."""
+
+    @pytest.fixture(autouse=True)
+    def files(self, tmp_path: Path) -> None:
+        """A public file, and two for members."""
+        for folder, name in (("static", "site.css"), ("protected", "plan.txt"), ("protected", "50% für Ada.txt")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / name).write_text(f"the {folder} {name}")
+        (tmp_path / "sessions.txt").write_text("outside of both folders")
+
+    def test_files_are_served_while_the_app_is_down(self, open_front: OpenFront) -> None:
+        """They have an age, and neither a cookie nor Vary."""
+        front = open_front("static-files", down=True)
+        seen = front.get("/static/site.css", "session=any")
+        assert (seen.status, seen.text) == (200, "the static site.css")
+        assert seen.headers["Content-Type"] == "text/css"
+        assert seen.headers["Cache-Control"] == "public, max-age=3600"
+        assert (seen.headers["Set-Cookie"], seen.headers["Vary"]) == (None, None)
+        assert front.get("/members/plan.txt").status == 502
+
+    def test_a_missing_file_is_the_404_of_the_app(self, open_front: OpenFront) -> None:
+        """It has no age: the file may be there soon."""
+        front = open_front("static-files")
+        assert front.app is not None
+        front.app.register_error_handler(404, lambda _error: ("No such tea", 404))
+        seen = front.get("/static/oolong.css")
+        assert (seen.status, seen.text, seen.headers["Cache-Control"]) == (404, "No such tea", None)
+
+    @pytest.mark.parametrize("name", ["plan.txt", "50%25%20f%C3%BCr%20Ada.txt"])
+    def test_protected_files_are_for_members(self, open_front: OpenFront, name: str) -> None:
+        """nginx sends the file itself, and a shared cache must not store it."""
+        front = open_front("static-files")
+        cookie = front.log_in("Ada")
+        seen = front.get(f"/members/{name}", cookie)
+        assert seen.status == 200
+        assert seen.text.startswith("the protected")
+        assert seen.headers["Content-Type"] == "text/plain"
+        assert seen.headers["Cache-Control"] == "private, no-cache"
+        assert seen.headers["X-Accel-Redirect"] is None
+        assert [front.get(f"/members/{name}", sent).status for sent in ("", "session=unknown")] == [403, 403]
+
+    @pytest.mark.parametrize(
+        "path", ["/protected/plan.txt", "/members/..%2Fsessions.txt", "/members/%2e%2e/sessions.txt", "/members/no.txt"]
+    )
+    def test_no_other_way_leads_to_a_file(self, open_front: OpenFront, path: str) -> None:
+        """Also for a member: not the internal path, and none out of the folder."""
+        front = open_front("static-files")
+        assert front.get(path, front.log_in("Ada")).status == 404
