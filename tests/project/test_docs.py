@@ -75,7 +75,7 @@ def run_sh(reader: Reader, block: Block) -> None:
     """Set the environment for ``export``; see that what is to be installed or started exists."""
     for step in re.split(r" && |\n", block.source.strip()):
         command, *arguments = shlex.split(step, comments=True)
-        check = SHELL_COMMANDS.get(Path(command).name)
+        check = SHELL_COMMANDS.get(command.rpartition("/")[2])
         assert check is not None, f"{block}: {step!r} is not checked"
         assert check(reader, arguments), f"{block}: {step}"
 
@@ -102,6 +102,10 @@ SHELL_COMMANDS: dict[str, Callable[[Reader, list[str]], bool]] = {
     "export": export,
     "pip": install,
     "curl": curl,
+    "flask": lambda _reader, arguments: arguments == pages.SERVER,  # it runs while curl does
+    "mkdir": lambda _reader, arguments: len(arguments) == 1,
+    "cd": lambda _reader, arguments: len(arguments) == 1,
+    ".": lambda _reader, arguments: arguments == [".venv/bin/activate"],
     "python3": lambda _reader, arguments: arguments == ["-m", "venv", ".venv"],
     "nox": lambda _reader, arguments: arguments[0] == "-s" and set(arguments[1:]) <= nox_sessions(),
 }
@@ -224,6 +228,7 @@ def test_page_runs(reader: Reader, page: Path) -> None:
         ("console", "$ flask --app shop lazysession rules\nEndpoint"),
         ("console", "$ rm -rf build"),
         ("console", "no command"),
+        ("console", "$ curl http://127.0.0.1:5000/"),
         ("sh", "rm -rf build"),
         ("sh", "pip install '.[mysql]'"),
         ("sh", "nox -s holidays"),
