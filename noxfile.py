@@ -32,6 +32,13 @@ EXTRAS = "all"
 SQL_DRIVERS = ["psycopg[binary]", "psycopg2-binary", "pymysql"]
 DEMO = ["flask-login", "flask-sqlalchemy", "rich", "urllib3", "waitress"]
 BENCH = ["gunicorn", "rich"]
+#: The schemas of what the public host reads, and the files in .github that they are for.
+HOSTED = {
+    "github-workflows": ["workflows/*.yml"],
+    "dependabot": ["dependabot.yml"],
+    "github-issue-config": ["ISSUE_TEMPLATE/config.yml"],
+    "github-issue-forms": ["ISSUE_TEMPLATE/bug.yml", "ISSUE_TEMPLATE/feature.yml"],
+}
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -113,10 +120,14 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(python=THIS_PYTHON)
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
+    """Check style and format, and the workflows and forms of the public host."""
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("zizmor", "--offline", "--quiet", ".github")
+    for schema, files in HOSTED.items():
+        paths = [str(path) for pattern in files for path in sorted(Path(".github").glob(pattern))]
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)
 
 
 @nox.session(python=THIS_PYTHON)

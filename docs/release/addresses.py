@@ -105,8 +105,8 @@ def issue_config(project: Project) -> str:
     if project.documentation:
         page = f"{project.documentation}/troubleshooting.html"
         links.append(("Troubleshooting", page, "What to do if a session is not saved, or a page is not cached."))
-    if not links:
-        return f"{head}contact_links: []\n"
+    if not links:  # an empty list is not valid there
+        return head
     lines = [f"  - name: {name}\n    url: {url}\n    about: {about}\n" for name, url, about in links]
     return f"{head}contact_links:\n{''.join(lines)}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from addresses import Project
 
@@ -36,6 +36,11 @@ def differences(tracked: Iterable[str], wheel: Iterable[str], project: Project) 
 def oldest(dependencies: Iterable[str]) -> list[str]:
     """Return the requirements that install the oldest supported version: ``flask>=3.0`` is ``flask==3.0``."""
     return [dependency.replace(">=", "==") for dependency in dependencies]
+
+
+def not_tried(supported: Sequence[str], tried: Iterable[str]) -> list[str]:
+    """Return what is missing if the wheel was not tried on the oldest and on the newest supported Python."""
+    return [f"a run on Python {python}" for python in (supported[0], supported[-1]) if python not in tried]
 
 
 def unreleased(changelog: str, fragments: Iterable[str], version: str) -> list[str]:

@@ -89,14 +89,14 @@ def build(project: Project) -> list[Path]:
     return files
 
 
-def installed(pythons: Sequence[str]) -> list[str]:
-    """Return the supported Pythons that are here, the oldest first; a shim of pyenv may be there and not run."""
-    found = []
+def installed(pythons: Sequence[str]) -> dict[str, str]:
+    """Return the paths of the supported Pythons that are here, the oldest first; a shim of pyenv may not run."""
+    found = {}
     for version in pythons:
         path = shutil.which(f"python{version}")
         if path and not subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode:
-            found.append(path)
-    return found or [sys.executable]
+            found[version] = path
+    return found
 
 
 def try_wheel(wheel: Path, python: str, requirements: Sequence[str]) -> None:
@@ -113,7 +113,8 @@ def missing(project: Project) -> list[str]:
     """Return what has to be done before an upload, but for the addresses."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     fragments = [path.name for path in (ROOT / "docs/changes").glob("*.md")]
-    found = contents.unreleased(changelog, fragments, project.version)
+    found = contents.not_tried(project.pythons, installed(project.pythons))
+    found += contents.unreleased(changelog, fragments, project.version)
     found += [f"addresses in {name} (nox -s release -- --write)" for name in outdated(project)]
     changed = len(run("git", "status", "--porcelain").splitlines())
     return [*found, f"a commit of {changed} changed files"] if changed else found
@@ -123,7 +124,7 @@ def release(project: Project) -> list[str]:
     """Build the package, try it on the oldest and the newest Python and Flask, and return the names of its files."""
     files = build(project)
     (wheel,) = DIST.glob("*.whl")
-    pythons = installed(project.pythons)
+    pythons = list(installed(project.pythons).values()) or [sys.executable]
     try_wheel(wheel, pythons[0], contents.oldest(project.dependencies))
     try_wheel(wheel, pythons[-1], [])
     if not project.repository:

@@ -15,7 +15,6 @@ import contents
 import release
 from addresses import Project
 
-ROOT = release.ROOT
 NOWHERE = Project("shop", "1.2.3")
 SOMEWHERE = replace(NOWHERE, repository="https://code.example/o/shop", documentation="https://docs.example/shop")
 README = "# Shop\n\nSee [the\nguide](docs/guide.rst#a), [us](https://x.example), ![it](docs/it.svg), [here](#shop).\n"
@@ -24,9 +23,14 @@ TOML = (
 )
 
 
+def this_project() -> Project:
+    """Read pyproject.toml."""
+    return Project.from_toml((release.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
 def test_this_project_can_be_read() -> None:
     """pyproject.toml has the entries from which everything else is made."""
-    project = Project.from_toml((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = this_project()
     assert project.name == "lazysession"
     assert contents.oldest(project.dependencies) == ["flask==3.0", "flask-session==0.8"]
     assert project.pythons == ("3.10", "3.11", "3.12", "3.13", "3.14")
@@ -34,8 +38,7 @@ def test_this_project_can_be_read() -> None:
 
 def test_the_files_have_the_addresses_of_pyproject() -> None:
     """``nox -s release -- --write`` would change nothing."""
-    project = Project.from_toml((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert release.outdated(project) == [], "run: nox -s release -- --write"
+    assert release.outdated(this_project()) == [], "run: nox -s release -- --write"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +79,7 @@ def test_the_package_page_has_no_relative_link() -> None:
 
 def test_the_package_page_has_a_badge_below_its_title() -> None:
     """The badge shows the workflow of the tests, which is there."""
+    assert (release.ROOT / ".github/workflows/tests.yml").exists()
     lines = addresses.package_page(README, SOMEWHERE).splitlines()
     assert lines[:2] == ["# Shop", ""]
     assert lines[2].startswith("[![Tests](https://code.example/o/shop/actions/workflows/tests.yml/badge.svg)]")
@@ -100,7 +104,7 @@ def test_the_issue_form_leads_elsewhere() -> None:
     config = addresses.issue_config(SOMEWHERE)
     assert "url: https://code.example/o/shop/security/advisories/new\n" in config
     assert "url: https://docs.example/shop/troubleshooting.html\n" in config
-    assert (ROOT / "docs" / "troubleshooting.rst").exists()
+    assert (release.ROOT / "docs" / "troubleshooting.rst").exists()
 
 
 def test_the_security_page_is_written_again_and_again() -> None:
@@ -131,6 +135,12 @@ def test_what_the_changelog_lacks() -> None:
     assert contents.unreleased("## 1.2.3 (2026-11-27)\n", ["README.md"], "1.2.3") == []
     lacking = contents.unreleased("## 1.2.3 (not released)\n", ["README.md", "7.fixed.md"], "1.2.3")
     assert [line.split()[0] for line in lacking] == ["1", "a"]
+
+
+def test_a_python_that_is_not_here_is_named() -> None:
+    """A wheel that was not tried on the oldest and the newest Python is not ready."""
+    assert contents.not_tried(["3.10", "3.11", "3.14"], ["3.10", "3.11"]) == ["a run on Python 3.14"]
+    assert contents.not_tried(["3.10", "3.11", "3.14"], ["3.10", "3.14"]) == []
 
 
 def test_the_last_line() -> None:

@@ -1,0 +1,105 @@
+"""What the public host reads names what is there: sessions of the noxfile, supported Pythons, versions of the tools."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.project import test_release
+from tests.project.test_docs import nox_sessions
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in ROOT.glob(".github/workflows/*")}
+JOBS = {f"{file} {name}": job for file, workflow in WORKFLOWS.items() for name, job in workflow["jobs"].items()}
+SESSION = re.compile(r"\bnox\b.*? -s (\S+)")
+#: Sessions that no workflow runs, and why.
+ELSEWHERE = {
+    "quick": "a part of the tests",
+    "coverage": "the tests again; for who looks for what no test reaches",
+    "processes": "its short form runs among the tests of session servers",
+    "bench": "a shared machine measures nothing",
+    "shop": "opens a browser",
+    "changelog": "writes CHANGELOG.md; the maintainer who makes a release commits it",
+}
+every_job = pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+
+
+def steps(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the steps of a job; one that calls another workflow has none."""
+    found: list[dict[str, Any]] = job.get("steps", [])
+    return found
+
+
+def sessions(job: dict[str, Any]) -> set[str]:
+    """Return the sessions that a job runs; ``$SESSION`` stands for those of its matrix."""
+    named = {name.strip('")') for step in steps(job) for name in SESSION.findall(step.get("run", ""))}
+    if "$SESSION" not in named:
+        return named
+    matrix = job["strategy"]["matrix"]
+    return named - {"$SESSION"} | set(matrix.get("session", ["tests"] if "tests" in matrix else []))
+
+
+@every_job
+def test_the_sessions_of_the_workflows_are_there(job: dict[str, Any]) -> None:
+    """No job runs a session that the noxfile does not have."""
+    assert sessions(job) <= nox_sessions()
+
+
+def test_every_session_is_run_or_left_out_for_a_reason() -> None:
+    """A session that is added to the noxfile is added to a workflow as well, or to the list above."""
+    run = set[str]().union(*map(sessions, JOBS.values()))
+    assert run | set(ELSEWHERE) == nox_sessions()
+    assert not run & set(ELSEWHERE)
+
+
+def test_the_matrix_of_the_tests_is_that_of_the_noxfile() -> None:
+    """The names of its sessions are asked for, not written down, by the same Python that then runs them."""
+    jobs = WORKFLOWS["tests.yml"]["jobs"]
+    assert "nox -s tests --list --json" in jobs["matrix"]["steps"][-1]["run"]
+    assert jobs["tests"]["strategy"]["matrix"] == {"tests": "${{ fromJson(needs.matrix.outputs.tests) }}"}
+    (asking,) = pythons(jobs["matrix"])
+    assert pythons(jobs["tests"]) == ["${{ matrix.tests.python }}", asking]
+
+
+def pythons(job: dict[str, Any]) -> list[str]:
+    """Return the Pythons that a job installs; the last one runs nox."""
+    found = [
+        step["with"]["python-version"].split("\n") for step in steps(job) if "setup-python" in step.get("uses", "")
+    ]
+    return [python for versions in found for python in versions if python]
+
+
+@pytest.mark.parametrize("job", ["tests.yml package", "release.yml build"])
+def test_the_wheel_is_tried_on_the_oldest_and_the_newest_python(job: str) -> None:
+    """Those that pyproject.toml supports are installed where the wheel is built."""
+    supported = test_release.this_project().pythons
+    assert {supported[0], supported[-1]} <= set(pythons(JOBS[job]))
+
+
+@every_job
+def test_a_job_that_hangs_is_ended(job: dict[str, Any]) -> None:
+    """Each job has a limit of its own; a called workflow has those of its jobs."""
+    assert ("timeout-minutes" in job) != job.get("uses", "").startswith("./")
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS.values(), ids=WORKFLOWS)
+def test_a_workflow_may_only_read(workflow: dict[str, Any]) -> None:
+    """Only the job that uploads has one more right: to prove to the index which workflow it is."""
+    assert workflow["permissions"] in ({}, {"contents": "read"})
+    rights = {name: job.get("permissions") or {} for name, job in workflow["jobs"].items()}
+    more = {name: right for name, right in rights.items() if right not in ({}, {"contents": "read"})}
+    assert more in ({}, {"upload": {"id-token": "write"}})
+    assert "concurrency" in workflow
+
+
+def test_pre_commit_has_the_versions_of_the_lint_session() -> None:
+    """A commit that passes one passes the other."""
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    used = {requirement for hook in hooks for requirement in hook["additional_dependencies"]}
+    pinned = re.findall(r'^  "([\w-]+==[\w.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    assert used == set(pinned)
