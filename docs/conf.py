@@ -10,8 +10,8 @@ author = "the LazySession contributors"
 project_copyright = author
 version = release = version_of("lazysession")
 
-extensions = ["sphinx.ext.autodoc"]
-exclude_patterns = ["_build", "_generated", "bench", "demo"]
+extensions = ["sphinx.ext.autodoc", "myst_parser"]  # the latter for the changelog
+exclude_patterns = ["_build", "_generated", "bench", "changes", "demo", "release"]
 default_role = "code"
 nitpicky = False
 highlight_language = "none"  # every block names its language; tests/project/test_docs.py runs it

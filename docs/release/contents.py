@@ -7,9 +7,6 @@ from collections.abc import Iterable, Sequence
 
 from addresses import Project
 
-#: A fragment of the changelog: the number of an issue or ``+`` and a word, and the kind of the change.
-FRAGMENT = re.compile(r"(?:\d+|\+[\w-]+)\.(\w+)\.md")
-
 
 def name_in_wheel(path: str) -> str | None:
     """Return the name that a file of the checkout has in the wheel, or None if it is not a part of the package."""

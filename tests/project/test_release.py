@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +142,27 @@ def test_a_python_that_is_not_here_is_named() -> None:
     """A wheel that was not tried on the oldest and the newest Python is not ready."""
     assert contents.not_tried(["3.10", "3.11", "3.14"], ["3.10", "3.11"]) == ["a run on Python 3.14"]
     assert contents.not_tried(["3.10", "3.11", "3.14"], ["3.10", "3.14"]) == []
+
+
+KINDS = addresses.tomllib.loads((release.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["towncrier"][
+    "type"
+]
+CHANGES = release.ROOT / "docs" / "changes"
+
+
+def test_every_fragment_of_the_changelog_has_a_kind() -> None:
+    """``nox -s changelog`` takes each: it is named by an issue or a word, and by a kind that README.md explains."""
+    kinds = [kind["directory"] for kind in KINDS]
+    fragments = [path.name for path in CHANGES.iterdir() if path.name != "README.md"]
+    assert [name for name in fragments if not re.fullmatch(rf"(\d+|\+[\w-]+)\.({'|'.join(kinds)})\.md", name)] == []
+    assert re.findall(r"^\| `(\w+)` \|", (CHANGES / "README.md").read_text(encoding="utf-8"), re.M) == kinds
+
+
+def test_the_changelog_has_a_place_for_the_next_release() -> None:
+    """The line below which a release is put stands there once, and the site shows the whole file."""
+    text = (release.ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert text.startswith("# Changelog\n\n<!-- towncrier: each release is put below this line -->\n")
+    assert "{include} ../CHANGELOG.md" in (release.ROOT / "docs" / "changelog.md").read_text(encoding="utf-8")
 
 
 def test_the_last_line() -> None:
