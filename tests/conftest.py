@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from flask import Flask
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
-from lazysession import LazySession
+from lazysession import LazySession, registry
 from tests.support import servers as real_servers
 from tests.support import summary
 from tests.support.servers import NotInstalled, Servers
@@ -25,10 +26,30 @@ collect_ignore = ["compat/extensions"]
 # The example of a store of one's own is imported by its own name, as by those who install it.
 sys.path.append(str(Path(__file__).parent / "backends" / "shelf"))
 
+# Each app looks five times for the adapters that are installed, and each look reads the files of all packages: 20 to
+# 50 ms in all. The tests make thousands of apps, and what is installed does not change meanwhile.
+registry.entry_points = cache(registry.entry_points)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-servers", action="store_true", help="fail, not skip, where a server is missing")
+    parser.addoption("--fakes", action="store_true", help="run what needs no server, and on one store, which is faked")
     parser.addoption("--write-tables", action="store_true", help="write the tables of the documentation from this run")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a server, and all stores but one, where ``--fakes`` asks for that."""
+    if config.getoption("--fakes"):
+        config.hook.pytest_deselected(items=[item for item in items if not needs_fakes_only(item)])
+        items[:] = [item for item in items if needs_fakes_only(item)]
+
+
+def needs_fakes_only(item: pytest.Item) -> bool:
+    """Return whether a test runs without a server, on the store that stands for all."""
+    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    stores = {parameters.get("store"), parameters.get("any_store")} & EVERY_STORE.keys()
+    needed = {f"{server}_url" for server in _servers} | {"nginx"}
+    return stores <= {"fakeredis"} and needed.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

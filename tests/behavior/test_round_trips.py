@@ -254,7 +254,7 @@ def test_the_table_is_what_was_counted(rows: Mapping[str, Mapping[str, Trips]], 
     labels = [store.label for store, _ in EVERY_STORE.values() if store.label is not None]
     counted = [cells_of(label, rows[label]) for label in labels if rows.get(label, {}).keys() == KINDS.keys()]
     if not counted:
-        pytest.skip("needs all tests of this file: run them together")
+        pytest.skip("needs all tests of this file on a real store: run the whole file, without --fakes")
     head = ["Store", *KINDS.values()]
     whole = tables.list_table(head, counted, WIDTHS)
     if request.config.getoption("--write-tables"):
