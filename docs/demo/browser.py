@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
 from types import TracebackType
+from typing import Literal
 from urllib.parse import urlencode, urljoin
 
 import urllib3
@@ -17,6 +18,8 @@ import urllib3
 #: The number of connections that browsers open to one host over HTTP/1.1.
 CONNECTIONS = 6
 _FETCHED_RELATIONS = {"stylesheet", "preload", "icon", "manifest"}
+#: What a request is for: a posted form, the page itself, or something that the page contains.
+Role = Literal["form", "page", "part"]
 
 
 class Subresources(HTMLParser):
@@ -40,9 +43,11 @@ class Subresources(HTMLParser):
 
 @dataclass(frozen=True)
 class Answer:
-    """One response of the server."""
+    """One response of the server, and whether the request carried a cookie."""
 
     path: str
+    role: Role
+    cookie_sent: bool
     status: int
     digest: str
     cookies_set: int
@@ -88,17 +93,17 @@ class Browser:
     def submit(self, path: str, fields: dict[str, str]) -> Visit:
         """Post a form, then view the page that it redirects to."""
         started = time.perf_counter()
-        posted = self._fetch(path, urlencode(fields))
+        posted = self._fetch(path, "form", urlencode(fields))
         return self._view([posted], posted.location or path, started)
 
     def _view(self, before: list[Answer], path: str, started: float) -> Visit:
-        page = self._fetch(path)
+        page = self._fetch(path, "page")
         found = Subresources()
         found.feed(page.text)
         rest = list(self._threads.map(self._fetch, found.paths))
         return Visit([*before, page, *rest], time.perf_counter() - started)
 
-    def _fetch(self, path: str, form: str | None = None) -> Answer:
+    def _fetch(self, path: str, role: Role = "part", form: str | None = None) -> Answer:
         url = urljoin(self._origin, path)
         asked = urllib.request.Request(url)  # never sent: the jar needs the URL
         self._jar.add_cookie_header(asked)
@@ -110,22 +115,23 @@ class Browser:
         method = "GET" if form is None else "POST"
         response = self._http.request(method, url, body=form, headers=headers, redirect=False)
         self._jar.extract_cookies(response, asked)  # type: ignore[arg-type]  # it only needs info()
-        return self._answer(path, url, response)
-
-    def _answer(self, path: str, url: str, response: urllib3.BaseHTTPResponse) -> Answer:
-        body = response.data
-        if response.status == 304:
-            digest = self._cache[url][1]
-        else:
-            digest = hashlib.sha256(body).hexdigest()
-            if etag := response.headers.get("ETag"):
-                self._cache[url] = (etag, digest)
         return Answer(
             path=path,
+            role=role,
+            cookie_sent="Cookie" in headers,
             status=response.status,
-            digest=digest,
+            digest=self._digest(url, response),
             cookies_set=len(response.headers.getlist("Set-Cookie")),
             varies_by_cookie="cookie" in response.headers.get("Vary", "").lower(),
             location=response.headers.get("Location"),
-            text=body.decode() if "text/html" in response.headers.get("Content-Type", "") else "",
+            text=response.data.decode() if "text/html" in response.headers.get("Content-Type", "") else "",
         )
+
+    def _digest(self, url: str, response: urllib3.BaseHTTPResponse) -> str:
+        """Return a digest of the content, and keep it in the cache if the response can be revalidated."""
+        if response.status == 304:
+            return self._cache[url][1]
+        digest = hashlib.sha256(response.data).hexdigest()
+        if etag := response.headers.get("ETag"):
+            self._cache[url] = (etag, digest)
+        return digest

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from browser import Browser, Visit
+from browser import Answer, Browser, Visit
 from contender import Contender
 from counting import RedisCounter, StoreCounts
 from scenario import JOURNEY, REQUESTS_OF_A_VIEW, Step, journeys
@@ -17,9 +17,7 @@ from stores import Sessions
 class Tally:
     """The cost of some page views for one contender."""
 
-    requests: int = 0
-    cookies_set: int = 0
-    varies_by_cookie: int = 0
+    answers: list[Answer] = field(default_factory=list)
     cpu_seconds: float = 0.0
     store: StoreCounts = field(default_factory=StoreCounts)
     seconds: list[float] = field(default_factory=list)
@@ -29,11 +27,28 @@ class Tally:
         """The number of page views."""
         return len(self.seconds)
 
+    def count(self, wanted: Callable[[Answer], object]) -> int:
+        """Return how many of the responses are wanted."""
+        return sum(bool(wanted(answer)) for answer in self.answers)
+
+    @property
+    def requests(self) -> int:
+        """The number of requests."""
+        return len(self.answers)
+
+    @property
+    def cookies_set(self) -> int:
+        """The number of Set-Cookie headers."""
+        return sum(answer.cookies_set for answer in self.answers)
+
+    @property
+    def varies_by_cookie(self) -> int:
+        """The number of responses with ``Vary: Cookie``."""
+        return self.count(lambda answer: answer.varies_by_cookie)
+
     def add(self, visit: Visit, store: StoreCounts, cpu_seconds: float) -> None:
         """Count one page view."""
-        self.requests += len(visit.answers)
-        self.cookies_set += sum(answer.cookies_set for answer in visit.answers)
-        self.varies_by_cookie += sum(answer.varies_by_cookie for answer in visit.answers)
+        self.answers += visit.answers
         self.cpu_seconds += cpu_seconds
         self.store += store
         self.seconds.append(visit.seconds)
@@ -57,6 +72,7 @@ class Comparison:
     """Both results, and every response in which the two shops differed."""
 
     store: str
+    store_versions: list[str] = field(default_factory=list)
     results: dict[Sessions, Result] = field(default_factory=lambda: {sessions: Result() for sessions in Sessions})
     differences: list[str] = field(default_factory=list)
 

@@ -1,25 +1,30 @@
-"""The report: one HTML file without external resources, for light and dark mode."""
+"""The report: one HTML file without external resources, for light and dark mode; and the table of the README."""
 
 from __future__ import annotations
 
+import os
 import platform
-import sqlite3
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import wrap
 
-from chart import Pair, paired_bars
+import sums
+from chart import Bar, Pair, bars
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from measuring import Comparison
-from results import notes, rows
-from scenario import REQUESTS_OF_A_VIEW
+from results import Row, notes, rows, sentences
+from scenario import JOURNEY, REQUESTS_OF_A_VIEW
 from stores import Sessions
 
 _NAMES = (Sessions.FLASK_SESSION.title, Sessions.LAZY.title)
-_PACKAGES = ("Flask", "Flask-Session", "LazySession", "Flask-Login", "SQLAlchemy", "redis", "waitress")
-_TILES = ("Store round trips", "Bytes written to the store", "Bytes sent to the store", "Set-Cookie headers",
-          "CPU time of the server")  # fmt: skip
+_PACKAGES = ("Flask", "Flask-Session", "LazySession", "Flask-Login", "waitress")
+_TILES = ("Store round trips", "Bytes sent to the store", "Set-Cookie headers", "CPU time of the server")
+_README_ROWS = ("Store round trips", "reads", "writes", "refreshes of the expiry", "Bytes sent to the store",
+                "Set-Cookie headers", "Vary: Cookie headers", "Time, median page view",
+                "CPU time of the server")  # fmt: skip
+_BEGIN, _END = "<!-- demo:begin -->", "<!-- demo:end -->"
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,10 @@ class Chart:
 
     title: str
     text: str
-    svg: str
+    pairs: list[tuple[str, tuple[Bar, Bar]]]
 
 
-def write_report(comparison: Comparison, views: int, path: Path) -> None:
+def write_report(comparison: Comparison, views: int, command: str, path: Path) -> None:
     """Write the report."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -45,9 +50,11 @@ def write_report(comparison: Comparison, views: int, path: Path) -> None:
         tiles=[line for line in table if line.label in _TILES],
         charts=[chart_of_steps(comparison), chart_of_kinds(comparison)],
         rows=table,
+        sentences=sentences,
         notes=notes(comparison),
         differences=comparison.differences,
-        versions=versions(),
+        command=command,
+        versions=versions([comparison]),
         today=date.today(),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,32 +71,91 @@ def chart_of_steps(comparison: Comparison) -> Chart:
     ]
     return Chart(
         "Store round trips of one page view",
-        f"The steps of a visitor, in order; the mean of all visitors. Each step is {REQUESTS_OF_A_VIEW} "
-        "requests, and one more if a form is posted.",
-        paired_bars(pairs, _NAMES, "Store round trips of one page view, step by step"),
+        f"The steps of a visitor, in order; the mean of all visitors. Each step is {REQUESTS_OF_A_VIEW} requests, "
+        f"and one more if a form is posted. {sum_of_a_view(comparison)}",
+        bars(pairs, _NAMES),
+    )
+
+
+def sum_of_a_view(comparison: Comparison) -> str:
+    """Say how the round trips of a page view with a cookie and without a form add up, if there was one."""
+    title = next(step.title for step in JOURNEY[4:] if step.fields is None)
+    if title not in comparison.before.by_step:
+        return ""
+    before, after = (result.by_step[title] for result in (comparison.before, comparison.after))
+    return (
+        f"“{title}”: {_NAMES[0]} makes {sums.for_each_cookie(before.store.round_trips, before)}, "
+        f"{_NAMES[1]} {sums.of_page_views(after.store.round_trips, after, with_cookie=True)}."
     )
 
 
 def chart_of_kinds(comparison: Comparison) -> Chart:
     """Draw the round trips by kind, and the headers that were sent."""
     before, after = comparison.before.total, comparison.after.total
-    kinds = [Pair(kind, getattr(before.store, kind), getattr(after.store, kind))
-             for kind in ("read", "write", "refresh", "delete")]  # fmt: skip
+    kinds = [Pair(noun, getattr(before.store, kind), getattr(after.store, kind))
+             for kind, noun in (("read", "Reads"), ("write", "Writes"), ("refresh", "Refreshes of the expiry"),
+                                ("delete", "Deletes"))]  # fmt: skip
     headers = [
-        Pair("Set-Cookie header", before.cookies_set, after.cookies_set),
-        Pair("Vary: Cookie header", before.varies_by_cookie, after.varies_by_cookie),
+        Pair("Set-Cookie headers", before.cookies_set, after.cookies_set),
+        Pair("Vary: Cookie headers", before.varies_by_cookie, after.varies_by_cookie),
     ]
     return Chart(
         "Round trips by kind, and headers sent",
         "The whole run. Shared caches do not keep a file with Set-Cookie or Vary: Cookie.",
-        paired_bars(kinds + headers, _NAMES, "Store round trips by kind, and headers sent, in the whole run"),
+        bars(kinds + headers, _NAMES),
     )
 
 
-def versions() -> list[str]:
-    """Return the versions of the measured software."""
+def versions(comparisons: list[Comparison]) -> list[str]:
+    """Return the machine's part in the figures: Python, processors, and the software of these runs only."""
     return [
         f"Python {platform.python_version()}",
-        f"SQLite {sqlite3.sqlite_version}",
+        f"{os.cpu_count()} cores",
         *(f"{package} {version(package)}" for package in _PACKAGES),
+        *dict.fromkeys(name for comparison in comparisons for name in comparison.store_versions),
+    ]
+
+
+def write_readme(comparisons: list[Comparison], views: int, command: str, path: Path) -> None:
+    """Put the table between the markers of a README."""
+    before, rest = path.read_text(encoding="utf-8").split(_BEGIN)
+    after = rest.split(_END)[1]
+    path.write_text(f"{before}{_BEGIN}\n{markdown(comparisons, views, command)}\n{_END}{after}", encoding="utf-8")
+
+
+def markdown(comparisons: list[Comparison], views: int, command: str) -> str:
+    """Return the comparisons as one table: a column for each store, and one that says how each figure adds up."""
+    titles = [comparison.store for comparison in comparisons]
+    tables = [{line.label: line for line in rows(one)} for one in comparisons]
+    intro = (
+        f"{views} page views of {REQUESTS_OF_A_VIEW} requests each, the same in both shops: `{command}` on "
+        f"{date.today()}, with {', '.join(versions(comparisons))}. Times are of one run: compare the ratios. "
+        + " ".join(f"{comparison.store}: {notes(comparison)[0]}" for comparison in comparisons)
+    )
+    head = [
+        f"| {_NAMES[0]} → {_NAMES[1]} | {' | '.join(titles)} | How it adds up |",
+        f"|---|{'--:|' * len(titles)}---|",
+    ]
+    lines = []
+    for label in _README_ROWS:
+        found = {title: table[label] for title, table in zip(titles, tables, strict=True)}
+        cells = " | ".join(cell(line) for line in found.values())
+        lines.append(f"| {label} | {cells} | {'<br>'.join(reasons(found))} |")
+    return "\n".join([*wrap(intro, 118, break_on_hyphens=False), "", *head, *lines])
+
+
+def cell(row: Row) -> str:
+    """Return both numbers of a row and their ratio."""
+    return f"{row.before} → **{row.after}**" + (f" ({row.ratio})" if ":" in row.ratio else "")
+
+
+def reasons(found: dict[str, Row]) -> list[str]:
+    """Return the sentences of one row of each store; one that does not hold for all of them names its stores."""
+    stores: dict[tuple[str, str], list[str]] = {}
+    for store, row in found.items():
+        for reason in row.why.items():
+            stores.setdefault(reason, []).append(store)
+    return [
+        ": ".join(filter(None, [" on ".join(filter(None, [name, "" if len(of) == len(found) else of[0]])), f"{text}."]))
+        for (name, text), of in sorted(stores.items(), key=lambda item: item[0][0])
     ]
