@@ -14,7 +14,6 @@ from types import TracebackType
 from counting import SqlCounter, StoreCounts
 from shop import THREADS, create_app
 from stores import Sessions, Store
-from waitress import create_server  # type: ignore[import-untyped]  # ships no types
 
 _START_SECONDS = 30
 _STOP_SECONDS = 5
@@ -81,6 +80,8 @@ class Contender:
 
 def _serve(sessions: Sessions, store: Store, pipe: Connection) -> None:
     """Serve the shop on a free port until the pipe closes: what the process of a contender does."""
+    from waitress import create_server  # type: ignore[import-untyped]  # ships no types; not installed where the tests run
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent closes the pipe
     counter = SqlCounter().install()
     server = create_server(create_app(store, sessions), host="127.0.0.1", port=0, threads=THREADS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import defaultdict
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ class SqlCounter:
     def __init__(self, table: str = "sessions") -> None:
         self._table = re.compile(rf"\b{re.escape(table)}\b")
         self._lock = threading.Lock()
-        self._counts = StoreCounts()
+        self._counts: dict[int, StoreCounts] = defaultdict(StoreCounts)  # by thread
 
     def install(self) -> SqlCounter:
         """Start counting: statements by SQLAlchemy's events, commits by SQLite's own."""
@@ -55,24 +56,30 @@ class SqlCounter:
     def counts(self) -> StoreCounts:
         """Return everything counted so far."""
         with self._lock:
-            return self._counts
+            return sum(self._counts.values(), StoreCounts())
+
+    def counts_of_this_thread(self) -> StoreCounts:
+        """Return what this thread has sent so far."""
+        with self._lock:
+            return self._counts[threading.get_ident()]
+
+    def count(self, counts: StoreCounts) -> None:
+        """Add what this thread has sent."""
+        with self._lock:
+            self._counts[threading.get_ident()] += counts
 
     def _on_statement(
         self, connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
     ) -> None:
         if self._table.search(statement):
-            self._count(classify(statement, parameters))
+            self.count(classify(statement, parameters))
 
     def _on_connect(self, connection: Any, _record: Any) -> None:
         def on_trace(statement: str) -> None:
             if commits(statement, in_transaction=connection.in_transaction):
-                self._count(StoreCounts(commits=1))
+                self.count(StoreCounts(commits=1))
 
         connection.set_trace_callback(on_trace)
-
-    def _count(self, counts: StoreCounts) -> None:
-        with self._lock:
-            self._counts += counts
 
 
 def commits(statement: str, *, in_transaction: bool) -> bool:
@@ -96,6 +103,26 @@ def classify(statement: str, parameters: Any) -> StoreCounts:
     if not data_size:
         return StoreCounts(refresh=1, bytes_written=size)
     return StoreCounts(write=1, bytes_written=size, data_bytes_written=data_size)
+
+
+def count_by_connection(client: Redis, counter: SqlCounter) -> None:
+    """Count what a client sends, in its own process; INFO cannot say which of two shops sent a command."""
+    pool = client.connection_pool
+
+    class Counted(pool.connection_class):  # type: ignore[name-defined,misc]  # TCP, TLS or a socket file
+        connecting = False
+
+        def connect(self) -> None:
+            self.connecting = True  # its greetings are no round trips of a session
+            super().connect()
+            self.connecting = False
+
+        def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            if not self.connecting:
+                counter.count(StoreCounts(other=1))
+            super().send_packed_command(command, check_health)
+
+    pool.connection_class = Counted
 
 
 class RedisCounter:

@@ -18,6 +18,11 @@ def tea_or_404(slug: str) -> Tea:
     return tea if tea is not None else abort(404)
 
 
+def not_found(_error: Exception) -> tuple[str, int]:
+    """Show the 404 page. Unlike the other pages, it does not use the session."""
+    return render_template("not_found.html", teas=TEAS), 404
+
+
 @pages.get("/")
 def home() -> str:
     """Show all twelve teas."""

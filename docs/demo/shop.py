@@ -13,10 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # nox sets PYTHONSAFEPATH, which
 
 from accounts import DEMO_NAME, DEMO_PASSWORD, install_login
 from api import api
+from costs import PATH, SideBySide
+from counting import SqlCounter, count_by_connection
 from flask import Flask
-from pages import pages
+from pages import not_found, pages
 from stores import Sessions, Store, StoreError, install_sessions, parse_store
-from waitress import create_server  # type: ignore[import-untyped]
 
 #: One thread for each connection of a browser, and two to spare.
 THREADS = 8
@@ -25,12 +26,13 @@ logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # do not log each r
 
 def create_app(store: Store, sessions: Sessions) -> Flask:
     """Build the shop. The two contenders differ only in ``sessions``."""
-    app = Flask(__name__)
+    app = Flask(__name__, root_path=str(Path(__file__).parent))
     app.config.update(SECRET_KEY=secrets.token_hex(), SESSION_COOKIE_SAMESITE="Lax")
     install_sessions(app, store, sessions)
     install_login(app)
     app.register_blueprint(pages)
     app.register_blueprint(api)
+    app.register_error_handler(404, not_found)
     return app
 
 
@@ -43,11 +45,25 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def side_by_side(store: Store, shown: Sessions) -> SideBySide:
+    """Build both shops, each on its own part of the store, with a footer that shows what each page cost."""
+    counter = SqlCounter().install()
+    shops = {one: create_app(store.share_of(one), one) for one in Sessions}
+    for app in shops.values():
+        app.config["COSTS"] = PATH
+        if store.is_redis:
+            count_by_connection(app.config["SESSION_REDIS"], counter)
+    return SideBySide({one: app.wsgi_app for one, app in shops.items()}, shown, counter)
+
+
 def serve(store: Store, sessions: Sessions, port: int) -> None:
     """Serve the shop on this machine only, until Ctrl-C."""
-    server = create_server(create_app(store, sessions), host="127.0.0.1", port=port, threads=THREADS)
+    from waitress import create_server  # type: ignore[import-untyped]  # not installed where the tests run
+
+    server = create_server(side_by_side(store, sessions), host="127.0.0.1", port=port, threads=THREADS)
     print(f"The Lazy Kettle: http://127.0.0.1:{server.effective_port}/  ({store.title}, {sessions.title})")
-    print(f"Sign in as {DEMO_NAME!r} with {DEMO_PASSWORD!r}. Ctrl-C closes the shop.", flush=True)
+    print(f"Sign in as {DEMO_NAME!r} with {DEMO_PASSWORD!r}, then look at the end of a page: it shows what the page")
+    print("cost, with LazySession and with Flask-Session alone. Ctrl-C closes the shop.", flush=True)
     server.run()
 
 
