@@ -135,7 +135,7 @@ def _parts(value: Any) -> list[Any] | None:
 def _refusal(key: str, value: object, reason: object) -> str:
     return (
         f"session[{key!r}] cannot be stored ({type(value).__name__}: {reason}). Nothing of this request's session was "
-        "stored; keep plain values in it, such as the name or id of the thing."
+        "stored. Store plain values, such as an id."
     )
 
 

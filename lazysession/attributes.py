@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from flask.sessions import SessionInterface
 
-#: What Flask uses of an interface apart from open_session, save_session and is_null_session.
+#: What Flask uses of an interface apart from open_session, save_session, is_null_session and make_null_session.
 METHODS_OF_WRAPPED = (
     "get_cookie_name",
     "get_cookie_domain",
@@ -18,12 +18,12 @@ METHODS_OF_WRAPPED = (
     "get_cookie_partitioned",
     "get_expiration_time",
     "should_set_cookie",
-    "make_null_session",
     "null_session_class",
     "pickle_based",
 )
 #: Attributes for ids, cookies and session objects: setting one does not change the backend.
 NOT_OF_THE_STORE = frozenset(METHODS_OF_WRAPPED) - {"should_set_cookie"} | {
+    "make_null_session",
     *("use_signer", "permanent", "session_class", "has_same_site_capability", "_generate_sid", "_get_store_id"),
     *("ttl", "cleanup_n_requests", "_delete_expired_sessions"),
 }

@@ -18,6 +18,7 @@ from .checks.app import find_problems, find_useless_rules
 from .checks.findings import FINDINGS
 from .interface import LazySessionInterface
 from .modes import Decision, Mode, RuleTable
+from .pages import Page, see
 from .serverside import ServerSide
 
 #: Of findings, the worst first.
@@ -118,7 +119,7 @@ def _lazy_interface() -> LazySessionInterface:
     if not isinstance(interface, LazySessionInterface):
         raise click.ClickException(
             f"The app's sessions are not lazy: its interface is {type(interface).__name__}. "
-            "Was another extension set up after LazySession(app)?"
+            f"Was another extension set up after LazySession(app)? {see(Page.SESSION_TWICE)}"
         )
     return interface
 

@@ -13,6 +13,7 @@ import msgspec
 from markupsafe import Markup
 
 from .backend import from_extension, plain_value, to_extension
+from .pages import Page, see
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -94,7 +95,7 @@ class Codec:
                 reason = getattr(own, "reason", own)  # without the text that cannot be encoded
                 return (
                     f"session[{key!r}] cannot be stored ({type(value).__name__}: {reason}). Nothing of this request's "
-                    "session was stored; keep plain values in it, such as the name or id of the thing."
+                    f"session was stored. Store plain values, such as an id. {see(Page.CANNOT_BE_STORED)}"
                 )
         return f"The session cannot be stored: {error}"
 

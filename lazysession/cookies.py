@@ -15,6 +15,7 @@ from werkzeug.datastructures import Headers
 
 from .errors import ConfigurationError
 from .logs import Once, this_place
+from .pages import Page, see
 
 _PARSED, _KEPT_IN = Request.cookies, Request.dict_storage_class
 #: A header as browsers send it: no quotes, no spaces but those between cookies, nothing beyond ASCII.
@@ -90,6 +91,7 @@ class SessionCookies:
             "Shared caches may store the response of %s, and it sets the session cookie: it is sent as private. "
             "Set Cache-Control: private in the view.",
             this_place(),
+            page=Page.NOT_CACHED,
         )
 
     def _unsign(self, app: Flask, value: str) -> str | None:
@@ -100,7 +102,10 @@ class SessionCookies:
 
     def _signer(self, app: Flask) -> Signer:
         if not app.secret_key:
-            raise ConfigurationError("SECRET_KEY is not set, and SESSION_USE_SIGNER signs with it: set SECRET_KEY.")
+            raise ConfigurationError(
+                "SECRET_KEY is not set, and SESSION_USE_SIGNER signs with it: set SECRET_KEY. "
+                f"{see(Page.NO_SECRET_KEY)}"
+            )
         older = app.config.get("SECRET_KEY_FALLBACKS") or ()
         keys: list[Any] = [older] if isinstance(older, (str, bytes)) else [*older]
         keys.append(app.secret_key)  # the last one signs

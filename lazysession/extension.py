@@ -33,6 +33,7 @@ from .ids import signs_ids
 from .interface import LazySessionInterface
 from .jsonable import encode_sessions
 from .modes import RuleTable
+from .pages import Page, see
 from .patterns import compile_rules, log_unmatched, warn_of_doubtful
 from .serverside import ServerSide
 from .settings import Settings, items_of
@@ -68,7 +69,8 @@ class LazySession:
         """
         if isinstance(app.session_interface, LazySessionInterface):
             raise ConfigurationError(
-                f"LazySession is set up on the app {app.name!r} already: call LazySession(app) or init_app(app) once."
+                f"LazySession is set up on the app {app.name!r} already: call LazySession(app) or init_app(app) once. "
+                f"{see(Page.SESSION_TWICE)}"
             )
         refuse_wrong_flask_settings(app)
         settings = Settings.from_config(app.config, app.permanent_session_lifetime.total_seconds())
@@ -124,7 +126,10 @@ def _look_at_key(app: Flask) -> None:
     """Check the key that signs session ids. A factory may set it later: until then, no session can be saved."""
     refuse_wrong_key(app.config)
     if not app.secret_key:
-        logger.warning("SESSION_USE_SIGNER is on, and SECRET_KEY is not set: set it before the first request.")
+        logger.warning(
+            "SESSION_USE_SIGNER is on, and SECRET_KEY is not set: set it before the first request. %s",
+            see(Page.NO_SECRET_KEY),
+        )
 
 
 def _look_at_names(app: Flask, session_type: str | None) -> None:
@@ -246,9 +251,10 @@ def _prepare(app: Flask, interface: SessionInterface, backend: Backend) -> bool:
         raise
     except Exception as error:  # whatever the client raises
         logger.warning(
-            "The store of %s does not answer: %s. The app starts; requests that use the session fail until it does.",
+            "The store of %s does not answer: %s. The app starts; requests that use the session fail until it does. %s",
             name,
             explanation(backend, error),
+            see(Page.STORE_UNREACHABLE),
         )
         return False
     return True

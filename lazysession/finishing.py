@@ -7,6 +7,7 @@ from flask import Flask, Response
 from .cookies import forbid_storing, vary_by_cookie
 from .errors import SessionConflict, SessionUnavailable
 from .logs import Once, is_called_from, place_of
+from .pages import Page
 from .recorder import server_timing
 from .rendering import render
 from .skipping import Skipping
@@ -127,12 +128,14 @@ class Finishing:
     def _log_failed_save(self, use: SessionUse, error: Exception, response: Response) -> None:
         if isinstance(error, SessionConflict):
             text, what = "A change of the session by %s was refused with a %d. %s", error.detail
+            page = Page.WHO_GETS_A_409
         else:
-            text, what = "A change of the session by %s was not saved, which is a %d: %s.", _client_error(error)
-        self._log(use, text, response.status_code, what)
+            text, what = "A change of the session by %s was not saved; the response is a %d (%s).", _client_error(error)
+            page = Page.STORE_UNREACHABLE
+        self._log(use, text, response.status_code, what, page=page)
 
-    def _log(self, use: SessionUse, text: str, *values: object) -> None:
-        self._once.warn(text, place_of(use.request), *values)
+    def _log(self, use: SessionUse, text: str, *values: object, page: Page = Page.STORE_UNREACHABLE) -> None:
+        self._once.warn(text, place_of(use.request), *values, page=page)
 
 
 def _is_saved_by_flask() -> bool:

@@ -20,6 +20,7 @@ from flask_session.defaults import Defaults
 from .backend import Backend, Outcome, PayloadCodec, SupportsPurge, Undecodable
 from .codec import DECODER_OPTIONS, ENCODER_OPTIONS, Codec
 from .errors import ConfigurationError
+from .pages import Page, see
 from .registry import missing_client, names
 from .startup.values import shown
 
@@ -137,7 +138,7 @@ def build(app: Flask, session_type: str) -> SessionInterface:
             raise ConfigurationError(f"Flask-Session cannot set up SESSION_TYPE {session_type!r}: {error}") from error
         known = ", ".join(sorted({*KNOWN_TYPES, *names()}))
         raise ConfigurationError(
-            f"SESSION_TYPE is {session_type!r}; known are {known}.{_hint(session_type)}"
+            f"SESSION_TYPE is {session_type!r}; known are {known}.{_hint(session_type)} {see(Page.WRONG_SESSION_TYPE)}"
         ) from error
     finally:
         app.session_interface = before
@@ -204,7 +205,10 @@ def session_type_of(config: Mapping[str, Any]) -> str:
     """
     value = config.get("SESSION_TYPE") or "null"
     if not isinstance(value, str):
-        raise ConfigurationError(f"SESSION_TYPE is {shown(value)}; allowed is text, such as 'redis' or 'null'.")
+        raise ConfigurationError(
+            f"SESSION_TYPE is {shown(value)}; allowed is text, such as 'redis' or 'null'. "
+            f"{see(Page.WRONG_SESSION_TYPE)}"
+        )
     if "://" in value:
         scheme = re.split(r"\W", value.strip("\"' ").lower())[0]
         types = {**_OTHER_NAMES, "rediss": "redis", "unix": "redis", **{name: name for name in KNOWN_TYPES}}
@@ -214,7 +218,7 @@ def session_type_of(config: Mapping[str, Any]) -> str:
             if meant
             else "allowed is the name of a store, such as 'redis'"
         )
-        raise ConfigurationError(f"SESSION_TYPE is a URL; {advice}.")
+        raise ConfigurationError(f"SESSION_TYPE is a URL; {advice}. {see(Page.WRONG_SESSION_TYPE)}")
     return value.lower()
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, Response, has_app_context
-from flask.sessions import SessionInterface, SessionMixin
+from flask.sessions import NullSession, SessionInterface, SessionMixin
 
 from .attributes import METHODS_OF_WRAPPED, SerializerWatch, with_attribute, without_attribute
 from .errors import ConfigurationError
@@ -25,6 +25,7 @@ from .session import DeferredSession, behind_proxy
 from .settings import Settings
 from .streams import LateUses, announce_use, may_use_session_later
 from .use import Handler, LateUseLog
+from .wrapped import NoSecretKey
 
 #: The attributes of this interface itself; all others are set on the wrapped interface.
 _OWN = frozenset(
@@ -160,6 +161,11 @@ class LazySessionInterface(SessionInterface):
             with nullcontext() if has_app_context() else app.app_context():
                 session.lazy_begin().load_early(app)
         return session
+
+    def make_null_session(self, app: Flask) -> NullSession:
+        """Return the session of a request for which there is none; Flask's own with an error that names the docs."""
+        null = self.wrapped.make_null_session(app)
+        return NoSecretKey(self.before_first_use) if type(null) is NullSession else null
 
     def is_null_session(self, obj: object) -> bool:
         """Return False for every deferred session: Flask passes each response to :meth:`save_session`."""

@@ -9,6 +9,8 @@ from traceback import walk_stack
 
 from flask import Request, has_request_context, request
 
+from .pages import Page, see
+
 logger = logging.getLogger("lazysession")
 
 
@@ -18,15 +20,17 @@ class Once:
     def __init__(self) -> None:
         self._logged: set[tuple[str, str]] = set()
 
-    def warn(self, message: str, place: str, *values: object) -> None:
+    def warn(self, message: str, place: str, *values: object, page: Page | None = None) -> None:
         """Log a message, unless it was logged for this endpoint before.
 
         :param message: with a placeholder for the endpoint, and then those for ``values``.
         :param place: the endpoint, as :func:`place_of` returns it.
+        :param page: where the docs say what to do.
         """
         if (message, place) not in self._logged:
             self._logged.add((message, place))
-            logger.warning(f"{message} Logged once per endpoint.", place, *values)
+            end = "" if page is None else f" {see(page)}"
+            logger.warning(f"{message} Logged once per endpoint.%s", place, *values, end)
 
 
 def place_of(request: Request) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from .backend import Adapter
 from .errors import ConfigurationError
+from .pages import Page, see
 
 GROUP = "lazysession.backends"
 #: The adapter for interfaces of Flask-Session that have no other one; it has no SESSION_TYPE.
@@ -69,9 +70,10 @@ def missing_client(session_type: str, error: ImportError) -> ConfigurationError:
     elif extra == "sqlalchemy" and module != "sqlalchemy":
         wanted = _SQL_PACKAGES.get(module)
     hint = " (or set SESSION_SQLALCHEMY to a database URL)" if module == "flask_sqlalchemy" else ""
-    command = f": pip install '{wanted}'{hint}" if wanted else "."
+    command = f": pip install '{wanted}'{hint}" if wanted else ""
     return ConfigurationError(
-        f"SESSION_TYPE is {session_type!r}, and a library that it needs is not installed ({error}){command}"
+        f"SESSION_TYPE is {session_type!r}, and a library that it needs is not installed ({error}){command}. "
+        f"{see(Page.CLIENT_LIBRARY_MISSING)}"
     )
 
 
@@ -94,7 +96,6 @@ def _load(entry_point: EntryPoint) -> type[Adapter]:
 
 #: The loaded adapters and their entry points, for messages.
 _loaded: dict[str, tuple[object, EntryPoint]] = {}
-_PAGE = 'See "Write your own backend" in the documentation.'
 #: Each verb, and how it is called.
 _VERBS: dict[str, tuple[str, list[tuple[object, ...]]]] = {
     "read": ("read(key)", [("",)]),
@@ -135,11 +136,11 @@ def check_backend(backend: object, adapter: object, maker: str) -> None:
     where = f"What {maker} of the {_describe(adapter)} returned, an object of type {type(backend).__name__},"
     missing = [verb for verb in _VERBS if not callable(getattr(backend, verb, None))]
     if missing:
-        raise ConfigurationError(f"{where} has no {_joined(missing)}. {_PAGE}")
+        raise ConfigurationError(f"{where} has no {_joined(missing)}. {see(Page.OWN_BACKEND)}")
     for verb, (form, calls) in _VERBS.items():
         method = getattr(backend, verb)
         if not all(_takes(method, *arguments) for arguments in calls):
-            raise ConfigurationError(f"{where} has a {verb} that cannot be called as {form}. {_PAGE}")
+            raise ConfigurationError(f"{where} has a {verb} that cannot be called as {form}. {see(Page.OWN_BACKEND)}")
 
 
 def _check_adapter(adapter: object, entry_point: EntryPoint) -> None:
@@ -147,16 +148,17 @@ def _check_adapter(adapter: object, entry_point: EntryPoint) -> None:
     forms = {"from_interface": "from_interface(interface)", "from_setting": "from_setting(value, **options)"}
     missing = [name for name in ("interface_class", *forms) if not hasattr(adapter, name)]
     if missing:
-        raise ConfigurationError(f"The {where} has no {_joined(missing)}. {_PAGE}")
+        raise ConfigurationError(f"The {where} has no {_joined(missing)}. {see(Page.OWN_BACKEND)}")
     served: object = getattr(adapter, "interface_class", None)
     if served is not None and not _names_a_class(served, trusted=entry_point.value.startswith("lazysession.")):
         raise ConfigurationError(
-            f"The {where} has interface_class = {served!r}; allowed is None or 'module:class'. {_PAGE}"
+            f"The {where} has interface_class = {served!r}; allowed is None or 'module:class'. {see(Page.OWN_BACKEND)}"
         )
     for name, form in forms.items():
         if not _takes(_method(adapter, name), None, partly=True):
             raise ConfigurationError(
-                f"The {where} has to have a classmethod {form}, and has one that is called in another way. {_PAGE}"
+                f"The {where} has to have a classmethod {form}, and has one that is called in another way. "
+                f"{see(Page.OWN_BACKEND)}"
             )
 
 

@@ -16,6 +16,7 @@ from .errors import SessionConflict, SessionReadOnly, SessionUnavailable
 from .ids import SessionIds, signs_ids
 from .logs import Once, names, this_place
 from .modes import Mode
+from .pages import Page, see
 from .records.expiry import Lifetimes
 from .records.loading import Loading
 from .records.merging import Merging
@@ -131,11 +132,15 @@ class ServerSide:
     def _load_without_store(self, use: SessionUse, error: Exception) -> None:
         if self.settings.on_read_error == "raise":
             raise error
-        logger.error("The session store failed while a session was loaded: %s", explanation(self.backend, error))
+        self._log_failure("loaded", error)
         if self.settings.on_read_error == "unavailable":
             raise SessionUnavailable() from error
         self.begin_empty(use, Origin.STORE_DOWN)
         use.mode, use.rule = Mode.READONLY, STORE_DOWN
+
+    def _log_failure(self, done: str, error: Exception) -> None:
+        what, where = explanation(self.backend, error), see(Page.STORE_UNREACHABLE)
+        logger.error("The session store failed while a session was %s: %s. %s", done, what, where)
 
     # Saving
 
@@ -204,7 +209,7 @@ class ServerSide:
             use.restore_id()
             if isinstance(error, (SessionConflict, NotStorable)):
                 raise
-            logger.error("The session store failed while a session was saved: %s", explanation(self.backend, error))
+            self._log_failure("saved", error)
             raise SessionUnavailable() from error
         if saved.under_own_id and saved.payload is not None and saved.payload != payload:
             use.replace_items(self._payloads.items_of(saved.payload), self.codec.same)
@@ -228,7 +233,8 @@ class ServerSide:
             send(session_conflict, app, keys=saved.contested)
 
     def _log_dropped(self, keys: tuple[str, ...], reason: str) -> None:
-        self._once.warn(f"A change of the session by %s was dropped (%s): {reason}.", this_place(), names(keys))
+        message = f"A change of the session by %s was dropped (%s): {reason}."
+        self._once.warn(message, this_place(), names(keys), page=Page.NOT_SAVED)
 
     def _now(self) -> float:
         return self.clock()

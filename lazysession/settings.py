@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from .errors import ConfigurationError
+from .pages import Page, see
 
 PREFIX = "LAZYSESSION_"
 #: Separates patterns that are written as one text, as in "/a,/b". A path may hold a comma, but hardly before a slash.
@@ -161,9 +162,8 @@ def _refuse_unknown_names(config: Mapping[str, Any]) -> None:
     for name, _ in items_of(config):
         if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in NAMES:
             close = get_close_matches(name.removeprefix(PREFIX), NAMES, n=1, cutoff=0.5)
-            known = ", ".join(PREFIX + each for each in NAMES)
-            hint = f"did you mean {PREFIX}{close[0]}?" if close else f"known are {known}."
-            raise ConfigurationError(f"{name} is not a setting of LazySession; {hint}")
+            hint = f"; did you mean {PREFIX}{close[0]}?" if close else f". {see(Page.SETTINGS)}"
+            raise ConfigurationError(f"{name} is not a setting of LazySession{hint}")
 
 
 def _throttle(read: _Reader, lifetime: float) -> float | None:

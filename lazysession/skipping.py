@@ -7,6 +7,7 @@ from flask import Response
 from .cookies import cookie_value
 from .logs import Once, names, place_of
 from .modes import AT_THE_VIEW, STATIC
+from .pages import Page
 from .use import SessionUse
 
 #: Statuses of a response to a visitor who is not logged in.
@@ -52,12 +53,12 @@ class Skipping:
         if use.rule == STATIC.reason and use.request.endpoint is not None:
             use.owner.rules.stop_skipping(use.request.endpoint)
             skip = "no longer skip the session in this process"
-        self._log(f"Requests to %s {skip} (%s): one with a session cookie got %s.", use, str(status))
+        self._log(f"Requests to %s {skip} (%s): one with a session cookie got %s.", use, str(status), Page.STATIC_403)
 
-    def _log(self, message: str, use: SessionUse, detail: str) -> None:
+    def _log(self, message: str, use: SessionUse, detail: str, page: Page = Page.EMPTY_SESSION) -> None:
         """Log a message once per endpoint, with the remedy."""
         remedy = remedy_for(use.rule, use.request.endpoint)
-        self._once.warn(f"{message} %s", place_of(use.request), use.rule, detail, remedy)
+        self._once.warn(f"{message} %s", place_of(use.request), use.rule, detail, remedy, page=page)
 
 
 def remedy_for(rule: str, endpoint: str | None) -> str:

@@ -11,6 +11,7 @@ from werkzeug.wsgi import ClosingIterator
 from .cookies import varies_by_cookie, vary_by_cookie
 from .logs import Once, is_called_from, place_of
 from .modes import Mode
+from .pages import Page, see
 from .use import SessionUse
 
 logger = logging.getLogger("lazysession")
@@ -69,5 +70,7 @@ class LateUses:
         if not use.is_failed and is_called_from("dispatch_request"):
             return  # the view has called save_session itself; Flask will save the session
         logger.warning(
-            "The session is changed after the response of %s was made; the change is lost.", place_of(use.request)
+            "The session was changed after the response of %s was made; the change is lost. %s",
+            place_of(use.request),
+            see(Page.NOT_SAVED),
         )

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NoReturn
+
 from flask import Flask, Response
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface, SessionMixin
+from flask.sessions import (
+    NullSession,
+    SecureCookieSession,
+    SecureCookieSessionInterface,
+    SessionInterface,
+    SessionMixin,
+)
 
 from .errors import SessionReadOnly
 from .modes import Mode
+from .pages import Page, see
 from .use import Origin, SessionUse
 
 
@@ -67,3 +77,24 @@ class Wrapped:
         regenerate = getattr(self.wrapped, "regenerate", None)
         if regenerate is not None:
             regenerate(session)
+
+
+class NoSecretKey(NullSession):
+    """Flask's null session: it is empty, and writing to it is an error, which here names the page of the docs.
+
+    :param check: called before; raises if SESSION_TYPE was set too late, for a store that needs no SECRET_KEY.
+    """
+
+    def __init__(self, check: Callable[[], None] | None) -> None:
+        super().__init__()
+        self._check = check
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        if self._check is not None:
+            self._check()
+        raise RuntimeError(
+            "The session is unavailable because no secret key was set. Set SECRET_KEY, or SESSION_TYPE for sessions in "
+            f"a store. {see(Page.NO_SECRET_KEY)}"
+        )
+
+    __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = _refuse

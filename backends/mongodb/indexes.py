@@ -32,7 +32,7 @@ def make_indexes(sessions: Collection[dict[str, Any]]) -> bool:
         raise
     except errors.PyMongoError as error:
         logger.warning(
-            "The indexes of the collection %r could not be seen to (%s). Sessions work without them, but are found "
+            "The indexes of the collection %r could not be checked or created (%s). Without them, sessions are found "
             "slowly, and expired ones stay.", sessions.name, reason_of(error),
         )  # fmt: skip
         return False

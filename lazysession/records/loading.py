@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lazysession.backend import Payload, PayloadCodec, Record
 from lazysession.ids import SessionIds
+from lazysession.pages import Page, see
 
 from .expiry import Lifetimes, Refresh
 from .rotation import ENDED, Forwarding, ForwardingRecord, forwarding_in, still_held
@@ -75,7 +76,11 @@ class Loading:
             return None
         items = self._codec.decode(record.payload)
         if items is None:
-            logger.warning("A stored session of %d bytes cannot be decoded; a new one begins.", len(record.payload))
+            logger.warning(
+                "A stored session of %d bytes cannot be decoded; a new one begins. %s",
+                len(record.payload),
+                see(Page.OLD_PICKLES),
+            )
             return None
         forwarding = forwarding_in(items)
         if forwarding is not None:

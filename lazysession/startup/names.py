@@ -11,6 +11,7 @@ from typing import Any
 
 from lazysession import flasksession, registry
 from lazysession.errors import ConfigurationError
+from lazysession.pages import Page, see
 from lazysession.settings import NAMES, PREFIX, items_of
 
 #: Settings of Flask itself, which reads them in each request.
@@ -81,7 +82,7 @@ def refuse_store_without_type(config: Mapping[str, Any]) -> None:
         if session_type is not None:
             raise ConfigurationError(
                 f"{name} is set, and SESSION_TYPE is not: sessions would be cookies that visitors can read. Set "
-                f"SESSION_TYPE = {session_type!r}, or 'null' for signed cookies."
+                f"SESSION_TYPE = {session_type!r}, or 'null' for signed cookies. {see(Page.WRONG_SESSION_TYPE)}"
             )
 
 
@@ -158,7 +159,7 @@ class SettingsRead:
         if changed:
             raise ConfigurationError(
                 f"{changed[0]} was set or changed after LazySession(app), which has read it: it has no effect. Load "
-                "the config before."
+                f"the config before. {see(Page.SETTING_TOO_LATE)}"
             )
 
     def _read(self) -> dict[str, Any]:
@@ -227,7 +228,7 @@ def _may_be(right: str, value: object) -> bool:
 
 def _misspelled(name: str, right: str) -> str:
     if right == PREFIX:
-        return f"{name} is not a setting: those of LazySession begin with {PREFIX}. It has {', '.join(NAMES)}."
+        return f"{name} is not a setting: those of LazySession begin with {PREFIX}. {see(Page.SETTINGS)}"
     return f"{name} is not a setting: nothing reads it. Did you mean {right}?"
 
 

@@ -394,7 +394,7 @@ def test_an_account_without_rights_to_indexes(guarded: Any, caplog: pytest.LogCa
     _, make_account = guarded
     url = make_account("worker", ["find", "insert", "update", "remove"])
     backend = used(MongoDBBackend.from_setting(f"{url}?socketTimeoutMS=60000"))
-    assert "could not be seen to (Unauthorized)" in caplog.text
+    assert "could not be checked or created (Unauthorized)" in caplog.text
     assert "hush" not in caplog.text
     assert backend.create(KEY, b"1", 1000)
     assert backend.replace(KEY, b"2", 1000, b"1").outcome is Outcome.STORED

@@ -15,7 +15,7 @@ import fakeredis
 import pytest
 import redis
 from flask import Flask, session
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface
+from flask.sessions import NullSession, SecureCookieSession, SecureCookieSessionInterface, SessionInterface
 from flask_session import Session
 from flask_session.cachelib import CacheLibSession
 from flask_session.redis import RedisSession, RedisSessionInterface
@@ -138,10 +138,35 @@ def test_the_signed_cookie_without_a_key() -> None:
     app = counting(Flask("shop"))
     app.config["TESTING"] = True
     LazySession(app)
-    with pytest.raises(RuntimeError, match="no secret key was set"):
+    with pytest.raises(RuntimeError, match=r"no secret key was set\. .*#no-secret-key$"):
         app.test_client().get("/")
     with pytest.raises(RuntimeError, match="did not open a session"), app.test_client().session_transaction():
         pass
+
+
+def test_a_store_that_is_set_too_late_without_a_key() -> None:
+    """The error is about the setting that came too late: the store that it names needs no SECRET_KEY."""
+    app = counting(Flask("shop"))
+    app.config["TESTING"] = True
+    LazySession(app)
+    app.config["SESSION_TYPE"] = "redis"
+    with pytest.raises(ConfigurationError, match=r"SESSION_TYPE was set or changed after LazySession\(app\)"):
+        app.test_client().get("/")
+
+
+def test_a_null_session_of_the_app() -> None:
+    """A class that the app uses for requests without a SECRET_KEY is used unchanged."""
+
+    class ReadOnly(NullSession):
+        """What the app makes."""
+
+    app = Flask("shop")
+    LazySession(app)
+    app.session_interface.null_session_class = ReadOnly
+    app.add_url_rule("/", view_func=lambda: f"{type(session._get_current_object()).__name__} {dict(session)}")
+    assert app.test_client().get("/").text == "ReadOnly {}"
+    app.session_interface.make_null_session = lambda app: ReadOnly({"name": "Ada"})  # type: ignore[method-assign]
+    assert app.test_client().get("/").text == "ReadOnly {'name': 'Ada'}"
 
 
 def test_the_class_of_a_cookie_session() -> None:

@@ -25,6 +25,7 @@ from flask.views import View
 from flask_login import login_required
 
 from lazysession import LazySession
+from lazysession.pages import Page, see
 from tests.support.static_shop import (
     GuardedApp,
     GuardedBlueprint,
@@ -280,7 +281,8 @@ def test_a_guard_of_the_app(
     assert first in {302, 401, 403}
     assert logged(caplog) == [
         f"Requests to static no longer skip the session in this process (static files): one with a session cookie got "
-        f"{first}. To use it, put ('endpoint:static', 'normal') first in LAZYSESSION_RULES. Logged once per endpoint."
+        f"{first}. To use it, put ('endpoint:static', 'normal') first in LAZYSESSION_RULES. Logged once per endpoint. "
+        f"{see(Page.STATIC_403)}"
     ]
     assert modes_of(app, "/static/site.css") == ["normal: static files, but a visitor was refused"]
 
@@ -354,9 +356,9 @@ def test_a_rule_of_the_app_is_not_taken_back(make_shop: MakeShop, caplog: pytest
     assert [status(client), status(client), status(client, "/act/1")] == [302, 302, 302]
     assert logged(caplog) == [
         "Requests to static skip the session (/static/**): one with a session cookie got 302. To use it, put "
-        "('endpoint:static', 'normal') first in LAZYSESSION_RULES. Logged once per endpoint.",
+        f"('endpoint:static', 'normal') first in LAZYSESSION_RULES. Logged once per endpoint. {see(Page.STATIC_403)}",
         "Requests to unrouted paths skip the session (/act/*): one with a session cookie got 302. To use it, put a "
-        "rule with mode 'normal' first in LAZYSESSION_RULES. Logged once per endpoint.",
+        f"rule with mode 'normal' first in LAZYSESSION_RULES. Logged once per endpoint. {see(Page.STATIC_403)}",
     ]
 
 

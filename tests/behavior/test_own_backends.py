@@ -430,7 +430,7 @@ def test_a_missing_member_is_named(member: str, start: Callable[..., Flask]) -> 
     with pytest.raises(ConfigurationError) as raised:
         start(without(member))
     message = str(raised.value)
-    for words in ("their_shelf:ShelfBackend", "SESSION_TYPE 'shelf'", f" {member}", "own backend"):
+    for words in ("their_shelf:ShelfBackend", "SESSION_TYPE 'shelf'", f" {member}", "own-backend"):
         assert words in message
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from lazysession import ConfigurationError, LazySession, SessionReadOnly, session_mode
 from lazysession.modes import RuleTable
+from lazysession.pages import Page, see
 from lazysession.patterns import compile_rule, glob_to_regex
 from tests.support.stores import LIVE
 
@@ -346,7 +347,7 @@ def test_skip_drops_writes(store: Any, in_mode: Callable[..., Any], caplog: pyte
     assert "Set-Cookie" not in response.headers
     assert [record.getMessage() for record in caplog.records if record.name == "lazysession"] == [
         f"A change of the session was dropped: requests to {endpoint} skip it (@session_mode). Keys: {keys}. To use "
-        "it, take @session_mode off the view. Logged once per endpoint."
+        f"it, take @session_mode off the view. Logged once per endpoint. {see(Page.EMPTY_SESSION)}"
         for endpoint, keys in (("write", "'a'"), ("clear", "unknown"))
     ]
 

@@ -14,6 +14,7 @@ from flask_session import Session
 from flask_sqlalchemy import SQLAlchemy
 
 from lazysession import ConfigurationError, LazySession
+from lazysession.pages import Page, see
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use_signer.*:DeprecationWarning")
 
@@ -180,7 +181,10 @@ def test_a_signer_without_a_key(first: str, caplog: pytest.LogCaptureFixture) ->
     if first == "Session":
         Session(app)
     LazySession(app)
-    assert caplog.messages == ["SESSION_USE_SIGNER is on, and SECRET_KEY is not set: set it before the first request."]
+    assert caplog.messages == [
+        "SESSION_USE_SIGNER is on, and SECRET_KEY is not set: set it before the first request. "
+        f"{see(Page.NO_SECRET_KEY)}"
+    ]
     with pytest.raises(ConfigurationError, match="SECRET_KEY is not set, and SESSION_USE_SIGNER signs with it"):
         app.test_client().get("/")
 

@@ -25,6 +25,7 @@ from flask_wtf.csrf import CSRFProtect, generate_csrf
 from lazysession import session_mode
 from lazysession.backend import Problem
 from lazysession.checks.app import find_problems
+from lazysession.pages import Page, see
 from tests.support.static_shop import (
     GuardedApp,
     GuardedBlueprint,
@@ -274,7 +275,7 @@ def test_skipped_requests_send_no_cookie(skipping: Flask, caplog: pytest.LogCapt
     way_out = "To use it, put ('endpoint:{}', 'normal') first in LAZYSESSION_RULES."
     assert logged(caplog) == [
         f"Cookies were not sent: requests to {endpoint} skip the session ({rule}). Names: token, {{seen}}. {way_out} "
-        "Logged once per endpoint."
+        f"Logged once per endpoint. {see(Page.EMPTY_SESSION)}"
         for endpoint, rule, way_out in [
             ("static", "static files", way_out.format("static")),
             ("ping", "/ping", way_out.format("ping")),
@@ -326,7 +327,7 @@ def test_dropped_changes_are_logged_with_the_remedy(
     assert [status(client), status(client, "/static/shop.css")] == [200, 200]
     assert logged(caplog) == [
         "A change of the session was dropped: requests to static skip it (static files). Keys: 'count'. To use it, put "
-        "('endpoint:static', 'normal') first in LAZYSESSION_RULES. Logged once per endpoint."
+        f"('endpoint:static', 'normal') first in LAZYSESSION_RULES. Logged once per endpoint. {see(Page.EMPTY_SESSION)}"
     ]
 
 

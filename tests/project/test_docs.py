@@ -31,6 +31,7 @@ from flask import Flask
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
+from lazysession import pages
 from lazysession.modes import Mode
 from lazysession.settings import NAMES, PREFIX, Settings
 from tests.support import pages
@@ -181,6 +182,7 @@ def reader(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tm
         def execute_command(self, *command: Any, **options: Any) -> Any:
             return self._client.execute_command(*command, **options)
 
+    monkeypatch.setattr(pages, "address_of_docs", lambda: None)  # messages name the files of the repository
     monkeypatch.setattr(redis, "Redis", Redis)
     monkeypatch.setattr(redis.cluster, "RedisCluster", RedisCluster)
     caplog.set_level(logging.INFO)

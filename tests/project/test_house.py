@@ -33,7 +33,7 @@ ORDER = [
         "startup.names",
     ),
     *("flasksession", "startup.values", "startup.clients", "codec", "registry", "backend", "signals", "logs"),
-    *("recorder", "settings", "processes", "errors"),
+    *("recorder", "settings", "processes", "pages", "errors"),
 ]
 
 
