@@ -19,6 +19,8 @@ from tests.support.pages import blocks_of, run_python
 from tests.support.servers import free_port, nginx_for_test, nginx_with
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+#: Which of a guide's blocks of Python is the app behind its nginx.
+APPS = {"static-files": 2, "caches": 0}
 
 
 class Seen(NamedTuple):
@@ -76,11 +78,11 @@ def open_front(
 
 
 def read_guide(name: str) -> tuple[str, Flask]:
-    """Return a guide's configuration of nginx, and the app in the block of Python after it."""
+    """Return a guide's configuration of nginx, and the app behind it."""
     blocks = blocks_of(name, (GUIDES / f"{name}.rst").read_text(encoding="utf-8"))
     [config] = [block for block in blocks if block.language == "nginx"]
     names: dict[str, Any] = {"__name__": "shop"}
-    run_python(names, next(block for block in blocks if block.language == "python" and block.line > config.line))
+    run_python(names, [block for block in blocks if block.language == "python"][APPS[name]])
     return config.source, names["app"]
 
 
@@ -147,3 +149,40 @@ class TestStaticFiles:
         """Also for a member: not the internal path, and none out of the folder."""
         front = open_front("static-files")
         assert front.get(path, front.log_in("Ada")).status == 404
+
+
+class TestCaches:
+    """The guide to caches."""
+
+    @pytest.fixture
+    def front(self, open_front: OpenFront) -> Front:
+        """The nginx with a cache."""
+        return open_front("caches")
+
+    def test_one_copy_for_all_visitors(self, front: Front) -> None:
+        """Of a page that does not use the session."""
+        cookies = ["", front.log_in("Ada"), front.log_in("Bob"), "session=unknown"]
+        pages = [front.get("/tea/oolong", cookie) for cookie in cookies]
+        assert [page.headers["X-Cache"] for page in pages] == ["MISS", "HIT", "HIT", "HIT"]
+        assert {page.text for page in pages} == {"All about oolong"}
+
+    def test_one_copy_for_all_without_a_session(self, front: Front) -> None:
+        """Of a page that uses the session; other cookies do not matter, and members have their own page."""
+        cookies = ["", "seen=1", "my_session=1; seen=2", front.log_in("Ada"), "a=1; remember_token=1", "seen=3"]
+        pages = [front.get("/hello", cookie) for cookie in cookies]
+        assert [page.headers["X-Cache"] for page in pages] == ["MISS", "HIT", "HIT", "BYPASS", "BYPASS", "HIT"]
+        assert [page.text for page in pages] == ["Hello visitor"] * 3 + ["Hello Ada"] + ["Hello visitor"] * 2
+
+    def test_a_page_of_a_member_is_not_kept(self, front: Front) -> None:
+        """A member is the first who asks: the next visitor does not get this page."""
+        pages = [front.get("/hello", cookie) for cookie in (front.log_in("Ada"), front.log_in("Bob"), "")]
+        assert [page.text for page in pages] == ["Hello Ada", "Hello Bob", "Hello visitor"]
+
+    def test_a_cookie_never_comes_from_the_cache(self, front: Front) -> None:
+        """Each visitor gets a session of their own, also from a page that says it is public."""
+        ada = front.log_in("Ada")
+        pages = [front.get(path, cookie) for path in ("/basket/oolong", "/me") for cookie in ("", "", ada, ada)]
+        assert [page.headers["X-Cache"] for page in pages] == ["MISS"] * 8
+        new = [page.headers["Set-Cookie"] for page in pages[:2]]
+        assert None not in new
+        assert new[0] != new[1]
