@@ -52,7 +52,7 @@ class Front:
     def log_in(self, user: str) -> str:
         """Log a visitor in and return the Cookie header that the browser then sends."""
         with urlopen(Request(f"{self.url}/login/{user}", method="POST"), timeout=30) as response:
-            return str(response.headers["Set-Cookie"]).partition(";")[0]
+            return "; ".join(cookie.partition(";")[0] for cookie in response.headers.get_all("Set-Cookie"))
 
 
 OpenFront = Callable[..., Front]
@@ -133,12 +133,15 @@ class TestStaticFiles:
     def test_protected_files_are_for_members(self, open_front: OpenFront, name: str) -> None:
         """nginx sends the file itself, and a shared cache must not store it."""
         front = open_front("static-files")
+        assert front.app is not None
+        front.app.after_request(lambda response: response.set_cookie("renewed", "yes") or response)
         cookie = front.log_in("Ada")
         seen = front.get(f"/members/{name}", cookie)
         assert seen.status == 200
         assert seen.text.startswith("the protected")
         assert seen.headers["Content-Type"] == "text/plain"
         assert seen.headers["Cache-Control"] == "private, no-cache"
+        assert (seen.headers["Set-Cookie"], seen.headers["Vary"]) == ("renewed=yes; Path=/", None)
         assert seen.headers["X-Accel-Redirect"] is None
         assert [front.get(f"/members/{name}", sent).status for sent in ("", "session=unknown")] == [403, 403]
 
