@@ -286,10 +286,11 @@ def test_the_readme_has_a_place_for_the_result_of_the_demo() -> None:
 
 
 def test_the_table_of_settings() -> None:
-    """The table names every setting in its order, with the default that it has."""
+    """The table names every setting in its order, with the default that it has, and so does each section."""
     text = (ROOT / "docs" / "reference" / "settings.rst").read_text(encoding="utf-8")
     shown = dict(re.findall(r"^   \* - :ref:`(\w+) <.*>`\n     - (.+)$", text, re.M))
     assert [name.removeprefix(PREFIX) for name in shown] == list(NAMES)
+    assert dict(re.findall(r"^``(\w+)``\n-+\n\n:Type: .+\n:Default: (.+)$", text, re.M)) == shown
     defaults = Settings.from_config({}, 3600)
     for name, cell in shown.items():
         value = getattr(defaults, name.removeprefix(PREFIX).lower())
