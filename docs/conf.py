@@ -19,6 +19,7 @@ highlight_language = "none"  # every block names its language; tests/project/tes
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["pytest"]  # of lazysession.testing
 
 html_theme = "furo"
 html_title = "LazySession"

@@ -16,8 +16,10 @@ import tempfile
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -306,6 +308,31 @@ def test_every_mode_is_described() -> None:
     """The page about modes has a row for each mode."""
     text = (ROOT / "docs" / "reference" / "modes.rst").read_text(encoding="utf-8")
     assert re.findall(r"^   \* - ``(\w+)``$", text, re.M)[: len(Mode)] == [str(mode) for mode in Mode]
+
+
+@pytest.mark.parametrize("module", ["lazysession", "lazysession.backend", "lazysession.testing"])
+def test_every_public_name_is_in_the_api(module: str) -> None:
+    """The page describes each public name under its module; the signals, which it lists, have a page of their own."""
+    reference = ROOT / "docs" / "reference"
+    pages = [(reference / name).read_text(encoding="utf-8") for name in ("api.rst", "signals.rst")]
+    described: set[str] = set()
+    for part in re.split(r"^\.\. (?=(?:current)?module:: )", "\n".join(pages), flags=re.M):
+        if part.partition("\n")[0].endswith(f"module:: {module}"):
+            described.update(re.findall(r"^\.\. (?:auto)?(?:class|function|exception|data):: (\w+)$", part, re.M))
+    assert described == public_names(import_module(module))
+    assert all(f":data:`{name}`" in pages[0] for name in re.findall(r"^\.\. data:: (\w+)$", pages[1], re.M))
+
+
+def public_names(module: ModuleType) -> set[str]:
+    """Return the names that a module exports, or else those without an underscore that it defines itself."""
+    if hasattr(module, "__all__"):
+        return set(module.__all__)
+    own = [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", module.__name__) == module.__name__ and not isinstance(value, ModuleType)
+    ]
+    return {name for name in (*own, *module.__annotations__) if not name.startswith("_")}
 
 
 def test_reading_needs_no_other_host() -> None:
