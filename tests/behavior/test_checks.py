@@ -270,9 +270,7 @@ def test_every_finding_is_in_the_list() -> None:
 def test_every_finding_is_in_the_documentation() -> None:
     """docs/reference/commands.rst has each finding once, with its severity, and none that is not there."""
     text = (ROOT / "docs/reference/commands.rst").read_text()
-    rows = re.findall(
-        r"^   \* - ``([\w-]+)``\n     - (\w+(?: or \w+)?)\n     - \S.*\n(?:       .*\n)*     - \S", text, re.M
-    )
-    documented = [(name, set(severities.split(" or "))) for name, severities in rows]
+    entries = re.findall(r"^   ([\w-]+)\n      \*(\w+(?: or \w+)?)\*: \S.*\n(?:      .*\n)*\n      [A-Z]", text, re.M)
+    documented = [(name, set(severities.split(" or "))) for name, severities in entries]
     assert len({name for name, _ in documented}) == len(documented)
     assert dict(documented) == findings_in_code()
