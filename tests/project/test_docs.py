@@ -184,7 +184,7 @@ def reader(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tm
         def execute_command(self, *command: Any, **options: Any) -> Any:
             return self._client.execute_command(*command, **options)
 
-    monkeypatch.setattr(pages, "address_of_docs", lambda: None)  # messages name the files of the repository
+    monkeypatch.setattr("lazysession.pages.address_of_docs", lambda: None)  # messages name files
     monkeypatch.setattr(redis, "Redis", Redis)
     monkeypatch.setattr(redis.cluster, "RedisCluster", RedisCluster)
     caplog.set_level(logging.INFO)
