@@ -1,9 +1,10 @@
-"""Say in one line that the tests need more than the package, before anything fails to be imported."""
+"""Say in one line what the tests need, before anything fails to be imported."""
 
 from __future__ import annotations
 
 import re
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -28,3 +29,7 @@ def missing_packages(project: str) -> list[str]:
 if missing := missing_packages(Path(__file__).with_name("pyproject.toml").read_text(encoding="utf-8")):
     what = f"{len(missing)} packages that are not installed, such as {missing[0]}"
     raise SystemExit(f"The tests need {what}. Run `nox -s quick`: it installs them (see CONTRIBUTING.md).")
+if find_spec("lazysession.backends") is None:  # lazysession/backends is a text file, with the target of the link in it
+    raise SystemExit(
+        "This checkout has no links, as on Windows. Install it first: pip install -e . (see CONTRIBUTING.md)."
+    )

@@ -86,6 +86,12 @@ def _load(entry_point: EntryPoint) -> type[Adapter]:
             raise ConfigurationError(
                 f"SESSION_TYPE is {entry_point.name!r}, and its adapter in {package} cannot be imported ({error})."
             ) from error
+        if (
+            error.name == GROUP
+        ):  # on Windows, git may make a file of the link lazysession/backends, with its target in it
+            raise ConfigurationError(
+                "lazysession was imported from a checkout without links. Install it: pip install -e ."
+            ) from error
         raise missing_client(entry_point.name, error) from error
     _loaded[entry_point.name] = adapter, entry_point
     _check_adapter(adapter, entry_point)

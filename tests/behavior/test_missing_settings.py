@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import fakeredis
@@ -9,7 +10,7 @@ import pytest
 from flask import Flask, session
 
 from lazysession import ConfigurationError, LazySession
-from lazysession.registry import missing_client
+from lazysession.registry import find, missing_client
 
 
 def shop(**settings: Any) -> Flask:
@@ -74,3 +75,14 @@ def test_install_advice(session_type: str, module: str, advice: str | None) -> N
     message = str(missing_client(session_type, ImportError(f"No module named {module!r}", name=module)))
     assert ("pip install" in message) == (advice is not None)
     assert advice is None or advice in message
+
+
+def test_a_checkout_without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the link lazysession/backends, the error says to install the package, and not another one."""
+
+    def load(_entry_point: EntryPoint) -> None:
+        raise ModuleNotFoundError("No module named 'lazysession.backends'", name="lazysession.backends")
+
+    monkeypatch.setattr(EntryPoint, "load", load)
+    with pytest.raises(ConfigurationError, match=r"a checkout without links\. Install it: pip install -e \."):
+        find("redis")

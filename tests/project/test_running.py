@@ -79,3 +79,10 @@ def test_packages_that_are_not_installed() -> None:
     missing_packages = runpy.run_path(str(ROOT / "conftest.py"))["missing_packages"]
     group = '[dependency-groups]\ntest = [\n  "pytest>=8",\n  "not-here[a]>=1",  # why\n  "nor-this; marker",\n]\n'
     assert missing_packages(f'{group}docs = [\n  "another",\n]\n') == ["not-here"]
+
+
+def test_a_checkout_without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where git has made a text file of lazysession/backends, as on Windows, the tests name the command that helps."""
+    monkeypatch.setitem(sys.modules, "lazysession.backends", None)
+    with pytest.raises(SystemExit, match=r"no links, as on Windows\. Install it first: pip install -e \."):
+        runpy.run_path(str(ROOT / "conftest.py"))
