@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ SESSION = re.compile(r"\bnox\b.*? -s (\S+)")
 #: Sessions that no workflow runs, and why.
 ELSEWHERE = {
     "quick": "a part of the tests",
-    "coverage": "the tests again; for who looks for what no test reaches",
-    "processes": "its short form runs among the tests of session servers",
-    "bench": "a shared machine measures nothing",
+    "coverage": "runs the tests again, to find lines that no test reaches",
+    "processes": "makes a table of the docs; .ci/run does not run it either",
+    "bench": "the other load on a shared machine changes the figures",
     "shop": "opens a browser",
     "changelog": "writes CHANGELOG.md; the maintainer who makes a release commits it",
 }
@@ -35,34 +36,42 @@ def steps(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def sessions(job: dict[str, Any]) -> set[str]:
-    """Return the sessions that a job runs; ``$SESSION`` stands for those of its matrix."""
-    named = {name.strip('")') for step in steps(job) for name in SESSION.findall(step.get("run", ""))}
-    if "$SESSION" not in named:
-        return named
-    matrix = job["strategy"]["matrix"]
-    return named - {"$SESSION"} | set(matrix.get("session", ["tests"] if "tests" in matrix else []))
+    """Return the sessions that a job runs; ``$SESSION`` stands for those of its matrix, and so does ``$PYTHON``."""
+    found = set[str]()
+    for name in [name.strip('"') for step in steps(job) for name in SESSION.findall(step.get("run", ""))]:
+        before, _, variable = name.partition("$")
+        values = job["strategy"]["matrix"][variable.lower()] if variable else [""]
+        found |= {f"{before}{value}" for value in values}
+    return found
+
+
+def pythons_of_the_noxfile() -> list[str]:
+    """Return the Pythons of the noxfile."""
+    found = re.search(r"^PYTHONS = (\[.*\])$", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.M)
+    return list(ast.literal_eval(found[1])) if found else []
+
+
+def all_sessions() -> set[str]:
+    """Return the sessions of the noxfile, with one for each Python in the place of ``tests``, which runs these."""
+    return nox_sessions() - {"tests"} | {f"tests-{python}" for python in pythons_of_the_noxfile()}
+
+
+def test_the_classifiers_name_the_pythons_that_are_tested() -> None:
+    """The package says that it supports what the noxfile tests."""
+    assert list(test_release.this_project().pythons) == pythons_of_the_noxfile()
 
 
 @every_job
 def test_the_sessions_of_the_workflows_are_there(job: dict[str, Any]) -> None:
     """No job runs a session that the noxfile does not have."""
-    assert sessions(job) <= nox_sessions()
+    assert sessions(job) <= all_sessions()
 
 
 def test_every_session_is_run_or_left_out_for_a_reason() -> None:
     """A session that is added to the noxfile is added to a workflow as well, or to the list above."""
     run = set[str]().union(*map(sessions, JOBS.values()))
-    assert run | set(ELSEWHERE) == nox_sessions()
+    assert run | set(ELSEWHERE) == all_sessions()
     assert not run & set(ELSEWHERE)
-
-
-def test_the_matrix_of_the_tests_is_that_of_the_noxfile() -> None:
-    """The names of its sessions are asked for, not written down, by the same Python that then runs them."""
-    jobs = WORKFLOWS["tests.yml"]["jobs"]
-    assert "nox -s tests --list --json" in jobs["matrix"]["steps"][-1]["run"]
-    assert jobs["tests"]["strategy"]["matrix"] == {"tests": "${{ fromJson(needs.matrix.outputs.tests) }}"}
-    (asking,) = pythons(jobs["matrix"])
-    assert pythons(jobs["tests"]) == ["${{ matrix.tests.python }}", asking]
 
 
 def pythons(job: dict[str, Any]) -> list[str]:
