@@ -33,7 +33,6 @@ from flask import Flask
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
-from lazysession import pages
 from lazysession.modes import Mode
 from lazysession.settings import NAMES, PREFIX, Settings
 from tests.support import pages
