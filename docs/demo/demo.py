@@ -130,7 +130,7 @@ def command_of(arguments: argparse.Namespace) -> str:
 
 def run(arguments: argparse.Namespace, console: Console) -> list[Comparison]:
     """Compare on each store, with files that are deleted in the end where none is named."""
-    console.print("Starts a tea shop twice, with Flask-Session alone and with LazySession, and visits both.")
+    console.print("Visits a tea shop twice: once with Flask-Session alone, once with LazySession.")
     with tempfile.TemporaryDirectory(prefix="lazysession-demo-") as folder:
         temporary = f"sqlite:///{folder}/sessions.db"
         stores = [parse_store(temporary if url == "sqlite://" else url) for url in arguments.store or ["sqlite://"]]
@@ -166,7 +166,7 @@ def main() -> int:
             console.print(difference, style="red", markup=False)
     if arguments.readme:
         write_readme(comparisons, arguments.views, command_of(arguments), arguments.readme)
-    console.print("Look first at the store round trips. To see them page by page in a browser: nox -s shop")
+    console.print("Look first at the store round trips. To see each page's cost: nox -s shop")
     return 1 if any(comparison.differences for comparison in comparisons) else 0
 
 

@@ -59,10 +59,10 @@ def of_page_views(total: int, tally: Tally, *, with_cookie: bool) -> str:
     which = ", ".join(["the page", *sorted({answer.path for answer in used if answer.role == "part"})])
     noun = "page view with a session cookie" if with_cookie else "page view"
     text = f"{plural(views, noun)} {TIMES} {each} requests that use the session ({which})"
-    return total_of(total, (each * views, text), of(forms, "form with one" if with_cookie else "form"))
+    return total_of(total, (each * views, text), of(forms, "form with a session cookie" if with_cookie else "form"))
 
 
 def changes(total: int, tally: Tally, *, deletes: int) -> str:
     """Say which requests changed the session, without those that deleted it: each change sets the cookie anew."""
     forms, pages = (tally.count(lambda a, role=role: a.cookies_set and a.role == role) for role in ("form", "page"))
-    return total_of(total, of(forms - deletes, "form"), of(pages, "page that showed a message once"))
+    return total_of(total, of(forms - deletes, "form"), of(pages, "page that showed and removed a message"))

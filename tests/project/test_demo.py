@@ -98,7 +98,7 @@ def test_the_figures_of_ten_page_views_add_up(comparison: Any, tmp_path: Path) -
     ]
     assert rows["reads"].why["LazySession"] == (
         "6 page views with a session cookie × 4 requests that use the session "  # noqa: RUF001
-        "(the page, /api/cart, /api/me, /cart/preview) + 3 forms with one"
+        "(the page, /api/cart, /api/me, /cart/preview) + 3 forms with a session cookie"
     )
     sentences = [sentence for row in rows.values() for sentence in results.sentences(row)]
     assert not [sentence for sentence in sentences if " other" in sentence or "None" in sentence]
