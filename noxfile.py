@@ -27,6 +27,7 @@ ELSEWHERE = ["--ignore-glob=tests/backends/test_*", "--ignore=tests/project", *W
 QUICK = ["tests/unit", "tests/project", "tests/behavior", "--ignore=tests/behavior/test_reads_and_writes.py"]
 EXTRAS = "all"
 SQL_DRIVERS = ["psycopg[binary]", "psycopg2-binary", "pymysql"]
+DEMO_EXTRAS = "redis,sqlalchemy"  # the others would double the time of the first run
 DEMO = ["flask-login", "flask-sqlalchemy", "rich", "urllib3", "waitress"]
 BENCH = ["gunicorn", "rich"]
 #: The schemas of what the public host reads, and the files in .github that they are for.
@@ -44,10 +45,10 @@ def group(name: str) -> list[str]:
     return nox.project.dependency_groups(PYPROJECT, name)
 
 
-def install(session: nox.Session, *requirements: str) -> None:
+def install(session: nox.Session, *requirements: str, extras: str = EXTRAS) -> None:
     """Install the package as a stranger would get it, with what a session needs besides."""
     session.env["PYTHONSAFEPATH"] = "1"  # the installed package is used, not the folder of the checkout
-    session.install(f".[{EXTRAS}]", *requirements)
+    session.install(f".[{extras}]", *requirements)
 
 
 def install_dynalite(session: nox.Session) -> None:
@@ -170,14 +171,14 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=THIS_PYTHON)
 def demo(session: nox.Session) -> None:
     """Compare page views of a shop with Flask-Session, on SQLite: ``-- --store redis://...`` for another store."""
-    install(session, *DEMO)
+    install(session, *DEMO, extras=DEMO_EXTRAS)
     session.run("python", "docs/demo/demo.py", *session.posargs)
 
 
 @nox.session(python=THIS_PYTHON)
 def shop(session: nox.Session) -> None:
-    """Start the shop of the demo, and open it in a browser."""
-    install(session, *DEMO)
+    """Serve the shop of the demo, with what each page costs at its end; prints the address to open."""
+    install(session, *DEMO, extras=DEMO_EXTRAS)
     session.run("python", "docs/demo/shop.py", *session.posargs)
 
 
