@@ -139,8 +139,8 @@ class ServerSide:
         use.mode, use.rule = Mode.READONLY, STORE_DOWN
 
     def _log_failure(self, done: str, error: Exception) -> None:
-        what, where = explanation(self.backend, error), see(Page.STORE_UNREACHABLE)
-        logger.error("The session store failed while a session was %s: %s. %s", done, what, where)
+        what = explanation(self.backend, error)
+        logger.error("The session store failed while a session was %s: %s. %s", done, what, see(Page.STORE_UNREACHABLE))
 
     # Saving
 

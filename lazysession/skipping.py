@@ -49,11 +49,13 @@ class Skipping:
 
     def _stop_skipping_files(self, use: SessionUse, status: int) -> None:
         """Log that a visitor was denied; no longer skip static files, which may need the session for a login check."""
-        skip = "skip the session"
+        message = "Requests to %s skip the session (%s): one with a session cookie got %s."
         if use.rule == STATIC.reason and use.request.endpoint is not None:
             use.owner.rules.stop_skipping(use.request.endpoint)
-            skip = "no longer skip the session in this process"
-        self._log(f"Requests to %s {skip} (%s): one with a session cookie got %s.", use, str(status), Page.STATIC_403)
+            message = (
+                "Requests to %s no longer skip the session in this process (%s): one with a session cookie got %s."
+            )
+        self._log(message, use, str(status), Page.STATIC_403)
 
     def _log(self, message: str, use: SessionUse, detail: str, page: Page = Page.EMPTY_SESSION) -> None:
         """Log a message once per endpoint, with the remedy."""
