@@ -7,6 +7,7 @@ clients of Redis are fakeredis, SQL is SQLite in a temporary directory.
 from __future__ import annotations
 
 import ast
+import json
 import logging
 import re
 import shlex
@@ -15,7 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import metadata
 from pathlib import Path
@@ -100,10 +101,22 @@ def curl(reader: Reader, arguments: list[str]) -> bool:
     return reader.names["app"].test_client().get(urlsplit(arguments[-1]).path, buffered=True).status_code < 400
 
 
+#: Options of the servers that the pages start: ``nox -s processes`` runs servers with them.
+SERVER_OPTIONS = {"--workers", "--threads", "--worker-class", "--bind", "--http-socket", "--master", "--processes"}
+
+
+def serve(_reader: Reader, arguments: list[str]) -> bool:
+    """``gunicorn ... shop:app``: the options exist, and the last argument is the page's app."""
+    options = {each.partition("=")[0] for each in arguments if each.startswith("-")}
+    return options <= SERVER_OPTIONS | {"--need-app", "--module"} and arguments[-1] == "shop:app"
+
+
 SHELL_COMMANDS: dict[str, Callable[[Reader, list[str]], bool]] = {
     "export": export,
     "pip": install,
     "curl": curl,
+    "gunicorn": serve,
+    "uwsgi": serve,
     "flask": lambda _reader, arguments: arguments == pages.SERVER,  # it runs while curl does
     "mkdir": lambda _reader, arguments: len(arguments) == 1,
     "cd": lambda _reader, arguments: len(arguments) == 1,
@@ -140,6 +153,19 @@ def run_nginx(_reader: Reader, block: Block) -> None:
         assert checked.returncode == 0, f"{block}: {checked.stderr}"
 
 
+def run_dockerfile(reader: Reader, block: Block) -> None:
+    """Check the instructions, and the commands in them; no image is built."""
+    for line in block.source.splitlines():
+        instruction, _, rest = line.partition(" ")
+        if instruction in {"RUN", "CMD"}:
+            command = rest if instruction == "RUN" else shlex.join(json.loads(rest))
+            run_sh(reader, replace(block, source=command))
+        else:
+            assert instruction in {"FROM", "WORKDIR", "COPY", "ENV", "USER"}, f"{block}: {line!r} is not checked"
+        if instruction == "ENV":
+            export(reader, shlex.split(rest))
+
+
 def in_the_page(run: Callable[[dict[str, Any], Block], None]) -> Callable[[Reader, Block], None]:
     """Run a block in the reader's namespace of the page."""
     return lambda reader, block: run(reader.names, block)
@@ -152,6 +178,7 @@ RUNNERS: dict[str, Callable[[Reader, Block], None]] = {
     "sh": run_sh,
     "text": run_text,
     "nginx": run_nginx,
+    "dockerfile": run_dockerfile,
 }
 
 
@@ -238,6 +265,9 @@ def test_page_runs(reader: Reader, page: Path) -> None:
         ("sh", "curl -s http://localhost/nowhere"),
         ("text", "Nobody says this."),
         ("nginx", "server { listen 80;"),
+        ("sh", "gunicorn --daemons=2 shop:app"),
+        ("dockerfile", "ADVANCE 3"),
+        ("dockerfile", 'CMD ["gunicorn", "--daemons=2", "shop:app"]'),
         ("cobol", "DISPLAY 'HELLO'."),
         ("", "no language"),
     ],
