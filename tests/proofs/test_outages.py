@@ -248,7 +248,7 @@ def test_the_tables_are_those_of_the_documentation(request: pytest.FixtureReques
         "the tables are old: run pytest tests/proofs/test_outages.py --write-tables"
     )
     page = (tables.ROOT / "docs" / "guides" / "outages.rst").read_text(encoding="utf-8")
-    assert page.count(".. include:: _generated/outages.rst") == 1
+    assert page.count(".. include:: ../_generated/outages.rst") == 1
 
 
 def test_the_payload_is_a_session() -> None:
