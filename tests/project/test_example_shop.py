@@ -155,7 +155,7 @@ def test_a_tea_that_is_added_during_the_checkout(app: Flask, client: FlaskClient
     cookie = client.get_cookie("session")
     assert cookie is not None
     other_tab.set_cookie("session", cookie.value)
-    statuses = []
+    statuses: list[int] = []
 
     def during_the_checkout(app: Flask, session: Any, mode: str, rule: str) -> None:
         if not statuses:  # the request of the other tab loads its session, too
