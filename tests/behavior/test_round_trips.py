@@ -36,7 +36,7 @@ KINDS = {
     "create": "First write",
     "delete": "Cleared",
 }
-WIDTHS = [16, 8, 12, 13, 13, 13, 12, 13]
+WIDTHS = [14, 8, 11, 14, 13, 13, 11, 16]
 GENERATED = tables.ROOT / "docs" / "_generated" / "round-trips.rst"
 
 Trips = tuple[str, ...]

@@ -24,7 +24,7 @@ MIXINS = {
 }
 HEAD = ["``SESSION_TYPE``", "Proven on", *MIXINS.values(), "Holds"]
 NO = "\N{EN DASH}"
-WIDTHS = [14, 36, 10, 10, 10, 10, 10]
+WIDTHS = [16, 34, 10, 10, 10, 10, 10]
 #: The adapters of this package; an example of a store of one's own may have such tests as well.
 ADAPTERS = sorted(["generic", *(path.parent.name for path in (tables.ROOT / "backends").glob("*/store.py"))])
 TESTS = {name: f"tests.backends.test_backend_{name}" for name in ADAPTERS}
