@@ -121,6 +121,7 @@ SHELL_COMMANDS: dict[str, Callable[[Reader, list[str]], bool]] = {
     "mkdir": lambda _reader, arguments: len(arguments) == 1,
     "cd": lambda _reader, arguments: len(arguments) == 1,
     ".": lambda _reader, arguments: arguments == [".venv/bin/activate"],
+    "pytest": lambda _reader, arguments: not arguments,  # tests/backends/shelf is run with the other tests
     "python3": lambda _reader, arguments: arguments == ["-m", "venv", ".venv"],
     "nox": lambda _reader, arguments: arguments[0] == "-s" and set(arguments[1:]) <= nox_sessions(),
 }
