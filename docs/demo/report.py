@@ -13,7 +13,7 @@ from textwrap import wrap
 import sums
 from chart import Bar, Pair, bars
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from measuring import Comparison
+from measuring import Comparison, Tally
 from results import Row, notes, rows, sentences
 from scenario import JOURNEY, REQUESTS_OF_A_VIEW
 from stores import Sessions
@@ -83,10 +83,18 @@ def sum_of_a_view(comparison: Comparison) -> str:
     if title not in comparison.before.by_step:
         return ""
     before, after = (result.by_step[title] for result in (comparison.before, comparison.after))
+    carrying = before.count(lambda answer: answer.cookie_sent)
+    used = after.count(lambda answer: answer.varies_by_cookie)
     return (
-        f"“{title}”: {_NAMES[0]} makes {sums.for_each_cookie(before.store.round_trips, before)}, "
-        f"{_NAMES[1]} {sums.of_page_views(after.store.round_trips, after, with_cookie=True)}."
+        f"“{title}”: {_NAMES[0]} {product(before, carrying)} with a session cookie, "
+        f"{_NAMES[1]} {product(after, used)} that use the session."
     )
+
+
+def product(tally: Tally, requests: int) -> str:
+    """Return the round trips of one page view as so many for each of these requests."""
+    trips = tally.store.round_trips
+    return f"{trips / tally.views:g} = {trips / (requests or 1):.3g} {sums.TIMES} {requests / tally.views:g} requests"
 
 
 def chart_of_kinds(comparison: Comparison) -> Chart:
