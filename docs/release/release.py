@@ -60,7 +60,7 @@ def outdated(project: Project) -> list[str]:
 
 def copy_checkout(folder: Path, project: Project) -> list[str]:
     """Copy what git tracks, with all addresses in the README and in pyproject.toml; return the names."""
-    tracked = run("git", "ls-files").splitlines()
+    tracked = [name for name in run("git", "ls-files").splitlines() if os.path.lexists(ROOT / name)]  # not deleted
     for name in tracked:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
