@@ -156,7 +156,8 @@ def _engine_of(address: URL, options: dict[str, Any]) -> Engine:
     connecting: dict[str, Any] = {}
     if address.get_backend_name() == "sqlite":
         if _is_in_memory(address):
-            defaults["poolclass"], connecting = StaticPool, {"check_same_thread": False}  # one for all threads
+            # One connection for all threads, and for the life of the process: the database ends with it.
+            defaults, connecting = {"poolclass": StaticPool, "pool_recycle": -1}, {"check_same_thread": False}
     else:
         if "poolclass" not in options:
             defaults["pool_timeout"] = POOL_TIMEOUT

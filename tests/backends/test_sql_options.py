@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,19 @@ def test_more_threads_than_connections(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert read == [True] * 40
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:shop?mode=memory&uri=true"])
+def test_a_database_in_memory_is_as_old_as_the_process(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its only connection is never recycled: the database, its table included, would end with it."""
+    app = Flask("shop")
+    app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=url)
+    LazySession(app)
+    app.add_url_rule("/", view_func=lambda: str(session.setdefault("name", "Ada")))
+    app.add_url_rule("/name", "name", lambda: session.get("name", "nobody"))
+    client = app.test_client()
+    assert client.get("/").text == "Ada"
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600)
+    response = client.get("/name")
+    assert (response.status_code, response.text) == (200, "Ada")
