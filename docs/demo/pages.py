@@ -84,6 +84,6 @@ def sign_in() -> Response:
 @pages.post("/logout")
 def logout() -> Response:
     """Sign out and clear the session."""
-    logout_user()
     session.clear()
+    logout_user()  # last: it notes in the session that the remember cookie has to go
     return redirect(url_for("pages.home"), 303)

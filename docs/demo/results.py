@@ -143,7 +143,7 @@ def why_read(comparison: Comparison) -> dict[str, str]:
     twice = "" if comparison.store == "Redis" else " (at its start, and before the session is written)"
     return why(
         sums.for_each_cookie(before.store.read, before, twice),
-        sums.of_page_views(after.store.read, after, with_cookie=True),
+        sums.of_page_views(after.store.read, after, with_cookie=True, unread=after.store.delete),
     )
 
 

@@ -50,8 +50,11 @@ def for_each_cookie(number: int, tally: Tally, when: str = "") -> str:
     return total_of(number, (each * carrying, text))
 
 
-def of_page_views(total: int, tally: Tally, *, with_cookie: bool) -> str:
-    """Say which requests used the session: LazySession adds ``Vary: Cookie`` to their responses, and to no others."""
+def of_page_views(total: int, tally: Tally, *, with_cookie: bool, unread: int = 0) -> str:
+    """Say which requests used the session: LazySession adds ``Vary: Cookie`` to their responses, and to no others.
+
+    :param unread: how many forms sign out, which deletes the session and does not read it.
+    """
     used = [answer for answer in tally.answers if answer.varies_by_cookie and (answer.cookie_sent or not with_cookie)]
     views = sum(answer.role == "page" for answer in used)
     forms = sum(answer.role == "form" for answer in used)
@@ -59,7 +62,8 @@ def of_page_views(total: int, tally: Tally, *, with_cookie: bool) -> str:
     which = ", ".join(["the page", *sorted({answer.path for answer in used if answer.role == "part"})])
     noun = "page view with a session cookie" if with_cookie else "page view"
     text = f"{plural(views, noun)} {TIMES} {each} requests that use the session ({which})"
-    return total_of(total, (each * views, text), of(forms, "form with a session cookie" if with_cookie else "form"))
+    form = "form with a session cookie" if with_cookie else "form"
+    return total_of(total, (each * views, text), of(forms - unread, f"{form} (not to sign out)" if unread else form))
 
 
 def changes(total: int, tally: Tally, *, deletes: int) -> str:
