@@ -86,9 +86,7 @@ def _load(entry_point: EntryPoint) -> type[Adapter]:
             raise ConfigurationError(
                 f"SESSION_TYPE is {entry_point.name!r}, and its adapter in {package} cannot be imported ({error})."
             ) from error
-        if (
-            error.name == GROUP
-        ):  # on Windows, git may make a file of the link lazysession/backends, with its target in it
+        if error.name == GROUP:  # on Windows, git may make a text file of the link lazysession/backends
             raise ConfigurationError(
                 "lazysession was imported from a checkout without links. Install it: pip install -e ."
             ) from error

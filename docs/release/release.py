@@ -26,6 +26,8 @@ from addresses import Project
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DIST = ROOT / "dist"
+#: A checkout may belong to another user, as in a container of CI.
+GIT = ("git", "-c", "safe.directory=*")
 #: The extra that the quickstart needs.
 EXTRA = "sqlalchemy"
 
@@ -58,9 +60,21 @@ def outdated(project: Project) -> list[str]:
     return [path.relative_to(ROOT).as_posix() for path, text in files if path.read_text(encoding="utf-8") != text]
 
 
+def files_of_checkout() -> list[str]:
+    """Return what git tracks and is there; in a copy without .git, all that .gitignore does not name."""
+    if (ROOT / ".git").exists():
+        names = run(*GIT, "ls-files")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            run("git", "init", "--quiet", "--bare", folder)
+            listing = "ls-files", "--others", "--exclude-standard"
+            names = run(*GIT, f"--git-dir={folder}", f"--work-tree={ROOT}", *listing)
+    return [name for name in names.splitlines() if os.path.lexists(ROOT / name)]
+
+
 def copy_checkout(folder: Path, project: Project) -> list[str]:
-    """Copy what git tracks, with all addresses in the README and in pyproject.toml; return the names."""
-    tracked = [name for name in run("git", "ls-files").splitlines() if os.path.lexists(ROOT / name)]  # not deleted
+    """Copy the files of the checkout, with all addresses in the README and in pyproject.toml; return the names."""
+    tracked = files_of_checkout()
     for name in tracked:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
@@ -116,7 +130,7 @@ def missing(project: Project) -> list[str]:
     found = contents.not_tried(project.pythons, installed(project.pythons))
     found += contents.unreleased(changelog, fragments, project.version)
     found += [f"addresses in {name} (nox -s release -- --write)" for name in outdated(project)]
-    changed = len(run("git", "status", "--porcelain").splitlines())
+    changed = len(run(*GIT, "status", "--porcelain").splitlines()) if (ROOT / ".git").exists() else 0
     return [*found, f"a commit of {changed} changed files"] if changed else found
 
 
