@@ -15,7 +15,7 @@ from .staticfiles import is_static_route, reason_against_request, reason_against
 
 
 class Mode(str, Enum):
-    """What a request may do with the session; see :mod:`lazysession.modes` for how a request gets its mode."""
+    """What a request may do with its session; LAZYSESSION_RULES and :func:`session_mode` decide it."""
 
     NORMAL = "normal"
     NO_REFRESH = "no_refresh"

@@ -20,7 +20,7 @@ def count_loaded(app: Flask, session: SessionMixin, mode: Mode, rule: str, origi
 
 
 @session_conflict.connect
-def count_conflict(app: Flask, *, keys: frozenset[str], **_: Any) -> None:
+def count_conflict(app: Flask, *, keys: tuple[str, ...], **_: Any) -> None:
     """Count the keys that two requests changed."""
     seen.update(keys)
 
