@@ -69,9 +69,8 @@ def add_tests(python: str) -> None:
         session.run("pytest", "-q", *arguments, *session.posargs)
 
     share = "all tests but the long proofs" if here else "the tests that may depend on Python and Flask"
-    other = [] if here else ["other-pythons"]
     run_tests.__doc__ = f"Run {share}, on Python {python} with {f'Flask {version}' if version else 'the newest Flask'}."
-    nox.session(run_tests, python=python, name=f"tests-{python}", tags=["each-python", *other])
+    nox.session(run_tests, python=python, name=f"tests-{python}", tags=[] if here else ["other-pythons"])
 
 
 @nox.session(venv_backend="none", requires=[f"tests-{python}" for python in PYTHONS])
