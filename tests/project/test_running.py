@@ -74,6 +74,15 @@ def test_the_end_of_a_run(tmp_path: Path, options: list[str], outcome: str) -> N
     assert f"{outcome})." in run.stdout.splitlines()[-2]
 
 
+def test_fakes_alone() -> None:
+    """With ``--fakes`` no test is chosen that needs a server, and of the stores the one that stands for all."""
+    files = ["tests/behavior/test_nginx.py", "tests/behavior/test_late_logouts.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "--fakes", *files]
+    chosen = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n\n")[0]
+    assert len(chosen.splitlines()) > 10
+    assert all("test_late_logouts.py" in line and "fakeredis]" in line for line in chosen.splitlines())
+
+
 def test_packages_that_are_not_installed() -> None:
     """The packages of the group are looked for, without those that this Python may not have."""
     missing_packages = runpy.run_path(str(ROOT / "conftest.py"))["missing_packages"]
