@@ -106,8 +106,8 @@ def _make_handler(app: Flask, settings: Settings) -> Handler:
         return _handler_over_present(app, present, settings)
     if session_type == "null":
         if type(present) is SecureCookieSessionInterface and not app.config.get("SESSION_TYPE"):
+            _look_at_names(app, "null")  # first: SESSION_TYPE itself may be misspelled
             names.refuse_store_without_type(app.config)
-            _look_at_names(app, "null")
         if isinstance(present, SecureCookieSessionInterface):
             refuse_wrong_key(app.config)
         return _wrapped(present)

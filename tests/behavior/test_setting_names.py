@@ -67,6 +67,7 @@ def test_a_near_miss(wrong: str, right: str) -> None:
     ("settings", "words"),
     [
         ({"SESSION_TYP": "redis", "SESSION_TYPE": ..., "SESSION_REDIS": ...}, "Did you mean SESSION_TYPE?"),
+        ({"SESSION_TYP": "redis", "SESSION_TYPE": ...}, "Did you mean SESSION_TYPE?"),
         ({"SESSIONTYPE": "redis", "SESSION_TYPE": ..., "SESSION_REDIS": ...}, "Did you mean SESSION_TYPE?"),
         ({"SESSION_REDDIS": "redis://h", "SESSION_REDIS": ...}, "Did you mean SESSION_REDIS?"),
         ({"LAZY_SESSION_FOO": 1}, "LAZY_SESSION_FOO is not a setting: those of LazySession begin with LAZYSESSION_."),
