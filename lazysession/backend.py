@@ -263,9 +263,22 @@ class SupportsExplain(Protocol):
 
 
 def explanation(backend: object, error: Exception) -> str:
-    """Return what is logged of an error of a backend: the backend's own text, or the name of the error's class."""
+    """Return what is logged of an error of a backend: the backend's own text, or the class and the system's reason."""
     backend = getattr(backend, "unserialized", backend)
-    return backend.explain(error) if isinstance(backend, SupportsExplain) else type(error).__name__
+    return backend.explain(error) if isinstance(backend, SupportsExplain) else with_reason(error)
+
+
+def with_reason(error: BaseException) -> str:
+    """Return the class of an error, and the system's reason if there is one: ``ConnectionError: Connection refused``.
+
+    The messages of clients are left out, as they may repeat a key or a payload. The reason is the system's own text.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{type(error).__name__}: {cause.strerror}"
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 @runtime_checkable

@@ -93,7 +93,8 @@ def check_command(fail_on: str, ignored: tuple[str, ...], offline: bool) -> None
         _print_problem(problem)
     click.echo(_summary(shown, len(problems) - len(shown)))
     if failure is not None:
-        click.echo(f"The store could not be asked ({explanation(_backend(), failure)}).", err=True)
+        said = f"The store could not be asked: {explanation(_backend(), failure)}. {see(Page.STORE_UNREACHABLE)}"
+        click.echo(said, err=True)
     if any(_rank(problem) <= SEVERITIES.index(fail_on) for problem in shown):
         raise SystemExit(1)
     if failure is not None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from botocore.exceptions import ClientError
 
-from lazysession.backend import Outcome, Problem, Record, WriteResult
+from lazysession.backend import Outcome, Problem, Record, WriteResult, with_reason
 from lazysession.backends.common import Preparation
 from lazysession.backends.dynamodb.connect import (
     URL_FORM,
@@ -90,8 +90,8 @@ class DynamoDBBackend:
             leave_connections(self.client)  # none may be inherited by forked workers
 
     def explain(self, error: Exception) -> str:
-        """Return DynamoDB's name for an error, or that of its class."""
-        return code_of(error) or type(error).__name__
+        """Return DynamoDB's name for an error, or its class."""
+        return code_of(error) or with_reason(error)
 
     @classmethod
     def from_interface(cls, interface: Any) -> DynamoDBBackend:

@@ -130,6 +130,15 @@ def connection_of(client: Any) -> Any:
     return client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
 
 
+def address_of(client: Any) -> str:
+    """Return where a client connects to, in parentheses; nothing for a cluster, or behind Sentinels."""
+    pool = None if isinstance(client, _Late) else getattr(client, "connection_pool", None)
+    options = getattr(pool, "connection_kwargs", {})
+    if "host" in options:
+        return f" ({options['host']}:{options.get('port', 6379)})"
+    return f" ({options['path']})" if "path" in options else ""
+
+
 class _Late:
     """A client that is made at its first use: a cluster's asks the nodes at once, and an app starts without them."""
 

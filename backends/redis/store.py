@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Protocol
 
-from lazysession.backend import Outcome, Problem, Record, TouchFailed, WriteResult
+from lazysession.backend import Outcome, Problem, Record, TouchFailed, WriteResult, with_reason
 from lazysession.backends.redis.check import problems_of
-from lazysession.backends.redis.connect import client_of
+from lazysession.backends.redis.connect import address_of, client_of
 from lazysession.backends.redis.scripts import (
     DELETE,
     DIGESTS,
@@ -48,6 +48,10 @@ class RedisBackend:
         self._reads_plainly = _reads_plainly(client)
         self._scripts = Scripts(self._send, lambda: self.clock())  # noqa: PLW0108 - tests set the clock
         self._plain = Transactions(client, self._send)
+
+    def explain(self, error: Exception) -> str:
+        """Return the class of an error, the system's reason, and the address of the server if it is known."""
+        return f"{with_reason(error)}{address_of(self.client)}"
 
     @classmethod
     def from_interface(cls, interface: Any) -> RedisBackend:
