@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -17,9 +18,15 @@ GROUP = "lazysession.backends"
 GENERIC = "generic"
 
 
+@cache
+def installed() -> tuple[EntryPoint, ...]:
+    """Return the entry points of all adapters, looked up once: that reads a file of each package that is installed."""
+    return tuple(entry_points(group=GROUP))
+
+
 def names() -> list[str]:
     """Return every SESSION_TYPE that has an adapter, sorted."""
-    return sorted({entry_point.name for entry_point in entry_points(group=GROUP)} - {GENERIC})
+    return sorted({entry_point.name for entry_point in installed()} - {GENERIC})
 
 
 def find(session_type: str) -> type[Adapter] | None:
@@ -27,9 +34,7 @@ def find(session_type: str) -> type[Adapter] | None:
 
     :raises ConfigurationError: when its client library is missing; the message says what to install.
     """
-    for entry_point in entry_points(group=GROUP, name=session_type):
-        return _load(entry_point)
-    return None
+    return next((_load(each) for each in installed() if each.name == session_type), None)
 
 
 def find_for_interface(interface: object) -> type[Adapter] | None:

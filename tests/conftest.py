@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from flask import Flask
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
-from lazysession import LazySession, registry
+from lazysession import LazySession
 from tests.support import servers as real_servers
 from tests.support import summary
 from tests.support.servers import NotInstalled, Servers
@@ -25,10 +24,6 @@ STORES = ("fakeredis", "redis", "sqlite", "flask-sqlalchemy")
 collect_ignore = ["compat/extensions"]
 # The example of a store of one's own is imported by its own name, as by those who install it.
 sys.path.append(str(Path(__file__).parent / "backends" / "shelf"))
-
-# Each app looks five times for the adapters that are installed, and each look reads the files of all packages: 20 to
-# 50 ms in all. The tests make thousands of apps, and what is installed does not change meanwhile.
-registry.entry_points = cache(registry.entry_points)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

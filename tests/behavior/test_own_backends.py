@@ -387,11 +387,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Flask]:
         module.ShelfBackend = adapter  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "their_shelf", module)
         point = EntryPoint("shelf", "their_shelf:ShelfBackend", registry.GROUP)
-
-        def entry_points(**wanted: str) -> list[EntryPoint]:
-            return [point] if wanted.get("name", "shelf") == "shelf" else []
-
-        monkeypatch.setattr(registry, "entry_points", entry_points)
+        monkeypatch.setattr(registry, "installed", lambda: (point,))
         app = Flask("shop")
         app.config.update(SESSION_TYPE="shelf", SESSION_SHELF="/mnt", **settings)
         LazySession(app)
