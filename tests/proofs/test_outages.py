@@ -247,7 +247,7 @@ def test_the_tables_are_those_of_the_documentation(request: pytest.FixtureReques
     assert GENERATED.read_text(encoding="utf-8") == generated(), (
         "the tables are old: run pytest tests/proofs/test_outages.py --write-tables"
     )
-    page = (tables.ROOT / "docs" / "guides" / "outages.rst").read_text(encoding="utf-8")
+    page = (tables.ROOT / "docs" / "reference" / "outages.rst").read_text(encoding="utf-8")
     assert page.count(".. include:: ../_generated/outages.rst") == 1
 
 
