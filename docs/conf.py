@@ -3,6 +3,7 @@
 from importlib.metadata import version as version_of
 from typing import Any
 
+from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 project = "LazySession"
@@ -37,4 +38,5 @@ def name_levels(_app: Sphinx, _page: str, _template: str, context: dict[str, Any
 
 
 def setup(app: Sphinx) -> None:
+    app.add_lexer("caddyfile", TextLexer)  # Pygments has none for it
     app.connect("html-page-context", name_levels, priority=900)  # after the theme's own
