@@ -81,7 +81,7 @@ def test_in_memory() -> None:
 
 
 def test_in_a_file(tmp_path: Path) -> None:
-    """The shop works with a SQLite file."""
+    """The shop works with an SQLite file."""
     url = f"sqlite:///{tmp_path}/sessions.db"
     app = create_app(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=url, SESSION_REDIS=None)
     assert app.test_client().post("/cart/oolong").text == "Added"
@@ -107,30 +107,30 @@ from lazysession import session_opened
 
 
 @contextmanager
-def loads_of(app: Flask) -> Generator[list[str]]:
+def uses_of(app: Flask) -> Generator[list[str]]:
     """List the uses of sessions in this block: the mode of each, and the rule that decided it."""
     found: list[str] = []
 
-    def note(app: Flask, session: Any, mode: str, rule: str) -> None:
+    def record_use(app: Flask, session: Any, mode: str, rule: str) -> None:
         found.append(f"{mode} ({rule})")
 
-    with session_opened.connected_to(note, sender=app):
+    with session_opened.connected_to(record_use, sender=app):
         yield found
 
 
-def test_the_start_page_is_free(app: Flask, client: FlaskClient) -> None:
-    """The start page does not use the session, also for a visitor who has one."""
+def test_the_start_page_does_not_use_the_session(app: Flask, client: FlaskClient) -> None:
+    """Not even if the visitor has one."""
     client.post("/cart/oolong")
-    with loads_of(app) as found:
+    with uses_of(app) as found:
         response = client.get("/")
     assert found == []
     assert "Set-Cookie" not in response.headers
     assert "Vary" not in response.headers
 
 
-def test_a_change_loads_once(app: Flask, client: FlaskClient) -> None:
-    """Adding to the cart loads the session once, in mode normal."""
-    with loads_of(app) as found:
+def test_a_change_uses_it_once(app: Flask, client: FlaskClient) -> None:
+    """Adding to the cart uses the session, in mode normal."""
+    with uses_of(app) as found:
         client.post("/cart/oolong")
     assert found == ["normal (default)"]
 
@@ -149,7 +149,7 @@ def test_the_health_check_writes_nothing(client: FlaskClient) -> None:
 # end: skipped
 # begin: overlap
 def test_a_tea_that_is_added_during_the_checkout(app: Flask, client: FlaskClient) -> None:
-    """The checkout is refused if another tab changes the cart meanwhile: the price would be wrong."""
+    """The checkout is refused if another tab changes the cart at the same time: the price would be wrong."""
     client.post("/cart/oolong")
     other_tab = app.test_client()
     cookie = client.get_cookie("session")
@@ -192,7 +192,7 @@ def test_the_lifetime(client: FlaskClient, server: FakeServer) -> None:
 # end: expired
 # begin: down
 def test_while_the_store_is_down(client: FlaskClient, server: FakeServer) -> None:
-    """Only pages that use the session fail, and the cart is there again afterwards."""
+    """Only requests that need the store fail, and the cart is there again afterwards."""
     client.post("/cart/oolong")
     server.connected = False
     assert client.get("/").status_code == 200
