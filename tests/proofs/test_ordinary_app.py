@@ -10,6 +10,7 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from redis import Redis
 
 from tests.support import tables
 from tests.support.processes import Child
@@ -29,6 +30,9 @@ Pair = list[tuple[int, str]]  # for each of two tabs, its number and what it doe
 
 HEAD = ("With every request overlapping another", "Flask-Session", "LazySession")
 GENERATED = tables.ROOT / "docs" / "_generated" / "ordinary.rst"
+#: What writes the table, and the packages whose versions it names.
+COMMAND = "pytest tests/proofs/test_ordinary_app.py"
+PACKAGES = ("flask", "flask-session", "werkzeug", "redis", "flask-login", "flask-wtf")
 
 
 def plan(seed: int) -> list[Pair]:
@@ -214,7 +218,8 @@ def test_ordinary_app(server: Child, shared: tuple[str, str], request: pytest.Fi
     for line in table:
         print("{:30} {:>16} {:>16}".format(*line))  # noqa: T201
     if shared[0] == "redis" and request.config.getoption("--write-tables"):
-        GENERATED.write_text(tables.list_table(HEAD, table, (50, 25, 25)), encoding="utf-8")
+        made = tables.made_by(COMMAND, PACKAGES, Redis.from_url(shared[1]).info("server")["redis_version"])
+        GENERATED.write_text(f"{made}\n{tables.list_table(HEAD, table, (50, 25, 25))}", encoding="utf-8")
     assert {name for name in ours if name.startswith("status")} <= {"status 200", "status 302", "status 409"}
     assert theirs["requests"] == ours["requests"] == VISITORS * PAIRS * 2
     assert ours["refused"] < ours["requests"] / 100

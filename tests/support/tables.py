@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 Row = Sequence[str]
+
+_CALLED = {"redis": "redis-py"}
 
 
 def list_table(head: Row, rows: Sequence[Row], widths: Sequence[int]) -> str:
@@ -22,6 +27,13 @@ def list_table(head: Row, rows: Sequence[Row], widths: Sequence[int]) -> str:
         "",
     ]
     return "\n".join([*lines, "".join(map(list_table_row, [head, *rows]))])
+
+
+def made_by(command: str, packages: Iterable[str], redis_version: str) -> str:
+    """Return the lines that say by which command, when and with which versions tables were made."""
+    versions = ", ".join(f"{_CALLED.get(package, package)} {version(package)}" for package in packages)
+    made = f"Made by ``{command} --write-tables`` on {date.today()} with Redis {redis_version}, {versions}."
+    return "\n".join(textwrap.wrap(made, 120, break_on_hyphens=False)) + "\n"
 
 
 def keep(name: str, head: Row, rows: Sequence[Row], widths: Sequence[int], request: pytest.FixtureRequest) -> None:

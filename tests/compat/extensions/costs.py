@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
-from datetime import date
-from importlib.metadata import version
 
 from flask.testing import FlaskClient
 
@@ -25,8 +22,6 @@ VISITORS = {
 FLASK_ALONE = "Flask alone"
 #: Packages whose versions the table names next to those of the extensions.
 BASE = ("flask", "flask-session", "werkzeug", "redis")
-CALLED = {"redis": "redis-py"}
-
 
 #: By visitor and page.
 Costs = Mapping[tuple[str, str], Cost]
@@ -88,6 +83,4 @@ def tables_of(found: Found) -> str:
 def origin(extensions: Sequence[Extension], redis_version: str) -> str:
     """Return the lines that say when, how and with which versions the tables were made."""
     packages = dict.fromkeys([*BASE, *sorted({each.package for each in extensions} - {"flask"})])
-    versions = ", ".join(f"{CALLED.get(package, package)} {version(package)}" for package in packages)
-    made = f"Made by ``nox -s extensions -- --write-tables`` on {date.today()} with Redis {redis_version}, {versions}."
-    return "\n".join(textwrap.wrap(made, 120, break_on_hyphens=False)) + "\n"
+    return tables.made_by("nox -s extensions --", packages, redis_version)
