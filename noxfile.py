@@ -1,4 +1,4 @@
-"""The project's commands, which CI runs as well. ``nox -s NAME`` runs one; options for what it starts follow ``--``."""
+"""The project's commands. ``nox -s NAME`` runs one; options for what it starts follow ``--``. ``.ci/run`` runs most."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SQL_DRIVERS = ["psycopg[binary]", "psycopg2-binary", "pymysql"]
 DEMO_EXTRAS = "redis,sqlalchemy"  # without the clients of other stores, installing takes two thirds of the time
 DEMO = ["flask-login", "flask-sqlalchemy", "rich", "urllib3", "waitress"]
 BENCH = ["gunicorn", "rich"]
-#: The schemas of what the public host reads, and the files in .github that they are for.
+#: The schemas of what GitHub reads, and the files in .github that they are for.
 HOSTED = {
     "github-workflows": ["workflows/*.yml"],
     "dependabot": ["dependabot.yml"],
@@ -48,7 +48,7 @@ def group(name: str) -> list[str]:
 
 
 def install(session: nox.Session, *requirements: str, extras: str = EXTRAS) -> None:
-    """Install the package as a stranger would get it, with what a session needs besides."""
+    """Install the package as its users do, and what else a session needs."""
     session.env["PYTHONSAFEPATH"] = "1"  # the installed package is used, not the folder of the checkout
     session.install(f".[{extras}]", *requirements)
 
@@ -137,7 +137,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(python=THIS_PYTHON)
 def lint(session: nox.Session) -> None:
-    """Check style and format, and the workflows and forms of the public host."""
+    """Check style and format, and the workflows and forms for GitHub."""
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -202,7 +202,7 @@ def release(session: nox.Session) -> None:
 
 @nox.session(python=THIS_PYTHON)
 def changelog(session: nox.Session) -> None:
-    """Put the fragments of docs/changes into CHANGELOG.md: ``nox -s changelog -- --draft`` only prints them."""
+    """Put the files of docs/changes into CHANGELOG.md: ``nox -s changelog -- --draft`` only prints them."""
     session.install(*group("changelog"))
     version = PYPROJECT["project"]["version"]
     session.run("towncrier", "build", "--version", version, *session.posargs)

@@ -101,7 +101,7 @@ def issue_config(project: Project) -> str:
     )
     links = []
     if project.repository:
-        links.append(("Security fault", f"{project.repository}/security/advisories/new", "Report it in private."))
+        links.append(("Vulnerability", f"{project.repository}/security/advisories/new", "Report it in private."))
     if project.documentation:
         page = f"{project.documentation}/troubleshooting.html"
         links.append(("Troubleshooting", page, "What to do if a session is not saved, or a page is not cached."))
@@ -117,7 +117,8 @@ def security_page(text: str, project: Project) -> str:
     :raises ValueError: when the markers are not there.
     """
     form = f"[form for private reports]({project.repository}/security/advisories/new)"
-    place = f"Use the {form}." if project.repository else "Use a security advisory of the repository that you cloned."
+    by_hand = "On GitHub, open the repository that you cloned, then Security, then Report a vulnerability."
+    place = f"Use the {form}." if project.repository else by_hand
     written, count = WRITTEN.subn(rf"\g<1>{place}\n\g<2>", text)
     if count != 1:
         raise ValueError("SECURITY.md needs the markers <!-- addresses:begin --> and <!-- addresses:end --> once.")

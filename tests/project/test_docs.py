@@ -94,7 +94,8 @@ def export(reader: Reader, arguments: list[str]) -> bool:
 def install(_reader: Reader, arguments: list[str]) -> bool:
     """``pip install '.[redis]'``: the extras exist; ``pip wheel`` makes a file that another step installs."""
     extras = [extra for group in re.findall(r"\[([\w,]+)\]", " ".join(arguments)) for extra in group.split(",")]
-    return arguments[0] in {"install", "wheel"} and set(extras) <= set(metadata("lazysession").get_all("Provides-Extra") or ())
+    known = metadata("lazysession").get_all("Provides-Extra") or ()
+    return arguments[0] in {"install", "wheel"} and set(extras) <= set(known)
 
 
 def curl(reader: Reader, arguments: list[str]) -> bool:

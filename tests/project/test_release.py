@@ -101,7 +101,7 @@ def test_the_package_names_where_issues_and_changes_are() -> None:
 
 
 def test_the_issue_form_leads_elsewhere() -> None:
-    """A security fault is reported in private, and who has trouble is led to the page that may help."""
+    """One link leads to the private report of a vulnerability, the other to the page that may help."""
     config = addresses.issue_config(SOMEWHERE)
     assert "url: https://code.example/o/shop/security/advisories/new\n" in config
     assert "url: https://docs.example/shop/troubleshooting.html\n" in config

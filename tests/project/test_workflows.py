@@ -1,4 +1,4 @@
-"""What the public host reads names what is there: sessions of the noxfile, supported Pythons, versions of the tools."""
+"""What GitHub reads names what is there: sessions of the noxfile, supported Pythons, versions of the tools."""
 
 from __future__ import annotations
 
