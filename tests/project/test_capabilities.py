@@ -18,12 +18,13 @@ from tests.support import tables
 GENERATED = tables.ROOT / "docs" / "_generated" / "capabilities.rst"
 MIXINS = {
     ComparesAtomically: "Atomic",
-    TellsTtl: "Tells its expiry",
+    TellsTtl: "Returns the ttl",
     KeepsTtl: "Keeps its expiry",
     PurgesExpired: "To purge",
 }
-HEAD = ["``SESSION_TYPE``", "Proven on", *MIXINS.values(), "Holds"]
-NO = "\N{EN DASH}"
+HEAD = ["``SESSION_TYPE``", "Proven on", *MIXINS.values(), "Largest session"]
+NO = "no"
+NO_LIMIT = "no limit found"
 WIDTHS = [16, 34, 10, 10, 10, 10, 10]
 #: The adapters of this package; an example of a store of one's own may have such tests as well.
 ADAPTERS = sorted(["generic", *(path.parent.name for path in (tables.ROOT / "backends").glob("*/store.py"))])
@@ -52,7 +53,7 @@ def deviations_of(contract: type[Contract]) -> list[str]:
 def size_of(limit: int | None) -> str:
     """Return a limit as people say it."""
     if limit is None:
-        return NO
+        return NO_LIMIT
     kib = limit / 1024
     return f"{kib:.0f} KiB" if kib < 1000 else f"{kib / 1024:.0f} MiB"
 

@@ -23,7 +23,7 @@ KINDS = {
     "Read": "/read",
     "Read, refresh due": "/read",
     "Changed": "/change",
-    "Cleared, first thing": "/clear",
+    "Cleared without a read": "/clear",
 }
 #: What the client gets, by store and fault, for each of these kinds.
 TABLE = {
