@@ -287,7 +287,7 @@ LazySession(app)
 
 
 def test_a_terminal(tmp_path: Path) -> None:
-    """In a terminal the severity is coloured, and lines end at its width; names and options are not broken."""
+    """In a terminal the severity is colored, and lines end at its width; names and options are not broken."""
     (tmp_path / "shop.py").write_text(SHOP)
     near, far = pty.openpty()
     environment = {**os.environ, "COLUMNS": "60", "FLASK_APP": "shop", "PYTHONPATH": str(Path(__file__).parents[2])}

@@ -161,6 +161,7 @@ def test_a_null_session_of_the_app() -> None:
         """What the app makes."""
 
     app = Flask("shop")
+    app.session_interface = SecureCookieSessionInterface()  # Flask's default one is that of all apps
     LazySession(app)
     app.session_interface.null_session_class = ReadOnly
     app.add_url_rule("/", view_func=lambda: f"{type(session._get_current_object()).__name__} {dict(session)}")
