@@ -35,6 +35,7 @@ class PageView:
     requests: int = 0
     with_cookie: int = 0
     used: list[str] = field(default_factory=list)
+    used_at_no_cost: list[str] = field(default_factory=list)
     round_trips: dict[Sessions, int] = field(default_factory=lambda: dict.fromkeys(Sessions, 0))
     cookies_set: dict[Sessions, int] = field(default_factory=lambda: dict.fromkeys(Sessions, 0))
 
@@ -43,7 +44,8 @@ class PageView:
         self.requests += 1
         self.with_cookie += bool(session_cookie(environ.get("HTTP_COOKIE")))
         if "cookie" in headers[Sessions.LAZY].get("Vary", "").lower():
-            self.used.append(environ["PATH_INFO"])
+            used = self.used if trips[Sessions.LAZY] else self.used_at_no_cost
+            used.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
         for one in Sessions:
             self.round_trips[one] += trips[one]
             self.cookies_set[one] += len(headers[one].getlist("Set-Cookie"))
@@ -53,7 +55,8 @@ class PageView:
         order = (Sessions.LAZY, Sessions.FLASK_SESSION)
         return json.dumps(
             {
-                "used": sorted(self.used),
+                "used": self.used,
+                "usedAtNoCost": self.used_at_no_cost,
                 "rows": [
                     ["Requests", self.requests, self.requests],
                     ["of them with a session cookie", self.with_cookie, self.with_cookie],

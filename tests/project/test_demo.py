@@ -162,7 +162,12 @@ def test_the_shop_shows_what_a_page_costs(tmp_path: Path, shown: str) -> None:
         "Round trips to the store": [2, 9],
         "Set-Cookie headers": [0, 3],
     }
-    assert json.loads(browser.get(costs.PATH).text)["used"] == ["/api/cart", "/tea/hammock"]
+    assert json.loads(browser.get(costs.PATH).text)["used"] == ["GET /tea/hammock", "GET /api/cart"]
+
+    browser.post("/logout", headers=HTML)
+    browser.get("/", headers=HTML)
+    costs_after = json.loads(browser.get(costs.PATH).text)
+    assert (costs_after["used"], costs_after["usedAtNoCost"]) == (["POST /logout"], ["GET /"])
 
 
 def test_the_404_page_of_the_shop_does_not_use_the_session(tmp_path: Path) -> None:
