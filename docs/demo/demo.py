@@ -166,7 +166,8 @@ def main() -> int:
             console.print(difference, style="red", markup=False)
     if arguments.readme:
         write_readme(comparisons, arguments.views, command_of(arguments), arguments.readme)
-    console.print("Look first at the store round trips. To see each page's cost: nox -s shop")
+    nox = ".venv/bin/nox" if Path(".venv/bin/nox").exists() else "nox"  # as the README installs it, or as on the PATH
+    console.print(f"Look first at the store round trips. To see each page's cost: {nox} -s shop")
     return 1 if any(comparison.differences for comparison in comparisons) else 0
 
 
