@@ -14,6 +14,7 @@ from typing import Literal
 from urllib.parse import urlencode, urljoin
 
 import urllib3
+from counting import RECORD, StoreCounts
 
 #: The number of connections that browsers open to one host over HTTP/1.1.
 CONNECTIONS = 6
@@ -43,7 +44,7 @@ class Subresources(HTMLParser):
 
 @dataclass(frozen=True)
 class Answer:
-    """One response of the server, and whether the request carried a cookie."""
+    """One response of the server, whether the request carried a cookie, and what it sent to the store."""
 
     path: str
     role: Role
@@ -52,6 +53,7 @@ class Answer:
     digest: str
     cookies_set: int
     varies_by_cookie: bool
+    store: StoreCounts
     location: str | None
     text: str
 
@@ -123,6 +125,7 @@ class Browser:
             digest=self._digest(url, response),
             cookies_set=len(response.headers.getlist("Set-Cookie")),
             varies_by_cookie="cookie" in response.headers.get("Vary", "").lower(),
+            store=StoreCounts(*map(int, response.headers[RECORD].split())),
             location=response.headers.get("Location"),
             text=response.data.decode() if "text/html" in response.headers.get("Content-Type", "") else "",
         )

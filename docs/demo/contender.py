@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
 
-from counting import SqlCounter, StoreCounts
+from counting import SqlCounter, StoreCounts, count_by_connection, with_records
 from shop import THREADS, create_app
 from stores import Sessions, Store
 
@@ -84,7 +84,10 @@ def _serve(sessions: Sessions, store: Store, pipe: Connection) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent closes the pipe
     counter = SqlCounter().install()
-    server = create_server(create_app(store, sessions), host="127.0.0.1", port=0, threads=THREADS)
+    app = create_app(store, sessions)
+    if store.is_redis:
+        count_by_connection(app.config["SESSION_REDIS"], counter)
+    server = create_server(with_records(app, counter), host="127.0.0.1", port=0, threads=THREADS)
     threading.Thread(target=server.run, daemon=True).start()
     pipe.send(server.effective_port)
     try:

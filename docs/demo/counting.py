@@ -6,11 +6,28 @@ import re
 import threading
 from collections import defaultdict
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from sqlalchemy import Engine, event
 from sqlalchemy.pool import Pool
+
+from lazysession.backends.redis.scripts import DELETE, DIGESTS, READ, REPLACE, TAKE, TOUCH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: The header of a response with what its request sent to the store.
+RECORD = "Store-Counts"
+#: What the first command of a round trip to Redis does, by its name or the digest of its script.
+_KINDS = {
+    **dict.fromkeys(("GET", DIGESTS[READ]), "read"),
+    **dict.fromkeys(("SET", "SETEX", "PSETEX", DIGESTS[REPLACE]), "write"),
+    **dict.fromkeys(("EXPIRE", "PEXPIRE", DIGESTS[TOUCH]), "refresh"),
+    **dict.fromkeys(("DEL", "UNLINK", DIGESTS[DELETE], DIGESTS[TAKE]), "delete"),
+}
 
 
 @dataclass(frozen=True)
@@ -105,8 +122,23 @@ def classify(statement: str, parameters: Any) -> StoreCounts:
     return StoreCounts(write=1, bytes_written=size, data_bytes_written=data_size)
 
 
+def with_records(app: WSGIApplication, counter: SqlCounter) -> WSGIApplication:
+    """Make an app send with each response what its request sent to the store: one thread serves it."""
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        before = counter.counts_of_this_thread()
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            counts = counter.counts_of_this_thread() - before  # the session has been saved
+            return start_response(status, [*headers, (RECORD, " ".join(map(str, astuple(counts))))], *error)
+
+        return app(environ, start)
+
+    return serve
+
+
 def count_by_connection(client: Redis, counter: SqlCounter) -> None:
-    """Count what a client sends, in its own process; INFO cannot say which of two shops sent a command."""
+    """Count what a client sends, in its own process: INFO cannot say which request or which shop sent a command."""
     pool = client.connection_pool
 
     class Counted(pool.connection_class):  # type: ignore[name-defined,misc]  # TCP, TLS or a socket file
@@ -119,10 +151,17 @@ def count_by_connection(client: Redis, counter: SqlCounter) -> None:
 
         def send_packed_command(self, command: Any, check_health: bool = True) -> None:
             if not self.connecting:
-                counter.count(StoreCounts(other=1))
+                counter.count(classify_sent(command))
             super().send_packed_command(command, check_health)
 
     pool.connection_class = Counted
+
+
+def classify_sent(command: list[bytes]) -> StoreCounts:
+    """Return the counts of one round trip to Redis, by its first command: ``*2 $3 GET $9 session:a`` is a read."""
+    words = b"".join(command).split(b"\r\n", 5)
+    name = (words[4] if words[2] == b"EVALSHA" else words[2]).decode()
+    return StoreCounts(**{_KINDS.get(name, "other"): 1})
 
 
 class RedisCounter:

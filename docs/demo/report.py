@@ -20,10 +20,9 @@ from stores import Sessions
 
 _NAMES = (Sessions.FLASK_SESSION.title, Sessions.LAZY.title)
 _PACKAGES = ("Flask", "Flask-Session", "LazySession", "Flask-Login", "waitress")
-_TILES = ("Store round trips", "Bytes sent to the store", "Set-Cookie headers", "CPU time of the server")
-_README_ROWS = ("Store round trips", "reads", "writes", "refreshes of the expiry", "Bytes sent to the store",
-                "Set-Cookie headers", "Vary: Cookie headers", "Time, median page view",
-                "CPU time of the server")  # fmt: skip
+_TILES = ("Store round trips", "Set-Cookie headers", "Vary: Cookie headers", "CPU time of the server")
+_README_ROWS = ("Store round trips", "reads", "writes", "Set-Cookie headers", "Vary: Cookie headers",
+                "Time, median page view", "CPU time of the server")  # fmt: skip
 _BEGIN, _END = "<!-- demo:begin -->", "<!-- demo:end -->"
 
 
@@ -83,18 +82,18 @@ def sum_of_a_view(comparison: Comparison) -> str:
     if title not in comparison.before.by_step:
         return ""
     before, after = (result.by_step[title] for result in (comparison.before, comparison.after))
-    carrying = before.count(lambda answer: answer.cookie_sent)
-    used = after.count(lambda answer: answer.varies_by_cookie)
+    used = dict.fromkeys(answer.path for answer in after.answers if answer.store.round_trips)
     return (
-        f"“{title}”: {_NAMES[0]} {product(before, carrying)} with a session cookie, "
-        f"{_NAMES[1]} {product(after, used)} that use the session."
+        f"“{title}”: {_NAMES[0]} {sum_of_one(before, lambda it: sums.by_cookie(it).removeprefix('other '))}; "
+        f"{_NAMES[1]} {sum_of_one(after, sums.by_use)} ({', '.join(used)})."
     )
 
 
-def product(tally: Tally, requests: int) -> str:
-    """Return the round trips of one page view as so many for each of these requests."""
-    trips = tally.store.round_trips
-    return f"{trips / tally.views:g} = {trips / (requests or 1):.3g} {sums.TIMES} {requests / tally.views:g} requests"
+def sum_of_one(tally: Tally, noun: sums.Noun) -> str:
+    """Return the mean of the round trips of a page view, and how those of the first one add up."""
+    mean = tally.store.round_trips / tally.views
+    first = tally.answers[: tally.requests // tally.views]
+    return f"{mean:g} = {sums.add_up(mean, first, lambda it: it.store.round_trips, noun)}"
 
 
 def chart_of_kinds(comparison: Comparison) -> Chart:
@@ -109,7 +108,7 @@ def chart_of_kinds(comparison: Comparison) -> Chart:
     ]
     return Chart(
         "Round trips by kind, and headers sent",
-        "The whole run. Shared caches do not keep a file with Set-Cookie or Vary: Cookie.",
+        "The whole run. Caches do not share a response with Set-Cookie or Vary: Cookie between visitors.",
         bars(kinds + headers, _NAMES),
     )
 
@@ -137,7 +136,7 @@ def markdown(comparisons: list[Comparison], views: int, command: str) -> str:
     tables = [{line.label: line for line in rows(one)} for one in comparisons]
     intro = (
         f"{views} page views of {REQUESTS_OF_A_VIEW} requests each, the same in both shops: `{command}` on "
-        f"{date.today()}, with {', '.join(versions(comparisons))}. Times are of one run: compare the ratios. "
+        f"{date.today()}, with {', '.join(versions(comparisons))}. {notes(comparisons[0])[1]} "
         + " ".join(f"{comparison.store}: {notes(comparison)[0]}" for comparison in comparisons)
     )
     head = [
@@ -148,7 +147,7 @@ def markdown(comparisons: list[Comparison], views: int, command: str) -> str:
     for label in _README_ROWS:
         found = {title: table[label] for title, table in zip(titles, tables, strict=True)}
         cells = " | ".join(cell(line) for line in found.values())
-        lines.append(f"| {label} | {cells} | {'<br>'.join(reasons(found))} |")
+        lines.append(f"| {label} | {cells} | {reasons(found)} |")
     return "\n".join([*wrap(intro, 118, break_on_hyphens=False), "", *head, *lines])
 
 
@@ -157,13 +156,9 @@ def cell(row: Row) -> str:
     return f"{row.before} → **{row.after}**" + (f" ({row.ratio})" if ":" in row.ratio else "")
 
 
-def reasons(found: dict[str, Row]) -> list[str]:
-    """Return the sentences of one row of each store; one that does not hold for all of them names its stores."""
-    stores: dict[tuple[str, str], list[str]] = {}
-    for store, row in found.items():
-        for reason in row.why.items():
-            stores.setdefault(reason, []).append(store)
-    return [
-        ": ".join(filter(None, [" on ".join(filter(None, [name, "" if len(of) == len(found) else of[0]])), f"{text}."]))
-        for (name, text), of in sorted(stores.items(), key=lambda item: item[0][0])
-    ]
+def reasons(found: dict[str, Row]) -> str:
+    """Return how a figure of LazySession adds up, if it does so with each store, and the notes."""
+    after = {(row.after, row.why.get(_NAMES[1], row.why.get("", ""))) for row in found.values()}
+    same = [f"{_NAMES[1]}: {text}." for _, text in after if text and len(after) == 1]
+    remarks = [row.why["Note"] for row in found.values() if "Note" in row.why]
+    return " ".join([*same, *(f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(remarks))])

@@ -8,7 +8,7 @@ from functools import partial
 from statistics import median
 
 import sums
-from counting import StoreCounts
+from browser import Answer
 from measuring import Comparison, Tally
 from stores import Sessions
 
@@ -54,9 +54,14 @@ def count(number: Number) -> str:
     return f"{number:,}"
 
 
-def size(number: Number) -> str:
-    """Return a number of bytes as text."""
-    return f"{number:,.0f} B" if number < 10_000 else f"{number / 1000:,.0f} kB"
+def kilobytes(number: Number) -> str:
+    """Return a number of bytes as text, in the same unit on both sides."""
+    return f"{number / 1000:,.{0 if number >= 10_000 else 1}f} kB"
+
+
+def octets(number: Number) -> str:
+    """Return a mean number of bytes as text."""
+    return f"{number:,.0f} B"
 
 
 def seconds(number: Number) -> str:
@@ -73,7 +78,7 @@ def rows(comparison: Comparison) -> list[Row]:
     """Return the rows of the table; those of what this store does not have are left out."""
     found = [*rows_of_store(comparison), *rows_of_headers(comparison), *rows_of_time(comparison)]
     some_stores = {"other", "Refreshes as part of a read", "Commits, each to disk", "session data among them"}
-    return [row for row in found if row.label not in some_stores or row.before[0] + row.after[0] != "00"]
+    return [row for row in found if row.label not in some_stores or {row.before, row.after} - {"0", "0.0 kB"}]
 
 
 def row(comparison: Comparison, label: str, of: Callable[[Tally], Number], write: Callable[[Number], str],
@@ -83,43 +88,50 @@ def row(comparison: Comparison, label: str, of: Callable[[Tally], Number], write
     return Row(label, write(left), write(right), ratio(left, right), because, part)
 
 
+def row_of_requests(comparison: Comparison, label: str, of: Callable[[Tally | Answer], int], noun: sums.Noun,
+                    noun_after: sums.Noun = sums.by_use, *, note: str = "", part: bool = True) -> Row:  # fmt: skip
+    """Make one row whose figure adds up from single requests; each library has its own nouns for them."""
+    one, other = comparison.before.total, comparison.after.total
+    because = why(sums.add_up(of(one), one.answers, of, noun), sums.add_up(of(other), other.answers, of, noun_after))
+    return row(comparison, label, of, count, because | ({"Note": note} if note else {}), part=part)
+
+
 def rows_of_store(comparison: Comparison) -> list[Row]:
     """Return what reached the store: round trips by kind, and bytes."""
     before, after = comparison.before.total, comparison.after.total
     one, other = before.store, after.store
-    make = partial(row, comparison)
+    make, add_up = partial(row, comparison), partial(row_of_requests, comparison)
+    is_redis = comparison.store == "Redis"
     return [
         make("Requests served", lambda tally: tally.requests, count, why(sums.requests(before), sums.requests(after))),
         make("Store round trips", lambda tally: tally.store.round_trips, count,
              why(sums.round_trips(one), sums.round_trips(other))),
-        make("reads", lambda tally: tally.store.read, count, why_read(comparison), part=True),
-        make("writes", lambda tally: tally.store.write, count, why_written(comparison), part=True),
-        make("refreshes of the expiry", lambda tally: tally.store.refresh, count, why_refreshed(comparison), part=True),
-        make("deletes", lambda tally: tally.store.delete, count, why(signed_out(before), signed_out(after)), part=True),
+        add_up("reads", lambda it: it.store.read, sums.by_cookie,
+               note="" if is_redis else "on SQL, Flask-Session reads a second time before it writes"),
+        add_up("writes", lambda it: it.store.write, sums.by_cookie if is_redis else sums.by_change, sums.by_change,
+               note="on Redis, Flask-Session refreshes the expiry by writing the session again" if is_redis else ""),
+        add_up("refreshes of the expiry", lambda it: it.store.refresh, sums.by_refresh,
+               note="LazySession refreshes a session at most once an hour, with default settings"),
+        add_up("deletes", lambda it: it.store.delete, sums.by_use),
         make("other", lambda tally: tally.store.other, count, {"": "Scripts that Redis did not know yet"}, part=True),
         make("Refreshes as part of a read", lambda tally: tally.store.refreshes_within_reads, count,
              {"": "No round trips of their own"}),
         make("Commits, each to disk", lambda tally: tally.store.commits, count,
              why(sums.round_trips(replace(one, read=0)), sums.round_trips(replace(other, read=0)))),
-        make("Bytes sent to the store", lambda tally: tally.store.bytes_written, size,
-             why(sent(one, comparison.store), sent(other, comparison.store))),
-        make("session data among them", lambda tally: tally.store.data_bytes_written, size,
-             why(*(mean(it.data_bytes_written, it.write, "writes", size) for it in (one, other))), part=True),
+        row_of_bytes(comparison),
+        make("session data among them", lambda tally: tally.store.data_bytes_written, kilobytes,
+             why(*(mean(it.data_bytes_written, it.write, "writes", octets) for it in (one, other))), part=True),
     ]  # fmt: skip
 
 
 def rows_of_headers(comparison: Comparison) -> list[Row]:
     """Return the headers that keep a response out of shared caches."""
-    before, after = comparison.before.total, comparison.after.total
-    kept = sums.of(before.count(lambda a: a.cookies_set and a.cookie_sent), "request with a session cookie")
-    make = partial(row, comparison)
+    add_up = partial(row_of_requests, comparison)
     return [
-        make("Set-Cookie headers", lambda tally: tally.cookies_set, count, why(
-            sums.total_of(before.cookies_set, kept, sums.of(began(before), "sign-in")),
-            sums.changes(after.cookies_set, after, deletes=0))),
-        make("Vary: Cookie headers", lambda tally: tally.varies_by_cookie, count, why(
-            f"{before.varies_by_cookie:,} of {sums.plural(before.requests, 'response')}",
-            sums.of_page_views(after.varies_by_cookie, after, with_cookie=False))),
+        add_up("Set-Cookie headers", lambda it: it.cookies_set, sums.by_cookie, sums.by_change, part=False),
+        add_up("Vary: Cookie headers", lambda it: it.varies_by_cookie, sums.by_cookie, part=False,
+               note="Flask-Login looks for the key _remember after each request, also without a cookie; LazySession "
+                    "does not count that as a use"),
     ]  # fmt: skip
 
 
@@ -130,70 +142,31 @@ def rows_of_time(comparison: Comparison) -> list[Row]:
     return [
         make("Time, all page views", lambda tally: sum(tally.seconds), seconds,
              why(*(mean(sum(tally.seconds), tally.views, "page views", seconds) for tally in both))),
-        make("Time, median page view", lambda tally: median(tally.seconds), seconds,
-             {"": "Half of the page views took longer"}),
+        make("Time, median page view", lambda tally: median(tally.seconds), seconds, {}),
         make("CPU time of the server", lambda tally: tally.cpu_seconds, seconds,
              why(*(mean(tally.cpu_seconds, tally.requests, "requests", seconds) for tally in both))),
     ]  # fmt: skip
 
 
-def why_read(comparison: Comparison) -> dict[str, str]:
-    """Say which requests read the session. On SQL, Flask-Session reads it once more before it writes."""
-    before, after = comparison.before.total, comparison.after.total
-    twice = "" if comparison.store == "Redis" else " (at its start, and before the session is written)"
-    return why(
-        sums.for_each_cookie(before.store.read, before, twice),
-        sums.of_page_views(after.store.read, after, with_cookie=True, unread=after.store.delete),
-    )
-
-
-def why_written(comparison: Comparison) -> dict[str, str]:
-    """Say which requests wrote the session: those that changed it, or, with Flask-Session on Redis, all."""
-    before, after = comparison.before.total, comparison.after.total
-    changed = sums.changes(after.store.write, after, deletes=after.store.delete)
-    if before.store.write == after.store.write:
-        return why(changed, changed)
-    return why(sums.for_each_cookie(before.store.write, before, ", as writing moves the expiry"), changed)
-
-
-def why_refreshed(comparison: Comparison) -> dict[str, str]:
-    """Say which requests moved the expiry and wrote nothing else."""
-    before, after = comparison.before.total, comparison.after.total
-    carrying = before.count(lambda answer: answer.cookie_sent)
-    changing = before.store.write + before.store.delete - began(before)
-    text = f"{sums.plural(carrying, 'request with a session cookie')} minus {changing:,} that changed the session"
-    return why(
-        sums.total_of(before.store.refresh, (carrying - changing, text))
-        if before.store.refresh
-        else "each write moves the expiry",
-        f"{after.store.refresh or 'none'} due; with default settings one an hour at most, for each session",
-    )
-
-
-def began(tally: Tally) -> int:
-    """Return how many requests without a session cookie received one."""
-    return tally.count(lambda answer: answer.cookies_set and not answer.cookie_sent)
-
-
-def signed_out(tally: Tally) -> str:
-    """Say how many visitors signed out."""
-    out = tally.count(lambda answer: answer.role == "form" and answer.path == "/logout")
-    return sums.total_of(tally.store.delete, sums.of(out, "sign-out"))
-
-
-def sent(counts: StoreCounts, store: str) -> str:
-    """Say how many commands or statements brought the bytes."""
-    if store == "Redis":
-        return mean(counts.bytes_written, counts.round_trips, "round trips", size)
-    return mean(counts.bytes_written, counts.write + counts.refresh, "writes and refreshes", size)
+def row_of_bytes(comparison: Comparison) -> Row:
+    """Return the row of bytes: Redis counts all that it receives; of SQL, only what is written is known."""
+    stores = [result.total.store for result in (comparison.before, comparison.after)]
+    if comparison.store == "Redis":
+        label = "Bytes sent to the store"
+        note = "all bytes that reach the server, also of reads (INFO total_net_input_bytes)"
+        texts = [mean(it.bytes_written, it.round_trips, "round trips", octets) for it in stores]
+    else:
+        label, note = "Bytes written", "the values that INSERT and UPDATE write"
+        texts = [mean(it.bytes_written, it.write + it.refresh, "writes and refreshes", octets) for it in stores]
+    return row(comparison, label, lambda tally: tally.store.bytes_written, kilobytes, why(*texts) | {"Note": note})
 
 
 def notes(comparison: Comparison) -> list[str]:
     """Return sentences about how the figures were counted."""
     counted = (
-        "Round trips: the server's INFO commandstats, without commands inside scripts. "
-        "Bytes: its total_net_input_bytes, which includes whole commands and reads."
+        "Round trips: the server's INFO commandstats, without commands inside scripts."
         if comparison.store == "Redis"
-        else "A round trip is one SQL statement on the session table. Bytes: the values of INSERT and UPDATE."
+        else "A round trip is one SQL statement on the session table."
     )
-    return [counted, "Times include the client's own work and depend on the machine: compare the ratios."]
+    times = "Counts are exact; times and their ratios differ from run to run. Times include the client's own work."
+    return [counted, times]

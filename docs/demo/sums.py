@@ -1,24 +1,29 @@
-"""Sentences that say how a figure of the table adds up. All numbers come from the run; none is typed."""
+"""Sentences that say how a figure adds up, from the records of the run: what each request sent and received."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Callable
 
+from browser import Answer
 from counting import StoreCounts
 from measuring import Tally
 
+Noun = Callable[[Answer], str]
 TIMES = "\N{MULTIPLICATION SIGN}"
+_FORMS = {"/login": "sign-in", "/logout": "sign-out", "/cart/add": "form that filled the cart"}
 
 
-def total_of(total: int, *parts: tuple[int, str]) -> str:
+def total_of(total: float, *parts: tuple[float, str]) -> str:
     """Return a sum as text: each part is its number and what to say; what the parts leave out is named ``others``."""
     rest = total - sum(number for number, _ in parts)
     return " + ".join(text for number, text in [*parts, (rest, plural(rest, "other"))] if number) or "none"
 
 
-def plural(number: int, noun: str) -> str:
+def plural(number: float, noun: str) -> str:
     """Return a number with its noun: ``"1 page that showed"``, ``"2 pages that showed"``."""
-    head, *tail = re.split(r"(?= with | that )", noun, maxsplit=1)
+    head, *tail = re.split(r"(?= with | without | that | by )", noun, maxsplit=1)
     ending = "" if number == 1 else "es" if head.endswith("sh") else "s"
     return f"{number:,} {head}{ending}{''.join(tail)}"
 
@@ -42,31 +47,36 @@ def round_trips(counts: StoreCounts) -> str:
     return total_of(counts.round_trips, *kinds)
 
 
-def for_each_cookie(number: int, tally: Tally, when: str = "") -> str:
-    """Say how often each request with a session cookie did something: what Flask-Session's figures depend on."""
-    carrying = tally.count(lambda answer: answer.cookie_sent)
-    each = number // (carrying or 1)
-    text = f"{each} {TIMES} {plural(carrying, 'request with a session cookie')}{when}"
-    return total_of(number, (each * carrying, text))
+def add_up(total: float, answers: list[Answer], number: Callable[[Answer], int], noun: Noun) -> str:
+    """Say which requests a total comes from: for 16, ``4 sign-ins + 2 x 6 other requests``.
 
-
-def of_page_views(total: int, tally: Tally, *, with_cookie: bool, unread: int = 0) -> str:
-    """Say which requests used the session: LazySession adds ``Vary: Cookie`` to their responses, and to no others.
-
-    :param unread: how many forms sign out, which deletes the session and does not read it.
+    The total was counted by itself. Each request counts once, with its own number and under its own noun.
     """
-    used = [answer for answer in tally.answers if answer.varies_by_cookie and (answer.cookie_sent or not with_cookie)]
-    views = sum(answer.role == "page" for answer in used)
-    forms = sum(answer.role == "form" for answer in used)
-    each = (len(used) - forms) // (views or 1)
-    which = ", ".join(["the page", *sorted({answer.path for answer in used if answer.role == "part"})])
-    noun = "page view with a session cookie" if with_cookie else "page view"
-    text = f"{plural(views, noun)} {TIMES} {each} requests that use the session ({which})"
-    form = "form with a session cookie" if with_cookie else "form"
-    return total_of(total, (each * views, text), of(forms - unread, f"{form} (not to sign out)" if unread else form))
+    groups = Counter((number(answer), noun(answer)) for answer in answers)
+    parts = ((each * times, (f"{each} {TIMES} " if each > 1 else "") + plural(times, what))
+             for (each, what), times in sorted(groups.items(), key=lambda group: group[1]))  # fmt: skip
+    return total_of(total, *parts)
 
 
-def changes(total: int, tally: Tally, *, deletes: int) -> str:
-    """Say which requests changed the session, without those that deleted it: each change sets the cookie anew."""
-    forms, pages = (tally.count(lambda a, role=role: a.cookies_set and a.role == role) for role in ("form", "page"))
-    return total_of(total, of(forms - deletes, "form"), of(pages, "page that showed and removed a message"))
+def by_cookie(answer: Answer) -> str:
+    """Return the noun of a request with Flask-Session, which handles all requests with a session cookie alike."""
+    if answer.role == "form" and answer.path in {"/login", "/logout"}:
+        return _FORMS[answer.path]
+    return f"other request {'with' if answer.cookie_sent else 'without'} a session cookie"
+
+
+def by_use(answer: Answer) -> str:
+    """Return the noun of a request with LazySession, where it matters what a request does."""
+    nouns = {"form": _FORMS.get(answer.path, "form"), "page": "page", "part": "request by scripts"}
+    return nouns[answer.role]
+
+
+def by_refresh(answer: Answer) -> str:
+    """Return the noun of a request that moved the expiry of its session."""
+    what = "changed" if answer.store.write else "did not change"
+    return f"request with a session cookie that {what} the session"
+
+
+def by_change(answer: Answer) -> str:
+    """Return the noun of a request that changed the session: a page does so by showing a message."""
+    return "page that showed and removed a message" if answer.role == "page" else by_use(answer)
