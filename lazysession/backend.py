@@ -1,4 +1,4 @@
-"""The contract between LazySession and one store: five verbs, each one round trip where it succeeds.
+"""The contract between LazySession and one store: five methods, each one round trip where it succeeds.
 
 A backend decides nothing: the core calls :meth:`Backend.touch` when a refresh is due. It gets complete store keys, and
 payloads, which are bytes unless it brings a codec (:class:`BringsCodec`); it never sees a session object, a cookie or a
@@ -26,7 +26,7 @@ class Record(NamedTuple):
 
     :param payload: what is stored, as it was given.
     :param ttl: seconds left, of :meth:`SupportsReadAndTouch.read_and_touch` those before the refresh; None when the
-        store cannot tell, or the record never expires.
+        store cannot return them, or the record never expires.
     :param touched: the expiry was moved.
     """
 
@@ -47,7 +47,7 @@ class TouchFailed(Exception):
 
 
 class Undecodable(ValueError):
-    """What is stored is no session: raised by our serializer when Flask-Session's interface decodes with it."""
+    """What is stored is not a session: raised by our serializer when Flask-Session's interface decodes with it."""
 
 
 class NotStorable(TypeError):
@@ -69,8 +69,8 @@ class WriteResult(NamedTuple):
 
     :param outcome: STORED (for a delete: removed); CONFLICT, when the stored payload is not ``expected``; MISSING, when
         nothing is stored.
-    :param current: with CONFLICT, the payload that is stored now, where the store tells it in the same round trip; of a
-        delete without ``expected``, the payload that was removed.
+    :param current: with CONFLICT, the payload that is stored now, where the store returns it in the same round trip; of
+        a delete without ``expected``, the payload that was removed.
     """
 
     outcome: Outcome
@@ -102,7 +102,7 @@ def from_extension(number: int, data: memoryview) -> Any:
 
 
 class Backend(Protocol):
-    """One store: five verbs, each one round trip where it succeeds. Keys are complete, times are seconds.
+    """One store: five methods, each one round trip where it succeeds. Keys are complete, times are seconds.
 
     Absent, expired and undecodable are outcomes. Only a fault of the system raises, with the client's own error.
     """
@@ -137,8 +137,8 @@ class Backend(Protocol):
 
         :param ttl: seconds to live from now.
         :param expected: move it only while this is the stored payload, where the store can compare without sending it:
-            what another request has stored meanwhile may be a forwarding record. One that lives longer leads nowhere
-            all the same, as it holds the time of its end.
+            what another request has stored meanwhile may be a forwarding record. A forwarding record that is kept
+            longer has no effect: it stores its own end time, and LazySession checks that.
         """
         ...
 
@@ -170,7 +170,7 @@ class PayloadCodec(Protocol):
         ...
 
     def decode(self, payload: Payload) -> dict[str, Any] | None:
-        """Return the items of a payload, which the app may change; None when it is no session."""
+        """Return the items of a payload, which the app may change; None when it is not a session."""
         ...
 
     def read_back(self, payload: Payload, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class PayloadCodec(Protocol):
 
 @runtime_checkable
 class BringsCodec(Protocol):
-    """A backend whose payloads are no bytes, such as that of a store of objects."""
+    """A backend whose payloads are not bytes, such as that of a store of objects."""
 
     @property
     def codec(self) -> PayloadCodec:
@@ -229,7 +229,7 @@ class SupportsPurge(Protocol):
 class SupportsPrepare(Protocol):
     """A backend whose store needs something before its first session, such as a table.
 
-    The app starts where :meth:`prepare` fails, so the verbs have to do the same at their first use.
+    The app starts where :meth:`prepare` fails, so the five methods have to do the same at their first use.
     """
 
     def prepare(self) -> None:
@@ -248,7 +248,7 @@ class DeclaresTables(Protocol):
     def declare_tables(self, database: Any) -> None:
         """Declare the table in the app's metadata, inside an app context.
 
-        :param database: the Flask-SQLAlchemy object of the app; any, as it is no requirement.
+        :param database: the Flask-SQLAlchemy object of the app; any, as that package is not required.
         """
         ...
 
@@ -258,12 +258,12 @@ class SupportsExplain(Protocol):
     """A backend that can describe its client's errors in more detail than by class name."""
 
     def explain(self, error: Exception) -> str:
-        """Return what is logged of an error, without a password, session id or payload."""
+        """Return what is logged about an error, without a password, session id or payload."""
         ...
 
 
 def explanation(backend: object, error: Exception) -> str:
-    """Return what is logged of an error of a backend: the backend's own text, or the class and the system's reason."""
+    """Return what is logged about an error of a backend: its own text, or the class and the system's reason."""
     backend = getattr(backend, "unserialized", backend)
     return backend.explain(error) if isinstance(backend, SupportsExplain) else with_reason(error)
 
@@ -296,8 +296,8 @@ class Adapter(Protocol):
     The entry point's name is the SESSION_TYPE that it serves.
     """
 
-    #: Flask-Session's interface class that :meth:`from_interface` takes over, as ``module:name``; None for a store that
-    #: Flask-Session does not know.
+    #: The class of Flask-Session's interface that :meth:`from_interface` takes, as ``module:name``; None for a store
+    #: that Flask-Session does not know.
     interface_class: ClassVar[str | None]
 
     @classmethod
@@ -315,7 +315,7 @@ class Adapter(Protocol):
 
         :param options: every setting ``SESSION_<TYPE>_<NAME>``, under ``name`` in lower case.
         :raises ValueError: when the value is neither, or does not fit the options; the message says what is allowed.
-        :returns: None for "let Flask-Session build its interface", which :meth:`from_interface` then takes over: where
-            there is no value, and where Flask-Session would use this very client.
+        :returns: None if Flask-Session is to build its interface, which :meth:`from_interface` then gets: where there
+            is no value, and where Flask-Session would use this very client.
         """
         ...

@@ -131,7 +131,7 @@ def _backend() -> Backend | None:
 
 
 def _ask_store(problems: list[Problem]) -> Exception | None:
-    """Add what the backend finds, also if it fails before its end; return the error that it raised."""
+    """Add what the backend finds, even if it fails before its end; return the error that it raised."""
     backend = _backend()
     try:
         if isinstance(backend, SupportsCheck):

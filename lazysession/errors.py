@@ -19,7 +19,7 @@ class SessionUnavailable(ServiceUnavailable):
     """The store failed while the session was loaded or saved: 503, and ``__cause__`` is the client's own error.
 
     While it is loaded, it is raised at the first use of the session, in the view. While it is saved, which Flask does
-    after the view, the app's error handlers are called all the same.
+    after the view, the app's error handlers are called as well.
     """
 
     description = "The session store is not available."

@@ -49,9 +49,9 @@ logger = logging.getLogger("lazysession")
 class LazySession:
     """Makes the sessions of Flask apps lazy.
 
-    With ``SESSION_TYPE`` it builds the session interface as Flask-Session's ``Session(app)`` does; called after
-    that, it wraps what is there; without ``SESSION_TYPE`` it wraps whatever interface the app has. One object serves
-    any number of apps.
+    With ``SESSION_TYPE``, it builds the session interface as Flask-Session's ``Session(app)`` does. After
+    ``Session(app)``, it uses the client and table of that interface. Without ``SESSION_TYPE``, it wraps the interface
+    that the app has. One object serves any number of apps.
 
     :param app: the app to set up at once; None to call :meth:`init_app` later.
     :raises ConfigurationError: as :meth:`init_app`.

@@ -55,7 +55,7 @@ def _on_protection(app: Flask, **_: object) -> None:
 
 
 def _on_logout(app: Flask, **_: object) -> None:
-    """Record that login keys were removed, also if the session has none: Flask-Login removes only those present."""
+    """Record that login keys were removed, even if the session has none: Flask-Login removes only those present."""
     current = _deferred_session()
     if current is not None:
         current.lazy_count_removal()

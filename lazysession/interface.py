@@ -198,9 +198,10 @@ class LazySessionInterface(SessionInterface):
             self._finishing.save(app, use, response)
 
     def regenerate(self, session: SessionMixin) -> None:
-        """Give the session a new id, also if it is empty; as Flask-Session's method of this name.
+        """Give the session a new id, even if it is empty; as Flask-Session's method of this name.
 
-        The new id is stored at the end of the request, before the old record is deleted.
+        At the end of the request, the session is stored under the new id, and then a forwarding record replaces the old
+        one for ten seconds.
 
         :raises SessionReadOnly: where the mode forbids writes.
         """

@@ -50,7 +50,7 @@ def names(keys: Iterable[object]) -> str:
 
 
 def is_called_from(*methods: str) -> bool:
-    """Return whether a method of Flask with one of these names is on the call stack, also if the app overrides it.
+    """Return whether a method of Flask with one of these names is on the call stack, even if the app overrides it.
 
     A function of the app with such a name counts as well. This only changes when an error is shown.
     """

@@ -14,8 +14,9 @@ from .session import DeferredSession, behind_proxy
 def regenerate(session: SessionMixin) -> None:
     """Give a session a new id, and keep its data: call it where a visitor logs in, or gains rights.
 
-    An attacker may have planted the old id (session fixation). The new id is stored at the end of the request, before
-    the old record is deleted. Sessions in signed cookies have no id: for them nothing happens.
+    An attacker may have planted the old id (session fixation). At the end of the request, the session is stored under
+    the new id, and then a forwarding record replaces the old one for ten seconds. Sessions in signed cookies have no
+    id: for them nothing happens.
 
     :param session: ``flask.session``, or the object behind it.
     :raises SessionReadOnly: where the mode of the request forbids writes.

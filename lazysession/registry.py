@@ -105,7 +105,7 @@ def _load(entry_point: EntryPoint) -> type[Adapter]:
 
 #: The loaded adapters and their entry points, for messages.
 _loaded: dict[str, tuple[object, EntryPoint]] = {}
-#: Each verb, and how it is called.
+#: Each method of a backend, and how it is called.
 _VERBS: dict[str, tuple[str, list[tuple[object, ...]]]] = {
     "read": ("read(key)", [("",)]),
     "create": ("create(key, payload, ttl)", [("", b"", 1.0)]),
@@ -137,10 +137,10 @@ def check_options(adapter: object, session_type: str, options: Mapping[str, obje
 
 
 def check_backend(backend: object, adapter: object, maker: str) -> None:
-    """Refuse a backend that lacks a verb of the contract, or has one with other parameters.
+    """Refuse a backend that lacks a method of the contract, or has one with other parameters.
 
     :param maker: the method of the adapter that made it.
-    :raises ConfigurationError: naming the verbs.
+    :raises ConfigurationError: naming the methods.
     """
     where = f"What {maker} of the {_describe(adapter)} returned, an object of type {type(backend).__name__},"
     missing = [verb for verb in _VERBS if not callable(getattr(backend, verb, None))]

@@ -124,7 +124,7 @@ class ServerSide:
         use.sid = self.cookies.read(app, use.request)
 
     def end(self, use: SessionUse) -> None:
-        """Make saving delete the stored session, also if another request changes it; later writes get a new id."""
+        """Make saving delete the stored session, even if another request changes it; later writes get a new id."""
         use.ended = True
         if use.sid is not None and not use.starts_over:
             self.rotate(use.session)

@@ -34,7 +34,7 @@ KEY = "session:" + "k" * 43
 
 @dataclass
 class Held:
-    """An empty backend under test, with what the tests need besides the five verbs.
+    """An empty backend under test, with what the tests need besides the five methods.
 
     :param backend: the backend.
     :param pass_time: make so many seconds pass for the store; no test sleeps.
@@ -186,7 +186,7 @@ class Contract:
         )
 
     def test_absent(self, held: Held) -> None:
-        """An absent record is an outcome of every verb, not an error."""
+        """An absent record is an outcome of every method, not an error."""
         held.expect_absent("With nothing stored")
         for ttl in (1000, None):
             replaced = held.backend.replace(KEY, b"new", ttl, expected=b"old")
@@ -353,7 +353,7 @@ class TellsTtl:
         )
 
     def test_ttl_is_what_was_left_before(self, held: Held) -> None:
-        """A read returns the ttl from before, also when it touches."""
+        """A read returns the ttl from before, even when it touches."""
         held.create(b"1")
         held.pass_time(600)
         ttl = held.ttl()

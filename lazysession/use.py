@@ -196,7 +196,7 @@ class SessionUse:
     #: The mode of the first use, and the rule that decided it.
     mode = Mode.NORMAL
     rule = ""
-    #: The id of the stored record, also if that was not read (CLEARED); None when there is none.
+    #: The id of the stored record, even if that was not read (CLEARED); None when there is none.
     sid: str | None = None
     #: The stored payload, as loaded or saved last; None when nothing is stored, or it was not read.
     payload: Payload | None = None
@@ -208,7 +208,7 @@ class SessionUse:
     created_at: float | None = None
     #: Whether the load moved the expiry.
     refreshed = False
-    #: ``clear()`` came after the load: saving deletes the record, also if another request has changed it meanwhile.
+    #: ``clear()`` came after the load: saving deletes the record, even if another request has changed it meanwhile.
     ended = False
     #: When the session was loaded, in seconds since the epoch.
     loaded_at = 0.0

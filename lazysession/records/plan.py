@@ -12,7 +12,7 @@ class StoreAction(Enum):
     NOTHING = "nothing"
     CREATE = "create"
     REPLACE = "replace"
-    ROTATE = "create under the new id, then delete the old"
+    ROTATE = "create under the new id, then forward the old"
     DELETE = "delete"
 
 

@@ -31,7 +31,7 @@ UNKNOWN_LIFETIME = 31 * 86400.0
 
 
 class RecordStore:
-    """The verbs of a backend; they also refresh its records, and remember when these expire.
+    """The methods of a backend; they also refresh its records, and remember when these expire.
 
     :param clock: seconds since the epoch.
     """
