@@ -19,7 +19,7 @@ def shop(**settings: Any) -> Flask:
     return app
 
 
-@pytest.mark.parametrize("session_type", [{}, {"SESSION_TYPE": ""}, {"SESSION_TYPE": None}, {"SESSION_TYP": "redis"}])
+@pytest.mark.parametrize("session_type", [{}, {"SESSION_TYPE": ""}, {"SESSION_TYPE": None}])
 @pytest.mark.parametrize("setting", ["SESSION_REDIS", "SESSION_SQLALCHEMY", "SESSION_MONGODB", "SESSION_CACHELIB"])
 def test_a_store_without_session_type(setting: str, session_type: dict[str, Any]) -> None:
     """A store that is set and not used is an error: the sessions would be cookies that every client can read."""
