@@ -9,20 +9,17 @@ from lazysession.backend import Problem
 from lazysession.backends.redis.connect import connection_of
 from lazysession.backends.redis.scripts import class_names, is_refused
 
+#: Seconds that a request may wait for a Redis that hangs, before that is a finding.
+_LONGEST = 10
+
 
 def problems_of(node: Any) -> Iterator[Problem]:
     """Return what is wrong with one master, any as its client is of one library or another.
 
     :raises Exception: the client's own, when the server does not answer.
     """
-    pool = getattr(node, "connection_pool", None)
-    if pool is not None and getattr(connection_of(node), "socket_timeout", 0) is None:
-        yield Problem(
-            "warning",
-            "The client has no socket_timeout: when Redis hangs, requests hang with it, for as long.",
-            "Make the client with socket_timeout=2 and socket_connect_timeout=2, or name it by a URL.",
-            "redis-timeout",
-        )
+    if getattr(node, "connection_pool", None) is not None:
+        yield from _problems_of_timeouts(connection_of(node))
     yield from _problems_of_scripts(node)
     info = _ask(node, "INFO")
     if not isinstance(info, dict):
@@ -44,6 +41,56 @@ def problems_of(node: Any) -> Iterator[Problem]:
                 "Set appendonly yes, or save, or add a replica.",
                 "redis-persistence",
             )
+
+
+def _problems_of_timeouts(connection: Any) -> Iterator[Problem]:
+    timeout = getattr(connection, "socket_timeout", 0)
+    if timeout is None:
+        yield Problem(
+            "warning",
+            "The client has no socket_timeout: when Redis hangs, requests hang with it, for as long.",
+            "Make the client with socket_timeout=2 and socket_connect_timeout=2, or name it by a URL.",
+            "redis-timeout",
+        )
+        return
+    retries = _retries_after_timeout(getattr(connection, "retry", None))
+    if retries < 0 or (retries + 1) * timeout > _LONGEST:
+        times = "until it succeeds" if retries < 0 else f"{retries + 1} times"
+        yield Problem(
+            "warning",
+            f"The client tries a command {times} and waits {timeout:g} s each time: when Redis hangs, a request waits "
+            "for all attempts.",
+            "Make the client with socket_timeout=1, socket_connect_timeout=1 and retry=Retry(NoBackoff(), 1), or name "
+            "it by a URL.",
+            "redis-retries",
+        )
+
+
+def _retries_after_timeout(retry: Any) -> int:
+    """Return how often a connection repeats a command after a timeout; negative if it never stops.
+
+    It is 0 where the library does not tell: Valkey's and redis-py before 6 repeat nothing by default.
+    """
+    return retry.get_retries() if hasattr(retry, "get_retries") and _repeats_after_timeout(retry) else 0
+
+
+def _repeats_after_timeout(retry: Any) -> bool:
+    """Return whether the errors to repeat after include a timeout: only then is the second function called."""
+    from redis import TimeoutError as Timeout
+
+    def time_out() -> None:
+        raise Timeout
+
+    def stop(*_: object) -> None:
+        raise StopIteration
+
+    try:
+        retry.call_with_retry(time_out, stop)
+    except StopIteration:
+        return True
+    except Timeout:
+        pass
+    return False
 
 
 def _problems_of_scripts(node: Any) -> Iterator[Problem]:

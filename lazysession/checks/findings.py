@@ -50,6 +50,7 @@ FINDINGS = (
     "redis-min-replicas",
     "redis-persistence",
     "redis-replica",
+    "redis-retries",
     "redis-scripts",
     "redis-timeout",
     "redis-version",

@@ -19,7 +19,9 @@ import redis
 from flask import session
 from flask_session import Session
 from flask_session.redis.redis import RedisSession
+from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
+from redis.retry import Retry
 
 from lazysession import ConfigurationError, LazySession
 from lazysession.backend import Outcome, Record, SupportsCheck, SupportsPurge, TouchFailed
@@ -493,6 +495,31 @@ class TestCheck:
         """A client without a timeout is found, for one server and for a cluster's."""
         client = redis.Redis.from_url(own_url, socket_timeout=None)
         assert "no socket_timeout" in next(iter(RedisBackend(client).check())).what
+
+    @pytest.mark.skipif(not hasattr(Retry, "get_retries"), reason="this redis-py does not tell, and repeats nothing")
+    @pytest.mark.parametrize(
+        ("options", "found"),
+        [
+            ({"retry": Retry(NoBackoff(), 10)}, "11 times and waits 5 s"),
+            ({"retry": Retry(NoBackoff(), -1)}, "until it succeeds"),
+            ({"retry": Retry(NoBackoff(), 10, (redis.TimeoutError,))}, "11 times and waits 5 s"),
+            ({"retry": Retry(NoBackoff(), 10, (redis.ConnectionError,))}, None),
+            ({"retry": Retry(NoBackoff(), 1)}, None),  # 10 s
+            ({"retry": None}, None),
+        ],
+    )
+    def test_long_retries(self, own_url: str, options: dict[str, Any], found: str | None) -> None:
+        """A client that repeats timeouts for more than 10 s is found, with its numbers."""
+        client = redis.Redis.from_url(own_url, socket_timeout=5, **options)
+        texts = [each.what for each in RedisBackend(client).check() if each.name == "redis-retries"]
+        assert len(texts) == (found is not None)
+        assert all(str(found) in text for text in texts)
+
+    def test_long_timeout_in_a_url(self, own_url: str) -> None:
+        """A client that LazySession makes of a URL repeats no timeout."""
+        backend = RedisBackend.from_setting(f"{own_url}?socket_timeout=9")
+        assert backend is not None
+        assert "redis-retries" not in [each.name for each in backend.check()]
 
     def test_no_timeout_on_a_cluster(self, redis_cluster_url: str) -> None:
         """Three masters of one client are one finding."""
