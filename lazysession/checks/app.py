@@ -47,19 +47,24 @@ _KNOWN_KEYS = frozenset({
 
 def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Problem]:
     """Return the problems of an app's settings; no text has a part of a key."""
-    yield from find_cookie_problems(app, interface)
-    yield from _problems_of_keys(app, interface)
-    yield from _problems_of_names(app, interface)
+    settings = None
     try:
         if interface.before_first_use is not None:
             interface.before_first_use()
         refuse_wrong_flask_settings(app)
         settings = Settings.from_config(app.config, app.permanent_session_lifetime.total_seconds())
-    except ConfigurationError as error:
+    except ConfigurationError as error:  # the first finding: a late setting may cause those that follow
         yield Problem(
             "error", str(error), "Set everything before LazySession(app), which would have refused it.", "settings"
         )
-        return
+    yield from find_cookie_problems(app, interface)
+    yield from _problems_of_keys(app, interface)
+    yield from _problems_of_names(app, interface)
+    if settings is not None:
+        yield from _problems_of_settings(app, interface, settings)
+
+
+def _problems_of_settings(app: Flask, interface: LazySessionInterface, settings: Settings) -> Iterator[Problem]:
     if isinstance(interface.handler, ServerSide):
         yield from _problems_of_refreshes(app, settings)
         yield from _problems_of_lifetimes(app, settings)
@@ -92,6 +97,7 @@ def _problems_of_keys(app: Flask, interface: LazySessionInterface) -> Iterator[P
     elif isinstance(wrapped, SecureCookieSessionInterface):
         signs = "sessions are Flask's signed cookies"
     else:
+        yield from _problems_of_extensions(app)
         return
     fallbacks: Any = app.config.get("SECRET_KEY_FALLBACKS") or []
     if isinstance(fallbacks, (str, bytes)) or not all(isinstance(key, (str, bytes)) and key for key in fallbacks):
@@ -117,6 +123,21 @@ def _problems_of_keys(app: Flask, interface: LazySessionInterface) -> Iterator[P
             "who guesses it can make cookies that are accepted.",
             f"Set SECRET_KEY to {_NEW_KEY}, and do not keep the old one, though that logs all visitors out.",
             "secret-key-weak",
+        )
+
+
+def _problems_of_extensions(app: Flask) -> Iterator[Problem]:
+    """Return which extensions need the key where no session does."""
+    needs = {
+        "Flask-WTF needs it for CSRF tokens": "csrf" in app.extensions and not app.config.get("WTF_CSRF_SECRET_KEY"),
+        "Flask-Login needs it for the remember cookie": hasattr(app, "login_manager"),
+    }
+    if not app.secret_key and any(needs.values()):
+        yield Problem(
+            "info",
+            f"SECRET_KEY is not set: {', '.join(need for need, is_so in needs.items() if is_so)}.",
+            f"Set SECRET_KEY to {_NEW_KEY}.",
+            "secret-key-extensions",
         )
 
 

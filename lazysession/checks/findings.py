@@ -58,6 +58,7 @@ FINDINGS = (
     "rule-shadowed",
     "rule-unmatched",
     "secret-key",
+    "secret-key-extensions",
     "secret-key-fallbacks",
     "secret-key-weak",
     "session-id-length",

@@ -14,6 +14,8 @@ import fakeredis
 import pytest
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
+from flask_login import LoginManager
+from flask_wtf import CSRFProtect
 
 from lazysession import LazySession
 from lazysession.backend import Problem
@@ -171,6 +173,19 @@ def test_keys_that_sign_nothing() -> None:
     assert found(**{**GOOD, "SECRET_KEY": None, "SECRET_KEY_FALLBACKS": [""]}) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "csrf_key", "expected"),
+    [(None, None, ["csrf", "login"]), (None, GOOD_KEY, ["login"]), (GOOD_KEY, None, [])],
+)
+def test_keys_of_extensions(key: str | None, csrf_key: str | None, expected: list[str]) -> None:
+    """Extensions that need a key are named where the store needs none."""
+    app = make_app(**{**GOOD, "SECRET_KEY": key, "WTF_CSRF_SECRET_KEY": csrf_key})
+    CSRFProtect(app)
+    LoginManager(app)
+    what = " ".join(problem.what for problem in problems_of(app) if problem.name == "secret-key-extensions")
+    assert [word for word in ("csrf", "login") if word in what.lower()] == expected
+
+
 def test_no_finding_shows_a_key() -> None:
     """Neither the key nor a part of it is in the text."""
     app = make_app(SESSION_USE_SIGNER=True, SECRET_KEY="zq7", SECRET_KEY_FALLBACKS=["xj9", ""])
@@ -240,6 +255,13 @@ def test_settings_that_were_changed_later() -> None:
     app.config["PERMANENT_SESSION_LIFETIME"] = "300"
     (problem,) = problems_of(app)
     assert "PERMANENT_SESSION_LIFETIME is '300'" in problem.what
+
+
+def test_a_late_store_comes_first() -> None:
+    """A late setting is the first finding: the missing key is a consequence of it."""
+    app = make_app(server_side=False)
+    app.config["SESSION_TYPE"] = "redis"
+    assert [problem.name for problem in problems_of(app) if problem.severity == "error"] == ["settings", "secret-key"]
 
 
 # The documentation
