@@ -38,8 +38,8 @@ def unmaintained_problems(client: Any) -> Iterator[Problem]:
         return
     yield Problem(
         "warning",
-        "python-memcached is unmaintained and used without compare-and-swap: of two concurrent changes of a session, "
-        "one may be lost, or undo a logout. It also unpickles what it reads.",
+        "python-memcached is used without compare-and-swap: of two concurrent changes of a session, one may be lost, "
+        "or undo a logout. It also unpickles what it reads.",
         "Use pymemcache: SESSION_MEMCACHED = 'memcached://...' (pip install 'lazysession[memcached]').",
         "memcached-client",
     )

@@ -356,8 +356,8 @@ class SqlAlchemyBackend:
         if not self._was_missed and misses_table(error):  # creating it again could conflict with a migration
             self._was_missed = True
             logger.error(
-                "The table %s is gone: requests that use the session fail. Restart the app, which creates it, unless a "
-                "migration is about to.",
+                "The table %s is missing: requests that use the session fail. Restart the app, which creates it, "
+                "unless a migration is about to.",
                 self._table.fullname,
             )
         refusal = refusal_of(error, self._engine.dialect.identifier_preparer.format_table(self._table))

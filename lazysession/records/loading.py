@@ -23,7 +23,7 @@ class Snapshot(NamedTuple):
 
     :param items: what the app gets.
     :param payload: the stored payload; for a late request, that of ``items``.
-    :param ttl: seconds left before any refresh; None when the store cannot tell.
+    :param ttl: seconds left before any refresh; None when the store cannot return them.
     :param refreshed: the expiry was moved.
     :param created_at: when the session began, in seconds since the epoch; None when that is not stored.
     :param has_stale_id: the id was rotated away before the load.

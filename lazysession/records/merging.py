@@ -57,7 +57,7 @@ class KeyUse:
         self.emptiness = False  # the request read whether the session is empty, before it changed anything
 
     def add_read(self, key: object) -> None:
-        """Record that a key is about to be read, also if it is absent."""
+        """Record that a key is about to be read, even if it is absent."""
         if key not in self.changed:
             self.read.add(key)
 

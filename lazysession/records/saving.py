@@ -72,10 +72,10 @@ class Save(NamedTuple):
     :param after: the session as it is now.
     :param before: the items that were loaded; None when there were none, or they cannot be decoded.
     :param keys: what the request read and changed.
-    :param cleared: delete the stored session, also if another request has changed it meanwhile.
+    :param cleared: delete the stored session, even if another request has changed it meanwhile.
     :param late: the id was rotated away before the session was loaded.
     :param login_keys: the keys that a login set, also to the values that they had before.
-    :param logout_keys: the keys that a logout removed, also if a login has set them again.
+    :param logout_keys: the keys that a logout removed, even if a login has set them again.
     """
 
     session: Any
@@ -415,7 +415,7 @@ class _NewRecord:
 
 
 def _stored_if_there(result: WriteResult, payload: Payload) -> WriteResult:
-    """Return STORED also if the payload is there already: clients repeat a command whose response was lost."""
+    """Return STORED even if the payload is there already: clients repeat a command whose response was lost."""
     return WriteResult(Outcome.STORED) if result.current == payload else result
 
 

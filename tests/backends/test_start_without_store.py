@@ -296,7 +296,7 @@ def test_a_table_that_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         connection.exec_driver_sql("DROP TABLE sessions")
     assert browser.get("/read").status_code == 503
     assert browser.get("/read").status_code == 503
-    assert caplog.text.count("The table sessions is gone") == 1
+    assert caplog.text.count("The table sessions is missing") == 1
     assert "Restart" in caplog.text
     assert inspect(create_engine(url)).get_table_names() == []
 
