@@ -108,6 +108,7 @@ class Finishing:
                 use,
                 "A change of the session by %s was not saved: the session could not be loaded. Do not write to it in "
                 "error handlers and functions for after_request.",
+                page=Page.NOT_SAVED,
             )
 
     def _reports_success(self, use: SessionUse, response: Response) -> bool:

@@ -228,7 +228,7 @@ class ServerSide:
             self._log_dropped(saved.lost, "the session has ended meanwhile")
             send(session_write_dropped, app)
         elif saved.lost:
-            self._log_dropped(saved.lost, "another request has changed them, and given the session a new id")
+            self._log_dropped(saved.lost, "another request has changed these keys, and given the session a new id")
         if saved.contested:
             send(session_conflict, app, keys=saved.contested)
 
