@@ -25,7 +25,7 @@ class Record(NamedTuple):
     """What is stored under a key.
 
     :param payload: what is stored, as it was given.
-    :param ttl: seconds left, of :meth:`SupportsReadAndTouch.read_and_touch` those before the refresh; None when the
+    :param ttl: seconds left; for :meth:`SupportsReadAndTouch.read_and_touch` before it moved the expiry; None when the
         store cannot return them, or the record never expires.
     :param touched: the expiry was moved.
     """
@@ -150,8 +150,8 @@ class SupportsReadAndTouch(Protocol):
     def read_and_touch(self, key: str, ttl: float | None, unless_more_than: float) -> Record | None:
         """Return what is stored and the seconds that were left, and move the expiry when that is due.
 
-        It is due unless the record has more than ``unless_more_than`` seconds left and not more than ``ttl``, with a
-        second of tolerance: more means that the lifetime was shortened.
+        Nothing is moved if ``unless_more_than < left <= ttl``, with a second of tolerance: more than ``ttl`` means that
+        the lifetime was shortened.
 
         :param ttl: seconds to live from now; None moves nothing, and only returns the seconds that are left.
         :raises TouchFailed: when the record was read, and its expiry could not be moved.

@@ -137,7 +137,7 @@ def test_other_accounts_cannot_read_sessions(shelf: ShelfBackend) -> None:
     assert {path.stat().st_mode & 0o777 for path in shelf._directory.iterdir()} == {0o600}
     assert list(shelf.check()) == []
     shelf._directory.chmod(0o750)
-    assert [problem.severity for problem in shelf.check()] == ["error"]
+    assert [(problem.severity, problem.name) for problem in shelf.check()] == [("error", "shelf-mode")]
 
 
 @pytest.mark.parametrize("make", [str, Path, "shelf://{}".format], ids=["text", "path", "url"])
@@ -227,7 +227,7 @@ def test_the_commands(shop: Shop) -> None:
     shop.sessions.chmod(0o755)
     checked = shop.run("-m", "flask", "--app", "shop", "lazysession", "check")
     assert checked.returncode == 1
-    assert "error: Other accounts can open the directory of sessions." in checked.stdout
+    assert "error: Other accounts can open the directory of sessions. [shelf-mode]" in checked.stdout
 
 
 def test_an_unknown_type_names_the_shelf(shop: Shop) -> None:

@@ -103,7 +103,9 @@ class ShelfBackend:
     def check(self) -> Generator[Problem]:
         """Return who else could read or forge sessions."""
         if self._directory.stat().st_mode & 0o077:
-            yield Problem("error", "Other accounts can open the directory of sessions.", "chmod 700 the directory.")
+            yield Problem(
+                "error", "Other accounts can open the directory of sessions.", "chmod 700 the directory.", "shelf-mode"
+            )
 
     def _path(self, key: str) -> Path:
         # Part of a key comes from a visitor's cookie: it may hold '/../', or be too long for a name.
