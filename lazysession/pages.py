@@ -35,7 +35,7 @@ def see(page: Page) -> str:
     """
     name, mark, label = page.value.partition("#")
     address = address_of_docs()
-    file = f"{address}/{name}.html" if address else f"docs/{name}.rst"
+    file = f"{address}/{name}.html" if address else f"LazySession's docs/{name}.rst"
     return f"See {file}{mark}{label}"
 
 

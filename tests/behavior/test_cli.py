@@ -245,7 +245,7 @@ def test_a_store_that_is_down() -> None:
     lines = output.splitlines()
     assert lines[0].endswith("[session-permanent]")
     said = "The store could not be asked: ConnectionError: Connection refused (127.0.0.1:1). "
-    assert lines[-2:] == ["1 info.", said + "See docs/troubleshooting.rst#store-unreachable"]
+    assert lines[-2:] == ["1 info.", said + "See LazySession's docs/troubleshooting.rst#store-unreachable"]
     assert status == 3
     assert check(app, "--offline") == ("\n".join(lines[:-1]) + "\n", 0)
     app.config["SESSION_COOKIE_SECURE"] = False  # which __Host- forbids

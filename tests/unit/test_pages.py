@@ -38,8 +38,8 @@ def install(monkeypatch: pytest.MonkeyPatch, *urls: str) -> list[str]:
 def test_without_an_address_it_is_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """A person who installed a checkout has the file, and can search it for the label."""
     install(monkeypatch, "Changelog, https://example.org/changelog")
-    assert see(Page.NO_SECRET_KEY) == "See docs/troubleshooting.rst#no-secret-key"
-    assert see(Page.OWN_BACKEND) == "See docs/guides/own-backend.rst"
+    assert see(Page.NO_SECRET_KEY) == "See LazySession's docs/troubleshooting.rst#no-secret-key"
+    assert see(Page.OWN_BACKEND) == "See LazySession's docs/guides/own-backend.rst"
 
 
 @pytest.mark.parametrize("url", ["Documentation, https://example.org/docs/", "documentation,https://example.org/docs"])
@@ -55,7 +55,7 @@ def test_with_an_address_it_is_a_url(monkeypatch: pytest.MonkeyPatch, url: str) 
 def test_an_empty_address_is_none(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """A table with a name and nothing behind it counts as none."""
     install(monkeypatch, url)
-    assert see(Page.NOT_SAVED) == "See docs/troubleshooting.rst#not-saved"
+    assert see(Page.NOT_SAVED) == "See LazySession's docs/troubleshooting.rst#not-saved"
 
 
 def test_a_checkout_that_is_not_installed_has_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,4 +65,4 @@ def test_a_checkout_that_is_not_installed_has_no_address(monkeypatch: pytest.Mon
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr(pages, "metadata", metadata)
-    assert see(Page.NOT_SAVED) == "See docs/troubleshooting.rst#not-saved"
+    assert see(Page.NOT_SAVED) == "See LazySession's docs/troubleshooting.rst#not-saved"
