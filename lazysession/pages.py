@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, metadata
+from importlib.metadata import metadata
 
 
 class Page(Enum):
@@ -43,11 +43,12 @@ def see(page: Page) -> str:
 def address_of_docs() -> str | None:
     """Return the URL of the docs, from ``Documentation`` in ``[project.urls]`` of pyproject.toml; None without one.
 
-    It is read with the first message that needs it, and not when an app starts or serves a request.
+    It is read with the first message that needs it, and not when an app starts or serves a request. That message may
+    be about a process that can open no file: it names the file of the docs then.
     """
     try:
         urls: list[str] = metadata("lazysession").get_all("Project-URL") or []
-    except PackageNotFoundError:  # run from a checkout that is not installed
+    except Exception:  # not installed, or not readable; a message never fails for its last sentence
         return None
     by_label = {label.strip().lower(): url.strip() for label, _, url in (each.partition(",") for each in urls)}
     return by_label.get("documentation", "").rstrip("/") or None

@@ -58,11 +58,14 @@ def test_an_empty_address_is_none(monkeypatch: pytest.MonkeyPatch, url: str) -> 
     assert see(Page.NOT_SAVED) == "See LazySession's docs/troubleshooting.rst#not-saved"
 
 
-def test_a_checkout_that_is_not_installed_has_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without metadata the message names the file."""
+@pytest.mark.parametrize(
+    "error", [PackageNotFoundError("lazysession"), OSError(24, "Too many open files"), TypeError()]
+)
+def test_without_metadata_it_is_the_file(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """A checkout that is not installed has none; a process that can open no file may have to say so just then."""
 
-    def metadata(package: str) -> Message:
-        raise PackageNotFoundError(package)
+    def metadata(_package: str) -> Message:
+        raise error
 
     monkeypatch.setattr(pages, "metadata", metadata)
     assert see(Page.NOT_SAVED) == "See LazySession's docs/troubleshooting.rst#not-saved"
