@@ -8,8 +8,11 @@ space) raises, and then with the client's own exception.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
+from errno import errorcode
+from traceback import walk_tb
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
@@ -274,11 +277,36 @@ def with_reason(error: BaseException) -> str:
     The messages of clients are left out, as they may repeat a key or a payload. The reason is the system's own text.
     """
     cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return f"{type(error).__name__}: {cause.strerror}"
-        cause = cause.__cause__ or cause.__context__
+    seen = set[int]()
+    while cause is not None and id(cause) not in seen:  # two errors may be each other's causes
+        reason = _system_reason(cause)
+        if reason:
+            return f"{type(error).__name__}: {reason}"
+        seen.add(id(cause))
+        cause = cause.__cause__ or _replaced_by(cause)
     return type(error).__name__
+
+
+def _system_reason(error: BaseException) -> str:
+    """Return the system's text for an error, or nothing; a client may put any text of its own into an OSError."""
+    if not isinstance(error, OSError):
+        return ""
+    if type(error).__module__ in ("socket", "ssl"):  # their numbers are of other lists
+        return str(error.strerror or "")
+    return os.strerror(error.errno) if isinstance(error.errno, int) and error.errno in errorcode else ""
+
+
+def _replaced_by(error: BaseException) -> BaseException | None:
+    """Return the error in whose place a client raised this one.
+
+    One that the app was handling before, as in an error handler that uses the session, is the context as well. It was
+    caught further out than where this one came from.
+    """
+    context = error.__context__
+    if context is None or context.__traceback__ is None:
+        return None
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return context if context.__traceback__.tb_frame in frames else None
 
 
 @runtime_checkable

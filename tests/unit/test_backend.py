@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 import pytest
 
 from lazysession.backend import with_reason
@@ -15,6 +18,48 @@ def test_the_reason_of_an_error() -> None:
     assert with_reason(error) == "LookupError: Connection refused"
     assert with_reason(ValueError("payload")) == "ValueError"
     assert with_reason(TimeoutError("redis://:secret@10.0.0.1")) == "TimeoutError"
+
+
+def test_a_text_that_a_client_put_into_an_error_is_no_reason() -> None:
+    """Only the number of an error of the system counts: the second argument of an OSError may be anything."""
+    assert with_reason(OSError(5, "cannot write session:0123456789")) == f"OSError: {os.strerror(5)}"
+    assert with_reason(OSError("GET failed", "session:0123456789")) == "OSError"
+    assert with_reason(OSError(10**30, "session:0123456789")) == "OSError"
+    assert with_reason(socket.gaierror(-2, "Name or service not known")) == "gaierror: Name or service not known"
+
+
+def test_errors_that_are_each_others_causes() -> None:
+    """``raise error from error`` makes a circle, and so does a client that raises its first error after a retry."""
+    first, again = LookupError(), ValueError()
+    first.__cause__, again.__cause__ = again, first
+    assert with_reason(first) == "LookupError"
+    first.__cause__ = first
+    assert with_reason(first) == "LookupError"
+
+
+def said_of(reason: Exception) -> str:
+    """Return what is said of the failure of a client that replaces the system's error by its own."""
+
+    def call() -> None:
+        try:
+            raise reason
+        except OSError:
+            raise LookupError("at 10.0.0.1")  # noqa: B904 - as redis-py
+
+    try:
+        call()
+    except Exception as error:
+        return with_reason(error)
+    return ""
+
+
+def test_what_the_app_was_handling_before_is_no_reason() -> None:
+    """An error handler that uses the session has an error of its own, which says nothing about the store."""
+    try:
+        raise FileNotFoundError(2, "")
+    except FileNotFoundError:
+        assert said_of(ConnectionRefusedError(111, "")) == "LookupError: Connection refused"
+        assert said_of(KeyError()) == "KeyError"
 
 
 @pytest.mark.parametrize(
