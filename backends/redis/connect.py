@@ -13,6 +13,7 @@ from lazysession.backends.redis.faults import fault_of
 #: Seconds that a client made from a URL waits for a connection or a reply, unless the URL sets a timeout.
 TIMEOUT = 2.0
 _SCHEME = re.compile(r"unix|(redis|valkey)(s?)(\+cluster|\+sentinel)?")
+_HOST = re.compile(r"[\w.-]+|\[[\da-fA-F:.]+(%\w+)?\]")
 _PARTS = re.compile(r"([^/?#]*@)?([^/?#@]*)([^?#]*)(\?[^#]*)?")
 
 
@@ -131,12 +132,19 @@ def connection_of(client: Any) -> Any:
 
 
 def address_of(client: Any) -> str:
-    """Return where a client connects to, in parentheses; nothing for a cluster, or behind Sentinels."""
-    pool = None if isinstance(client, _Late) else getattr(client, "connection_pool", None)
-    options = getattr(pool, "connection_kwargs", {})
-    if "host" in options:
-        return f" ({options['host']}:{options.get('port', 6379)})"
-    return f" ({options['path']})" if "path" in options else ""
+    """Return where a client connects to, in parentheses; nothing for a cluster, behind Sentinels, or if it is odd.
+
+    The log says it beside an error of the store, so it never raises. A host that is none may be a URL with a password.
+    """
+    try:
+        options = {} if isinstance(client, _Late) else client.connection_pool.connection_kwargs
+        host, port, path = options.get("host"), options.get("port", 6379), options.get("path")
+        if host is not None:
+            host = f"[{host}]" if ":" in host else host
+            return f" ({host}:{int(port)})" if _HOST.fullmatch(host) else ""
+        return f" ({path})" if isinstance(path, str) else ""
+    except Exception:  # whatever a client of the app's own raises
+        return ""
 
 
 class _Late:

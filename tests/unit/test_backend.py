@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+from unittest.mock import MagicMock, Mock
 
 import pytest
+from redis import Redis
 
 from lazysession.backend import with_reason
 from lazysession.backends.redis.connect import address_of, client_of
@@ -68,6 +70,7 @@ def test_what_the_app_was_handling_before_is_no_reason() -> None:
         ("redis://:secret@localhost:7399/0", " (localhost:7399)"),
         ("redis://localhost", " (localhost:6379)"),
         ("unix:///run/redis.sock", " (/run/redis.sock)"),
+        ("redis://[::1]:7399", " ([::1]:7399)"),
         ("redis+cluster://localhost:7000", ""),
         ("redis+sentinel://localhost:26379/shop", ""),
     ],
@@ -75,3 +78,17 @@ def test_what_the_app_was_handling_before_is_no_reason() -> None:
 def test_where_a_client_of_redis_connects_to(url: str, address: str) -> None:
     """The address is told, without the password, and without making the client of a cluster."""
     assert address_of(client_of(url)) == address
+
+
+class WithoutPool:
+    """A client that cannot be asked for its connections."""
+
+    @property
+    def connection_pool(self) -> object:
+        raise ConnectionError("secret")
+
+
+@pytest.mark.parametrize("client", [None, object(), Mock(), MagicMock(), WithoutPool(), Redis("redis://me:secret@a")])
+def test_a_client_that_does_not_say_where_it_connects_to(client: object) -> None:
+    """The error of the store is told without an address; a URL in the place of the host has a password in it."""
+    assert address_of(client) == ""
