@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import summary
 from tests.support.summary import count_missing, servers_line, skip_lines, version_in
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,16 @@ def test_tests_are_counted_by_the_reason_of_their_report() -> None:
 def test_the_version_in_what_a_program_prints(text: str, version: str) -> None:
     """The first number with a point is the version."""
     assert version_in(text) == version
+
+
+def test_a_program_that_does_not_print_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs, as on a busy machine, or is gone by now, is named without a version; the run does not fail."""
+    monkeypatch.setattr(summary, "TIMEOUT", 0.1)
+    hanging = tmp_path / "hanging"
+    hanging.write_text("#!/bin/sh\nexec sleep 5\n")
+    hanging.chmod(0o755)
+    assert summary.version_of(str(hanging)) == ""
+    assert summary.version_of(str(tmp_path / "gone")) == ""
 
 
 @pytest.mark.parametrize(("options", "outcome"), [([], "skipped"), (["--require-servers"], "failed")])

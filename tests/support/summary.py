@@ -9,6 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+#: Seconds that a program may take to print its version.
+TIMEOUT = 10.0
+
 
 def skip_lines(texts: Iterable[str]) -> list[str]:
     """Return a line for each reason for which tests were skipped, the most frequent first.
@@ -44,12 +47,15 @@ def count_missing(texts: Iterable[str], reasons: Mapping[str, str]) -> dict[str,
 
 
 def version_of(program: str) -> str:
-    """Return the version that a server's program prints, or nothing if it prints none."""
+    """Return the version that a server's program prints, or nothing if it prints none in time."""
     package = Path(program).resolve().with_name("package.json")
     if package.exists():  # dynalite has no option for it: it would start
         return str(json.loads(package.read_text())["version"])
     option = "-v" if Path(program).name == "nginx" else "--version"
-    done = subprocess.run([program, option], capture_output=True, text=True, check=False, timeout=10)
+    try:
+        done = subprocess.run([program, option], capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    except (OSError, subprocess.TimeoutExpired):  # a run that passed does not fail for this line
+        return ""
     return version_in(done.stdout + done.stderr)
 
 
