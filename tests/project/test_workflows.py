@@ -16,7 +16,9 @@ from tests.project.test_docs import nox_sessions
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in ROOT.glob(".github/workflows/*")}
 JOBS = {f"{file} {name}": job for file, workflow in WORKFLOWS.items() for name, job in workflow["jobs"].items()}
-SESSION = re.compile(r"\bnox\b.*? -s (\S+)")
+#: A command of nox, and the sessions that it names, up to the options of these.
+NOX = re.compile(r"^nox (.*)$", re.M)
+SESSIONS = re.compile(r"^(?:--\S+ )*-s ((?:[^-\s]\S*(?: |$))+)(?:-- .*)?$")
 #: Sessions that no workflow runs, and why.
 ELSEWHERE = {
     "quick": "a part of the tests",
@@ -38,11 +40,19 @@ def steps(job: dict[str, Any]) -> list[dict[str, Any]]:
 def sessions(job: dict[str, Any]) -> set[str]:
     """Return the sessions that a job runs; ``$SESSION`` stands for those of its matrix, and so does ``$PYTHON``."""
     found = set[str]()
-    for name in [name.strip('"') for step in steps(job) for name in SESSION.findall(step.get("run", ""))]:
+    commands = [each for step in steps(job) for each in NOX.findall(step.get("run", ""))]
+    for name in [name.strip('"') for command in commands for name in named(command)]:
         before, _, variable = name.partition("$")
         values = job["strategy"]["matrix"][variable.lower()] if variable else [""]
         found |= {f"{before}{value}" for value in values}
     return found
+
+
+def named(command: str) -> list[str]:
+    """Return the sessions that the rest of a command of nox names."""
+    found = SESSIONS.match(command)
+    assert found, f"nox {command}: write it as nox [--OPTION] -s SESSION... [-- ARGUMENTS]"
+    return found[1].split()
 
 
 def pythons_of_the_noxfile() -> list[str]:
@@ -112,3 +122,20 @@ def test_pre_commit_has_the_versions_of_the_lint_session() -> None:
     used = {requirement for hook in hooks for requirement in hook["additional_dependencies"]}
     pinned = re.findall(r'^  "([\w-]+==[\w.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
     assert used == set(pinned)
+
+
+def test_every_session_of_a_command_counts() -> None:
+    """Also those after the first, and none of what follows ``--``."""
+    assert named("-s docs types") == ["docs", "types"]
+    assert named('--error-on-missing-interpreters -s "tests-$PYTHON" -- -k x') == ['"tests-$PYTHON"']
+
+
+def test_a_package_is_uploaded_from_a_tag_after_the_tests() -> None:
+    """No branch and no pull request starts the upload, and it needs all tests and the check of the tag."""
+    release = WORKFLOWS["release.yml"]
+    assert release[True] == {"push": {"tags": ["v*"]}}  # YAML reads the key "on" as true
+    assert release["jobs"]["tests"]["uses"] == "./.github/workflows/tests.yml"
+    assert set(release["jobs"]["upload"]["needs"]) == {"tests", "build"}
+    assert release["jobs"]["upload"]["environment"] == "pypi"
+    commands = [step.get("run", "") for step in release["jobs"]["build"]["steps"]]
+    assert 'nox --error-on-missing-interpreters -s release -- --tag "$GITHUB_REF_NAME"' in commands
