@@ -39,7 +39,10 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     words = list(map(str, command))
-    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:  # git, where the checkout is a copy on a bare machine
+        raise SystemExit(f"Not ready to upload. {error.filename} is not installed.") from None
     if done.returncode:
         raise SystemExit(f"{done.stdout}{done.stderr}Not ready to upload. This failed: {' '.join(words)}")
     return done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,3 +178,39 @@ def test_a_wrong_tag_stops_the_release() -> None:
     """The workflow that uploads gives its tag, which must be that of the version."""
     with pytest.raises(SystemExit, match=r"v0\.0\.0"):
         release.main(["--tag", "v0.0.0"])
+
+
+@pytest.mark.parametrize(
+    ("lacking", "arguments", "status"), [([], ["--tag"], 0), (["x"], ["--tag"], 1), (["x"], [], 0)]
+)
+def test_what_is_missing_stops_an_upload(
+    monkeypatch: pytest.MonkeyPatch, lacking: list[str], arguments: list[str], status: int
+) -> None:
+    """It is an error for the workflow that uploads, and only told to those who try the build."""
+    monkeypatch.setattr(release, "release", lambda _project: ["dist/a"])
+    monkeypatch.setattr(release, "missing", lambda _project: lacking)
+    assert release.main([*arguments, f"v{this_project().version}"][: 2 * len(arguments)]) == status
+
+
+def test_a_step_that_fails_stops_the_release() -> None:
+    """The last line names the command, below its own words."""
+    with pytest.raises(SystemExit, match=r"(?s)its words.*Not ready to upload\. This failed: .*python"):
+        release.run(sys.executable, "-c", "import sys; sys.exit('its words')")
+    with pytest.raises(SystemExit, match=r"Not ready to upload\. no-such-program is not installed\."):
+        release.run("no-such-program")
+
+
+def test_a_wheel_that_lacks_a_file_stops_the_release(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was built is compared with the checkout before anything is tried."""
+
+    def run(*_command: object) -> str:
+        tmp_path.mkdir(exist_ok=True)
+        with zipfile.ZipFile(tmp_path / "shop-1.2.3-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("lazysession/a.py", "")
+        return ""
+
+    monkeypatch.setattr(release, "DIST", tmp_path)
+    monkeypatch.setattr(release, "run", run)
+    monkeypatch.setattr(release, "copy_checkout", lambda *_: ["lazysession/a.py", "lazysession/b.py"])
+    with pytest.raises(SystemExit, match=r"the wheel lacks lazysession/b\.py"):
+        release.build(NOWHERE)
