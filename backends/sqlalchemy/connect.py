@@ -154,10 +154,12 @@ def _engine_of(address: URL, options: dict[str, Any]) -> Engine:
     read_timeout = float(str(given.pop("read_timeout", READ_TIMEOUT))) if _is_psycopg(address) else READ_TIMEOUT
     defaults: dict[str, Any] = {"pool_recycle": 1800}  # below the idle limits of servers and proxies
     connecting: dict[str, Any] = {}
+    forced = dict(_ENGINE_OPTIONS)
     if address.get_backend_name() == "sqlite":
         if _is_in_memory(address):
             # One connection for all threads, and for the life of the process: the database ends with it.
-            defaults, connecting = {"poolclass": StaticPool, "pool_recycle": -1}, {"check_same_thread": False}
+            defaults, connecting = {"poolclass": StaticPool}, {"check_same_thread": False}
+            forced["pool_recycle"] = -1
     else:
         if "poolclass" not in options:
             defaults["pool_timeout"] = POOL_TIMEOUT
@@ -166,7 +168,7 @@ def _engine_of(address: URL, options: dict[str, Any]) -> Engine:
     if _is_psycopg(address):
         read_timeout = float(str(address.query.get("read_timeout", read_timeout)))
         address = address.difference_update_query(["read_timeout"])
-    engine = create_engine(address, **(defaults | options | _ENGINE_OPTIONS), connect_args=connecting | given)
+    engine = create_engine(address, **(defaults | options | forced), connect_args=connecting | given)
     if _is_psycopg(address):
         limit_reads(engine, read_timeout)
     return _prepare(engine, owns_file=True, may_prepare="prepare_threshold" in given)

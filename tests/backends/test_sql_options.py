@@ -183,9 +183,13 @@ def test_more_threads_than_connections(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:shop?mode=memory&uri=true"])
-def test_a_database_in_memory_is_as_old_as_the_process(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its only connection is never recycled: the database, its table included, would end with it."""
+@pytest.mark.parametrize("options", [{}, {"pool_recycle": 600}])
+def test_a_database_in_memory_is_as_old_as_the_process(
+    url: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its only connection is never recycled, whatever the options say: the database would end with it."""
     app = Flask("shop")
+    app.config["SESSION_SQLALCHEMY_ENGINE_OPTIONS"] = options
     app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=url)
     LazySession(app)
     app.add_url_rule("/", view_func=lambda: str(session.setdefault("name", "Ada")))
