@@ -1,8 +1,7 @@
 """Build the package and try it as a stranger would: ``nox -s release``; the last line says what is missing.
 
 ``-- --write`` writes the addresses of ``[project.urls]`` into the files that name one, and builds nothing.
-``-- --tag v1.2.3`` is for the workflow that uploads: the tag must be that of the version, and nothing may be missing
-but an address.
+``-- --tag v1.2.3`` is for the workflow that uploads: the tag must be that of the version, and nothing may be missing.
 """
 
 from __future__ import annotations
@@ -160,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the addresses, and build nothing")
-    parser.add_argument("--tag", help="the tag of the release; anything missing but an address is then an error")
+    parser.add_argument("--tag", help="the tag of the release; anything missing is then an error")
     options = parser.parse_args(arguments)
     project = Project.from_toml((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     if options.write:
@@ -171,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     files = release(project)
     lacking = missing(project)
     print(contents.last_line(project, lacking, files))
-    return 1 if options.tag and lacking else 0
+    return 1 if options.tag and (lacking or project.empty) else 0
 
 
 if __name__ == "__main__":

@@ -181,12 +181,19 @@ def test_a_wrong_tag_stops_the_release() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lacking", "arguments", "status"), [([], ["--tag"], 0), (["x"], ["--tag"], 1), (["x"], [], 0)]
+    ("lacking", "empty", "arguments", "status"),
+    [
+        ([], [], ["--tag"], 0),
+        (["x"], [], ["--tag"], 1),
+        ([], ["Repository"], ["--tag"], 1),
+        (["x"], ["Repository"], [], 0),
+    ],
 )
 def test_what_is_missing_stops_an_upload(
-    monkeypatch: pytest.MonkeyPatch, lacking: list[str], arguments: list[str], status: int
+    monkeypatch: pytest.MonkeyPatch, lacking: list[str], empty: list[str], arguments: list[str], status: int
 ) -> None:
     """It is an error for the workflow that uploads, and only told to those who try the build."""
+    monkeypatch.setattr(Project, "empty", property(lambda _: empty))
     monkeypatch.setattr(release, "release", lambda _project: ["dist/a"])
     monkeypatch.setattr(release, "missing", lambda _project: lacking)
     assert release.main([*arguments, f"v{this_project().version}"][: 2 * len(arguments)]) == status
