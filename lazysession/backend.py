@@ -8,10 +8,10 @@ space) raises, and then with the client's own exception.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from errno import errorcode
 from traceback import walk_tb
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -293,7 +293,7 @@ def _system_reason(error: BaseException) -> str:
         return ""
     if type(error).__module__ in ("socket", "ssl"):  # their numbers are of other lists
         return str(error.strerror or "")
-    return os.strerror(error.errno) if isinstance(error.errno, int) and error.errno in errorcode else ""
+    return os.strerror(error.errno) if isinstance(error.errno, int) and error.errno in errno.errorcode else ""
 
 
 def _replaced_by(error: BaseException) -> BaseException | None:
