@@ -76,7 +76,10 @@ def _retries_after_timeout(retry: Any) -> int:
 
 def _repeats_after_timeout(retry: Any) -> bool:
     """Return whether the errors to repeat after include a timeout: only then is the second function called."""
-    from redis import TimeoutError as Timeout
+    try:
+        from redis import TimeoutError as Timeout
+    except ImportError:  # the client is Valkey's
+        return False
 
     def time_out() -> None:
         raise Timeout
