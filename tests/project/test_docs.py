@@ -37,9 +37,10 @@ from sqlalchemy.pool import Pool
 
 from lazysession.modes import Mode
 from lazysession.settings import NAMES, PREFIX, Settings
+from tests.conftest import unless_missing
 from tests.support import pages
 from tests.support.pages import Block, blocks_of
-from tests.support.servers import NotInstalled, free_port, nginx_command, nginx_for_test
+from tests.support.servers import NotInstalled, free_port, need, nginx_command, nginx_for_test
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -255,9 +256,13 @@ class every_connection_closed:  # noqa: N801 - reads as a statement
 
 
 @every_page
-def test_page_runs(reader: Reader, page: Path) -> None:
+def test_page_runs(reader: Reader, page: Path, request: pytest.FixtureRequest) -> None:
     """Every block of the page does what the page says."""
-    reader.read(name_of(page), page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    if re.search(r"^ *\$ curl ", text, re.MULTILINE):
+        with unless_missing(request):
+            need("curl", "apt-get install curl")
+    reader.read(name_of(page), text)
 
 
 @pytest.mark.parametrize(
