@@ -167,11 +167,6 @@ class FileCacheBackend(CacheLibBackend):
                 raise ValueError(f"its directory cannot be made: {error.strerror}.") from error
             raise
 
-    def explain(self, error: Exception) -> str:
-        """Return the system's message of an error, without the name of a file."""
-        said = error.strerror if isinstance(error, OSError) else None
-        return f"{type(error).__name__}: {said}" if said else type(error).__name__
-
     @contextmanager
     def locked(self, key: str) -> Generator[None]:
         """Hold the lock of the key, and for other processes that of a lock file in the directory."""
