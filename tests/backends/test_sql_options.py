@@ -193,7 +193,7 @@ def test_a_database_in_memory_is_as_old_as_the_process(
     app.config.update(SESSION_TYPE="sqlalchemy", SESSION_SQLALCHEMY=url)
     LazySession(app)
     app.add_url_rule("/", view_func=lambda: str(session.setdefault("name", "Ada")))
-    app.add_url_rule("/name", "name", lambda: session.get("name", "nobody"))
+    app.add_url_rule("/name", "name", lambda: session.get("name", "visitor"))
     client = app.test_client()
     assert client.get("/").text == "Ada"
     now = time.time
