@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from lazysession.backend import Problem
 from lazysession.backends.redis.connect import connection_of
+from lazysession.backends.redis.plain_clients import library_of, reason_against
 from lazysession.backends.redis.scripts import class_names, is_refused
 
+#: The parsers in C that the client libraries use where they are installed.
+_PARSERS = {"redis": "hiredis", "valkey": "libvalkey"}
 #: Seconds that a request may wait for a Redis that hangs, before that is a finding.
 _LONGEST = 10
 
@@ -41,6 +45,21 @@ def problems_of(node: Any) -> Iterator[Problem]:
                 "Set appendonly yes, or save, or add a replica.",
                 "redis-persistence",
             )
+
+
+def facts_of(client: Any) -> Iterator[Problem]:
+    """Return which path the commands take and why, and whether a faster parser could read their answers."""
+    reason = reason_against(client)
+    if reason is None:
+        what = "Commands take the direct path: they are sent on idle connections of the client's own pool."
+        yield Problem("info", what, "Nothing to do.", "redis-path")
+    else:
+        what = f"Commands take the client's execute_command, which is a little slower than the direct path: {reason}."
+        yield Problem("info", what, "Nothing to do, unless that is by mistake.", "redis-path")
+    parser = _PARSERS.get(library_of(client))
+    if parser is not None and find_spec(parser) is None:
+        what = f"{parser} is not installed: the client reads answers with slower code."
+        yield Problem("info", what, f"pip install {parser}; the client then uses it by itself.", "redis-parser")
 
 
 def _problems_of_timeouts(connection: Any) -> Iterator[Problem]:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Protocol
 
 from lazysession.backend import Outcome, Problem, Record, TouchFailed, WriteResult, with_reason
-from lazysession.backends.redis.check import problems_of
+from lazysession.backends.redis.check import facts_of, problems_of
 from lazysession.backends.redis.connect import address_of, client_of
+from lazysession.backends.redis.direct import DirectPath
+from lazysession.backends.redis.plain_clients import reason_against
 from lazysession.backends.redis.scripts import (
     DELETE,
     DIGESTS,
@@ -46,6 +48,7 @@ class RedisBackend:
         self.client = client
         self.clock = clock
         self._reads_plainly = _reads_plainly(client)
+        self._direct = DirectPath(client) if reason_against(client) is None else None
         self._scripts = Scripts(self._send, lambda: self.clock())  # noqa: PLW0108 - tests set the clock
         self._plain = Transactions(client, self._send)
 
@@ -96,11 +99,9 @@ class RedisBackend:
 
     def _read_by_pipeline(self, key: str, ttl: int, unless_more_than: int) -> Record | None:
         """Send two commands at once: payloads are slow to pass through a script, the larger the slower."""
-        client: Any = self.client
-        pipeline = client.pipeline(transaction=False)
-        pipeline.execute_command("GET", key, NEVER_DECODE=True)
-        pipeline.execute_command("EVALSHA", DIGESTS[TOUCH_IF_DUE], 1, key, ttl, unless_more_than)
-        payload, answer = pipeline.execute(raise_on_error=False)
+        payload, answer = self._send_both(
+            ("GET", key), ("EVALSHA", DIGESTS[TOUCH_IF_DUE], 1, key, ttl, unless_more_than)
+        )
         if isinstance(payload, Exception):
             raise payload
         if payload is None:
@@ -168,16 +169,35 @@ class RedisBackend:
     def check(self) -> Iterable[Problem]:
         """Return problems of the client's timeouts, and of the memory, the replicas and the disk of every master.
 
+        The last ones say which path commands take, and whether a faster parser is there.
+
         :raises Exception: the client's own, when a server does not answer.
         """
         client: Any = self.client
         primaries = getattr(client, "get_primaries", None)
         nodes = [client] if primaries is None else [client.get_redis_connection(node) for node in primaries()]
         yield from dict.fromkeys(problem for node in nodes for problem in problems_of(node))
+        yield from facts_of(client)
 
     def _send(self, *command: Any) -> Any:
-        # NEVER_DECODE: payloads are bytes, also for a client that was made with decode_responses=True.
-        return self.client.execute_command(*command, NEVER_DECODE=True)
+        answers = None if self._direct is None else self._direct.send(command)
+        if answers is None:
+            # NEVER_DECODE: payloads are bytes, also for a client that was made with decode_responses=True.
+            return self.client.execute_command(*command, NEVER_DECODE=True)
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers[0]
+
+    def _send_both(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Send two commands at once, and return what each returns, or its error."""
+        answers = None if self._direct is None else self._direct.send(*commands)
+        if answers is None:
+            client: Any = self.client
+            pipeline = client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command, NEVER_DECODE=True)
+            answers = pipeline.execute(raise_on_error=False)
+        return answers
 
 
 def _is_taken_by_flask_session(value: object) -> bool:

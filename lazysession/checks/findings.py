@@ -48,6 +48,8 @@ FINDINGS = (
     "redis-info",
     "redis-memory",
     "redis-min-replicas",
+    "redis-parser",
+    "redis-path",
     "redis-persistence",
     "redis-replica",
     "redis-retries",
