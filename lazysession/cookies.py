@@ -12,6 +12,7 @@ from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 from itsdangerous import BadSignature, Signer
 from werkzeug.datastructures import Headers
+from werkzeug.http import http_date
 
 from .errors import ConfigurationError
 from .logs import Once, this_place
@@ -36,6 +37,7 @@ class SessionCookies:
         self._may_be_id = may_be_id
         self._signed = signed
         self._once = Once()
+        self._last_date = datetime.min, ""
 
     def sent(self, app: Flask, request: Request) -> bool:
         """Return whether the client sent a session cookie, well-formed or not."""
@@ -82,8 +84,15 @@ class SessionCookies:
             attributes["partitioned"] = True
         return attributes
 
-    def _expires(self, app: Flask, session: SessionMixin) -> datetime | None:
-        return self._interface.get_expiration_time(app, session)
+    def _expires(self, app: Flask, session: SessionMixin) -> str | None:
+        """Return the date for ``Expires``; within one second it is the same for all, and writing it takes a while."""
+        expires = self._interface.get_expiration_time(app, session)
+        if expires is None:
+            return None
+        second = expires.replace(microsecond=0)
+        if second != self._last_date[0]:
+            self._last_date = second, http_date(second)
+        return self._last_date[1]
 
     def _make_private(self, response: Response) -> None:
         make_private(response)
@@ -136,6 +145,7 @@ def _is_usual(request_class: type[Request]) -> bool:
 
 _DIRECTIVE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
 _FOR_CDNS = ("cdn-cache-control", "surrogate-control")
+_ABOUT_CACHES = ("cache-control", "surrogate-control", "expires")
 #: Directives that allow a response to be stored for some time (RFC 9111, RFC 5861).
 _AGES = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 
@@ -163,6 +173,8 @@ def is_public(response: Response) -> bool:
 
 def may_be_shared(response: Response) -> bool:
     """Return whether shared caches may store a response: a maximum age alone allows that (RFC 9111, 3 and 4.2.1)."""
+    if not any(name.lower().endswith(_ABOUT_CACHES) for name, _ in response.headers):  # fast: nearly all have none
+        return False
     if is_public(response):
         return True
     directives = _directives(response, "Cache-Control")
