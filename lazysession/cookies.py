@@ -36,8 +36,8 @@ class SessionCookies:
         self._interface = interface
         self._may_be_id = may_be_id
         self._signed = signed
-        self._once = Once()
         self._last_date = datetime.min, ""
+        self._private = PrivateResponses()
 
     def sent(self, app: Flask, request: Request) -> bool:
         """Return whether the client sent a session cookie, well-formed or not."""
@@ -57,16 +57,14 @@ class SessionCookies:
         """
         if renewal and is_public(response):
             return
-        if may_be_shared(response):
-            self._make_private(response)
+        self._private.before_cookie(response)
         value = self._signer(app).sign(sid).decode() if self._signed else sid
         expires = self._expires(app, session)
         response.set_cookie(self._interface.get_cookie_name(app), value, expires=expires, **self._attributes(app))
 
     def delete(self, app: Flask, response: Response) -> None:
         """Delete the cookie, with the same attributes as it was set with: browsers ignore a delete without them."""
-        if may_be_shared(response):
-            self._make_private(response)
+        self._private.before_cookie(response)
         response.delete_cookie(self._interface.get_cookie_name(app), **self._attributes(app))
 
     def _attributes(self, app: Flask) -> dict[str, Any]:
@@ -89,19 +87,10 @@ class SessionCookies:
         expires = self._interface.get_expiration_time(app, session)
         if expires is None:
             return None
-        second = expires.replace(microsecond=0)
-        if second != self._last_date[0]:
-            self._last_date = second, http_date(second)
-        return self._last_date[1]
-
-    def _make_private(self, response: Response) -> None:
-        make_private(response)
-        self._once.warn(
-            "Shared caches may store the response of %s, and it sets the session cookie: it is sent as private. "
-            "Set Cache-Control: private in the view.",
-            this_place(),
-            page=Page.NOT_CACHED,
-        )
+        second, last = expires.replace(microsecond=0), self._last_date
+        if second != last[0]:
+            self._last_date = last = second, http_date(second)
+        return last[1]
 
     def _unsign(self, app: Flask, value: str) -> str | None:
         try:
@@ -119,6 +108,25 @@ class SessionCookies:
         keys: list[Any] = [older] if isinstance(older, (str, bytes)) else [*older]
         keys.append(app.secret_key)  # the last one signs
         return Signer(keys, salt=_SALT, key_derivation="hmac")
+
+
+class PrivateResponses:
+    """Makes responses private that set the session cookie and that shared caches may store."""
+
+    def __init__(self) -> None:
+        self._once = Once()
+
+    def before_cookie(self, response: Response) -> None:
+        """Make a response private that is about to get the cookie; logged once per endpoint."""
+        if not may_be_shared(response):
+            return
+        make_private(response)
+        self._once.warn(
+            "Shared caches may store the response of %s, and it sets the session cookie: it is sent as private. "
+            "Set Cache-Control: private in the view.",
+            this_place(),
+            page=Page.NOT_CACHED,
+        )
 
 
 def cookie_value(request: Request, name: str) -> str | None:
