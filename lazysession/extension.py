@@ -37,6 +37,7 @@ from .pages import Page, see
 from .patterns import compile_rules, log_unmatched, warn_of_doubtful
 from .serverside import ServerSide
 from .settings import Settings, items_of
+from .signedcookie import SignedCookie, is_signed_cookie
 from .startup import names
 from .startup.clients import refuse_unusable
 from .startup.values import refuse_wrong_flask_settings, refuse_wrong_key, refuse_wrong_session_settings
@@ -110,7 +111,7 @@ def _make_handler(app: Flask, settings: Settings) -> Handler:
             names.refuse_store_without_type(app.config)
         if isinstance(present, SecureCookieSessionInterface):
             refuse_wrong_key(app.config)
-        return _wrapped(present)
+        return _wrapped(present, settings)
     _look_at_names(app, session_type)
     refuse_wrong_session_settings(app.config, session_type)
     if app.config.get("SESSION_USE_SIGNER"):
@@ -118,7 +119,9 @@ def _make_handler(app: Flask, settings: Settings) -> Handler:
     return _handler_of_type(app, session_type, settings)
 
 
-def _wrapped(interface: SessionInterface) -> Wrapped:
+def _wrapped(interface: SessionInterface, settings: Settings) -> Wrapped:
+    if is_signed_cookie(interface) and not uses_db_session(interface):
+        return SignedCookie(interface, settings.refresh_throttle)
     return Wrapped(interface, loads_before_view=uses_db_session(interface))
 
 
@@ -147,21 +150,21 @@ def _handler_again(app: Flask, interface: SessionInterface, *, settings: Setting
     return (
         _handler_over_present(app, interface, settings)
         if flasksession.is_server_side(interface)
-        else _wrapped(interface)
+        else _wrapped(interface, settings)
     )
 
 
 def _handler_over_present(app: Flask, interface: SessionInterface, settings: Settings) -> Handler:
     """Return the handler over what Flask-Session built: with our adapter, or else with the interface's own methods."""
     if not flasksession.serves_requests_as_usual(interface):
-        return _wrapped(interface)
+        return _wrapped(interface, settings)
     backend = _from_interface(app, _adapter_of(interface), interface)
     if backend is not None:
         return _over_backend(app, interface, backend, settings)
     flasksession.read_safely(interface, allow_pickle=settings.allow_pickle)
     backend = _from_interface(app, registry.find(registry.GENERIC), interface)
     if backend is None:  # a fork of this package without the generic adapter
-        return _wrapped(interface)
+        return _wrapped(interface, settings)
     handler = _over_backend(app, interface, backend, settings)
     handler.loads_before_view = uses_db_session(interface)
     return handler

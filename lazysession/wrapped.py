@@ -67,10 +67,23 @@ class Wrapped:
         session = use.session
         if not use.is_saveable or self.wrapped.is_null_session(session):
             return
-        if use.mode is Mode.READONLY and session.modified:
-            raise SessionReadOnly(f"The session was marked as changed in mode readonly ({use.rule}).")
-        if session.modified or use.mode is Mode.NORMAL:
-            self.wrapped.save_session(app, session, response)
+        changed = self.is_changed(app, use)
+        if changed and use.mode is Mode.READONLY:
+            raise SessionReadOnly(f"The session was changed in mode readonly ({use.rule}).")
+        if changed or self.may_renew(use, response):
+            self.write(app, session, response)
+
+    def is_changed(self, app: Flask, use: SessionUse) -> bool:
+        """Return whether the session is marked as changed."""
+        return use.session.modified
+
+    def may_renew(self, use: SessionUse, response: Response) -> bool:
+        """Return whether the wrapped interface is called for an unchanged session; it decides what that means."""
+        return use.mode is Mode.NORMAL
+
+    def write(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Save through the wrapped interface."""
+        self.wrapped.save_session(app, session, response)
 
     def rotate(self, session: SessionMixin) -> None:
         """Rotate as the wrapped interface does; one without session ids has nothing to rotate."""

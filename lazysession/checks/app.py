@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flask import Flask
-from flask.sessions import SecureCookieSessionInterface, SessionInterface
+from flask.sessions import SecureCookieSessionInterface
 
 from lazysession.backend import Problem, SupportsPurge
 from lazysession.errors import ConfigurationError
@@ -17,6 +17,7 @@ from lazysession.modes import NOT_SKIPPED, RuleTable
 from lazysession.patterns import shadowed, unmatched
 from lazysession.serverside import ServerSide
 from lazysession.settings import PREFIX, Settings
+from lazysession.signedcookie import SignedCookie
 from lazysession.startup.names import unread
 from lazysession.startup.values import refuse_wrong_flask_settings
 from lazysession.wrapped import Wrapped
@@ -65,13 +66,14 @@ def find_problems(app: Flask, interface: LazySessionInterface) -> Iterator[Probl
 
 
 def _problems_of_settings(app: Flask, interface: LazySessionInterface, settings: Settings) -> Iterator[Problem]:
-    if isinstance(interface.handler, ServerSide):
+    if isinstance(interface.handler, (ServerSide, SignedCookie)):
         yield from _problems_of_refreshes(app, settings)
+    if isinstance(interface.handler, ServerSide):
         yield from _problems_of_lifetimes(app, settings)
         yield from _problems_of_ids(interface.handler)
         yield from _problems_of_choices(settings)
     elif isinstance(interface.handler, Wrapped):
-        yield from _problems_of_idle_settings(app, interface.handler.wrapped)
+        yield from _problems_of_idle_settings(app, interface.handler)
     yield from find_useless_rules(app, interface.rules)
     yield from _problems_of_static_files(app, interface.rules)
     if settings.trace and not app.debug:
@@ -163,7 +165,8 @@ def _problems_of_refreshes(app: Flask, settings: Settings) -> Iterator[Problem]:
     elif throttle == 0:
         yield Problem(
             "info",
-            f"{PREFIX}REFRESH_THROTTLE is 0: each use of a session moves its expiry, which is work for the store.",
+            f"{PREFIX}REFRESH_THROTTLE is 0: each use of a session moves its expiry, which is work for the "
+            "store, or sends Flask's signed cookie again.",
             "Leave it out, unless sessions are to end to the second: it is a tenth of the lifetime then.",
             "throttle-off",
         )
@@ -266,13 +269,14 @@ def _problems_of_static_files(app: Flask, rules: RuleTable) -> Iterator[Problem]
             )
 
 
-def _problems_of_idle_settings(app: Flask, wrapped: SessionInterface) -> Iterator[Problem]:
-    idle = [PREFIX + name for name in OF_THE_STORE if PREFIX + name in app.config]
+def _problems_of_idle_settings(app: Flask, handler: Wrapped) -> Iterator[Problem]:
+    used = {"REFRESH_THROTTLE"} if isinstance(handler, SignedCookie) else set()
+    idle = [PREFIX + name for name in OF_THE_STORE if PREFIX + name in app.config and name not in used]
     if idle:
         yield Problem(
             "warning",
-            f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect: {type(wrapped).__name__} loads and "
-            "saves sessions itself.",
+            f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect: {type(handler.wrapped).__name__} "
+            "loads and saves sessions itself.",
             "Leave out what has no effect, or set SESSION_TYPE to a store that has an adapter.",
             "settings-idle",
         )

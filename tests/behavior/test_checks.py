@@ -9,6 +9,7 @@ from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import fakeredis
 import pytest
@@ -221,8 +222,18 @@ def test_choices(settings: dict[str, Any], expected: list[str]) -> None:
     assert found(**{**GOOD, **settings}) == expected
 
 
+def test_the_refreshes_of_the_signed_cookie() -> None:
+    """The throttle has an effect there; with an interface that renews its cookie itself, it has none."""
+    assert found(server_side=False, **GOOD, LAZYSESSION_REFRESH_THROTTLE=0) == ["info throttle-off"]
+    assert found(server_side=False, **GOOD, SESSION_REFRESH_EACH_REQUEST=False) == ["info refresh-off"]
+    app = make_app(server_side=False, **GOOD, LAZYSESSION_REFRESH_THROTTLE=60)
+    assert problems_of(app) == []
+    with mock.patch.object(app.session_interface, "should_set_cookie", return_value=True):
+        (problem,) = problems_of(app)
+    assert (problem.name, problem.what.split()[0]) == ("settings-idle", "LAZYSESSION_REFRESH_THROTTLE")
+
+
 IDLE: dict[str, Any] = {
-    "LAZYSESSION_REFRESH_THROTTLE": 0,
     "LAZYSESSION_CONFLICT": "overwrite",
     "LAZYSESSION_ON_READ_ERROR": "raise",
     "LAZYSESSION_ABSOLUTE_LIFETIME": 60,

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 ORDER = [
     *("__init__", "extension", "cli", "checks.app", "checks.findings", "checks.cookies", "following", "patterns"),
     *("flasklogin", "handling", "jsonable", "regeneration", "interface", "finishing", "rendering", "session"),
-    *("skipping", "streams", "attributes", "serverside", "wrapped", "dbsession", "use"),
+    *("skipping", "streams", "attributes", "serverside", "signedcookie", "wrapped", "dbsession", "use"),
     *("records.saving", "records.plan", "records.payloads", "records.loading", "records.rotation", "records.store"),
     *(
         "records.expiry",
