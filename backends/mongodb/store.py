@@ -15,7 +15,7 @@ from bson.codec_options import CodecOptions
 from pymongo import MongoClient, ReadPreference, WriteConcern, errors
 from pymongo.collection import Collection
 
-from lazysession.backend import Outcome, Problem, Record, WriteResult
+from lazysession.backend import Outcome, Problem, Record, TouchFailed, WriteResult
 from lazysession.backends.common import Preparation, utc_now
 from lazysession.backends.mongodb.indexes import index_problems, make_indexes, reason_of, timeout_problems
 
@@ -23,6 +23,7 @@ _SCHEMES = ("mongodb://", "mongodb+srv://")
 _DEFAULT_DB = "flask_session"
 _DATABASES_OF_THE_SERVER = ("admin", "config", "local")
 _FIELDS = {"_id": False, "val": True, "expiration": True}
+_CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions()
 
 #: Timeouts of a client that is made from a URL, unless the URL sets them, in milliseconds. PyMongo's own defaults are
 #: 30 s, 20 s and none.
@@ -30,7 +31,7 @@ TIMEOUTS = {"serverSelectionTimeoutMS": 5000, "connectTimeoutMS": 5000, "socketT
 
 
 class MongoDBBackend:
-    """Keep each payload in a document ``{id, val, expiration}``; every verb is one command.
+    """Keep each payload in a document ``{id, val, expiration}``; every verb is one command, a read that refreshes too.
 
     Reads go to the primary, whatever the client prefers: a secondary that lags behind would show a session that has
     ended, or not the one that was just made. A client that does not ask for acknowledgements gets them here, as no
@@ -57,6 +58,8 @@ class MongoDBBackend:
         self.client = client
         self.clock = clock
         self._unique = bool(unique)
+        #: Whether to read and touch with one command, until that fails here.
+        self._combines = True
         #: The collection, as Flask-Session's interface has it.
         self.store = sessions
         self._prepared = _with_own_options(sessions)
@@ -107,22 +110,62 @@ class MongoDBBackend:
     def read(self, key: str) -> Record | None:
         """Read with one find."""
         now = self.clock()
-        document = self._sessions.find_one({"id": key}, _FIELDS)
-        expiration = document.get("expiration") if document else None
-        if document is None or expiration is None or expiration <= now:  # MongoDB removes it within the minute
-            return None
-        return Record(_as_bytes(document["val"]), (expiration - now).total_seconds())
+        return _record_of(self._sessions.find_one({"id": key}, _FIELDS), now)
+
+    def read_and_touch(self, key: str, ttl: float | None, unless_more_than: float) -> Record | None:
+        """Read, and touch if that is due, with one findAndModify; with two commands where that is refused.
+
+        It is refused by servers without pipelines in updates (before MongoDB 4.2, and some that imitate MongoDB), and
+        to an account that may not write.
+
+        :raises TouchFailed: when the record was read, and its expiry could not be moved.
+        """
+        if ttl is None:
+            return self.read(key)
+        if self._combines:
+            try:
+                return self._read_and_touch(key, ttl, unless_more_than)
+            except (errors.OperationFailure, NotImplementedError):  # the latter by mongomock
+                self._combines = False
+        record = self.read(key)
+        if record is None or record.ttl is None or unless_more_than < record.ttl <= ttl + 1:
+            return record
+        try:
+            return record._replace(touched=self.touch(key, ttl))
+        except errors.PyMongoError as error:
+            raise TouchFailed(record) from error
+
+    def _read_and_touch(self, key: str, ttl: float, unless_more_than: float) -> Record | None:
+        sessions, now = self._sessions, self.clock()
+        enough, most = now + timedelta(seconds=unless_more_than), now + timedelta(seconds=ttl + 1)
+        due = {"$or": [{"$lte": ["$expiration", enough]}, {"$gt": ["$expiration", most]}]}
+        expiration = {"$cond": [due, now + timedelta(seconds=ttl), "$expiration"]}
+        # Not by find_one_and_update: a server of a replica set keeps a copy of the whole document with each one that
+        # PyMongo could repeat, and a read would wait until other servers have the expiry, as the client's writes do.
+        command = {
+            "findAndModify": sessions.name,
+            "query": {"id": key, "expiration": {"$gt": now}},
+            "update": [{"$set": {"expiration": expiration}}],
+            "fields": _FIELDS,
+            "writeConcern": {"w": 1},
+        }
+        answer = _repeated(lambda: sessions.database.command(command, codec_options=_CODEC_OPTIONS))
+        record = _record_of(answer["value"], now)
+        return record and record._replace(touched=not enough < answer["value"]["expiration"] <= most)
 
     def create(self, key: str, payload: bytes, ttl: float) -> bool:
-        """Create with one upsert that changes nothing where the key is taken.
+        """Create with one insert; without a unique index on ``id``, with an upsert that changes no other document.
 
-        Upserts that run at once can each insert. Here they want the same ``_id``, so that one of them does, also in a
-        collection without a unique index on ``id``.
+        Upserts that run at once can each insert. Here they want the same ``_id``, so that one of them does.
         """
+        sessions = self._sessions
         expiration = self.clock() + timedelta(seconds=ttl)
-        document = {"_id": _object_id(key), "val": payload, "expiration": expiration}
+        document = {"_id": _object_id(key), "id": key, "expiration": expiration, "val": payload}
         try:
-            answer = self._sessions.update_one({"id": key}, {"$setOnInsert": document}, upsert=True)
+            if self._unique:
+                sessions.insert_one(document)
+                return True
+            answer = sessions.update_one({"id": key}, {"$setOnInsert": document}, upsert=True)
             return answer.upserted_id is not None
         except errors.DuplicateKeyError:
             return False
@@ -239,20 +282,29 @@ def _collection_of(client: Any, db: str, collect: str) -> Collection[dict[str, A
 
 def _with_own_options(sessions: Collection[dict[str, Any]]) -> Collection[dict[str, Any]]:
     concern = sessions.write_concern if sessions.write_concern.acknowledged else WriteConcern()
-    return sessions.with_options(CodecOptions(), ReadPreference.PRIMARY, concern)
+    return sessions.with_options(_CODEC_OPTIONS, ReadPreference.PRIMARY, concern)
 
 
-def _repeated(delete: Callable[[], Any]) -> Any:
-    """Delete, and once more if the connection was lost; any, as PyMongo returns a result or a document.
+def _repeated(command: Callable[[], Any]) -> Any:
+    """Run a command, and once more if the connection was lost; any, as PyMongo returns a result or a document.
 
-    PyMongo itself repeats no delete of many, and on a server without replicas no write at all.
+    PyMongo itself repeats no delete of many, no command that is sent by name, and on a server without replicas no
+    write at all.
     """
     try:
-        return delete()
+        return command()
     except errors.ServerSelectionTimeoutError:
         raise
     except errors.AutoReconnect:
-        return delete()
+        return command()
+
+
+def _record_of(document: dict[str, Any] | None, now: datetime) -> Record | None:
+    """Return the record of a document; None for one that has expired: MongoDB removes it within the minute."""
+    expiration = document.get("expiration") if document else None
+    if document is None or expiration is None or expiration <= now:
+        return None
+    return Record(_as_bytes(document["val"]), (expiration - now).total_seconds())
 
 
 def _deleted(document: dict[str, Any] | None) -> WriteResult:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import mongomock
 import msgspec
@@ -20,7 +22,7 @@ from flask_session.mongodb import MongoDBSession, MongoDBSessionInterface
 from pymongo import MongoClient
 from pymongo.errors import DocumentTooLarge, OperationFailure
 
-from lazysession.backend import Outcome, Record, SupportsCheck, SupportsPurge, WriteResult
+from lazysession.backend import Outcome, Record, SupportsCheck, SupportsPurge, TouchFailed, WriteResult
 from lazysession.backends.common import utc_now
 from lazysession.backends.mongodb import MongoDBBackend
 from lazysession.testing import KEY, ComparesAtomically, Contract, Held, KeepsTtl, TellsTtl, race
@@ -367,6 +369,23 @@ def test_a_change_of_more_than_half_the_limit_is_refused(mongodb_url: str) -> No
         backend.replace(KEY, half + bytes(2**20 - 1) + b"b", 1000, half + bytes(2**20))
 
 
+def test_a_refresh_waits_for_no_other_server(mongodb_set_url: str) -> None:
+    """Read and refresh are one command that PyMongo does not repeat, so that the server keeps no copy for that."""
+    sessions = sessions_of(mongodb_set_url)
+    client, commands = client_of(mongodb_set_url)
+    backend = MongoDBBackend(client, sessions)
+    put(sessions, KEY, {"a": 1})
+    with commands.counted() as names:
+        for unless_more_than, touched in ((1000, True), (0, False)):
+            record = backend.read_and_touch(KEY, 1000, unless_more_than)
+            assert record is not None
+            assert record.touched is touched
+    assert names == ["findAndModify", "findAndModify"]
+    command = commands.sent[-1].command
+    assert command["writeConcern"] == {"w": 1}
+    assert "txnNumber" not in command
+
+
 # A server with accounts, that fails on request
 
 
@@ -422,17 +441,56 @@ def test_a_refused_refresh_is_logged(guarded: Any, caplog: pytest.LogCaptureFixt
     backend.client.close()
 
 
+@contextmanager
+def failing(root: Any, *commands: str, times: int = 1000, **how: Any) -> Generator[None]:
+    """Let the server fail at commands, so many times."""
+    data = {"failCommands": commands, **how}
+    root.admin.command("configureFailPoint", "failCommand", mode={"times": times}, data=data)
+    yield
+    root.admin.command("configureFailPoint", "failCommand", mode="off")
+
+
 def test_a_delete_of_many_is_repeated(guarded: Any) -> None:
     """PyMongo does not repeat a delete of many that a failover interrupts; the adapter does, once."""
     root, _ = guarded
     backend = MongoDBBackend(root, root[DB][COLLECT])
     put(root[DB][COLLECT], KEY, {"a": 1})
-    failing = {"failCommands": ["delete"], "closeConnection": True}
-    root.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=failing)
-    backend.delete(KEY)
+    with failing(root, "delete", times=1, closeConnection=True):
+        backend.delete(KEY)
     assert backend.read(KEY) is None
     put(root[DB][COLLECT], KEY, {"a": 1})
-    root.admin.command("configureFailPoint", "failCommand", mode={"times": 2}, data=failing)
-    with pytest.raises(pymongo.errors.AutoReconnect):
+    with failing(root, "delete", times=2, closeConnection=True), pytest.raises(pymongo.errors.AutoReconnect):
         backend.delete(KEY)
-    root.admin.command("configureFailPoint", "failCommand", mode="off")
+
+
+def test_a_read_that_refreshes_is_repeated(guarded: Any) -> None:
+    """A connection that is lost while a session is read and refreshed costs no request, as with a read alone."""
+    root, _ = guarded
+    backend = MongoDBBackend(root, root[DB][COLLECT])
+    backend.delete(KEY)
+    put(root[DB][COLLECT], KEY, {"a": 1})
+    with failing(root, "findAndModify", times=1, closeConnection=True):
+        assert backend.read_and_touch(KEY, 1000, 1000) == Record(ANY, ANY, touched=True)
+    with (
+        failing(root, "findAndModify", times=2, closeConnection=True),
+        pytest.raises(pymongo.errors.AutoReconnect),
+    ):
+        backend.read_and_touch(KEY, 1000, 1000)
+
+
+def test_a_server_without_pipelines_in_updates(guarded: Any) -> None:
+    """Where one command cannot read and refresh, two do so, and the one is not tried again."""
+    root, _ = guarded
+    commands = Commands()
+    with MongoClient(*root.address, username="root", password="root", event_listeners=[commands]) as client:
+        backend = MongoDBBackend(client, client[DB][COLLECT])
+        backend.delete(KEY)
+        put(root[DB][COLLECT], KEY, {"a": 1})
+        with failing(root, "findAndModify", errorCode=9), commands.counted() as names:
+            assert backend.read_and_touch(KEY, 1000, 1000) == Record(ANY, ANY, touched=True)
+            assert backend.read_and_touch(KEY, 1000, 1000) == Record(ANY, ANY, touched=True)
+            assert backend.read_and_touch(KEY, 1000, 0) == Record(ANY, ANY, touched=False)
+        assert names == ["findAndModify", "find", "update", "find", "update", "find"]
+        with failing(root, "update", errorCode=13), pytest.raises(TouchFailed) as failure:
+            backend.read_and_touch(KEY, 1000, 1000)
+        assert failure.value.record.payload == msgspec.msgpack.encode({"a": 1})

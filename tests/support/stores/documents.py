@@ -36,7 +36,7 @@ class MongoDBStore(Store):
     """A real MongoDB, counted by the commands that PyMongo sends; time passes on the backend's clock."""
 
     label = "MongoDB"
-    read, refresh, write, create, delete = ("find",), ("find", "update"), ("update",), ("update",), ("findAndModify",)
+    read, refresh, write, create, delete = ("find",), ("findAndModify",), ("update",), ("insert",), ("findAndModify",)
     delete_seen, touch = ("delete",), ("update",)
     session_type = "mongodb"
 
