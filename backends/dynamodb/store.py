@@ -30,8 +30,9 @@ DEFAULT_TABLE = "Sessions"
 #: Seconds that a request, or else the start of an app, waits for a table that DynamoDB is creating.
 _TIMEOUT, _TIMEOUT_AT_START = 3, 120
 
-# An item without an expiration is one that never expires, as DynamoDB itself takes it.
-_LIVE = "attribute_exists(id) AND (attribute_not_exists(expiration) OR expiration > :now)"
+# An item without an expiration is one that never expires, as DynamoDB itself takes it: comparing no value is false.
+_LIVE = "attribute_exists(id) AND NOT expiration <= :now"
+_EXPECTED = "val = :expected AND NOT expiration <= :now"
 _FREE = "attribute_not_exists(id) OR expiration <= :now"
 #: With a refusal comes the item that was found, at no cost.
 _TELL = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
@@ -156,7 +157,7 @@ class DynamoDBBackend:
             change += ", expiration = :expiration"
             values[":expiration"] = self._time(now + ttl)
         try:
-            self._update(key, now, change, f"val = :expected AND {_LIVE}", values)
+            self._update(key, now, change, _EXPECTED, values)
         except ClientError as error:
             return self._why_refused(error, key, now)
         return WriteResult(Outcome.STORED)
@@ -167,10 +168,7 @@ class DynamoDBBackend:
         condition: dict[str, Any] = {"ReturnValues": "ALL_OLD"}
         if expected is not None:
             values = {":expected": self._value("B", expected), ":now": self._time(now)}
-            condition = {
-                "ConditionExpression": f"val = :expected AND {_LIVE}",
-                "ExpressionAttributeValues": values,
-            } | _TELL
+            condition = {"ConditionExpression": _EXPECTED, "ExpressionAttributeValues": values} | _TELL
         try:
             answer = self._ready().delete_item(**self._item(key), **condition)
         except ClientError as error:

@@ -294,6 +294,8 @@ class TestOnlyDynamoDB:
     def test_an_item_without_an_expiration_gets_one(self, backend: DynamoDBBackend) -> None:
         """A session without an expiration is live, cannot be created over, and gets an expiry at its next refresh."""
         put(backend, val={"B": b"1"})
+        assert backend.delete(KEY, b"1").outcome is Outcome.STORED
+        put(backend, val={"B": b"1"})
         assert not backend.create(KEY, b"2", 1000)
         assert backend.read(KEY) == Record(b"1", None)
         assert backend.replace(KEY, b"2", None, b"1").outcome is Outcome.STORED
