@@ -6,8 +6,7 @@ import copy
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -46,13 +45,9 @@ class Connections(ABC):
                 command = again or command
         return self._run(command)
 
-    def _run(self, command: Callable[[Any], T]) -> T:
-        with self.borrow() as connection:
-            return command(connection)
-
     @abstractmethod
-    def borrow(self) -> AbstractContextManager[Any]:
-        """Lend a connection; one that was interrupted in the middle of a command is not lent again."""
+    def _run(self, command: Callable[[Any], T]) -> T:
+        """Run a command on a connection; one that was interrupted in the middle of a command is not used again."""
 
     @abstractmethod
     def idle(self) -> bool:
@@ -74,16 +69,16 @@ class OwnConnections(Connections):
         self._connect = connect
         self._free: PerProcess[deque[Any]] = PerProcess(deque)
 
-    @contextmanager
-    def borrow(self) -> Generator[Any]:
-        """Lend a free connection, or make one."""
+    def _run(self, command: Callable[[Any], T]) -> T:
+        """Run a command on a free connection, or on a new one."""
         free = self._free.get()
         try:
             connection = free.pop()
         except IndexError:
             connection = self._connect()
-        yield connection
+        result = command(connection)
         free.append(connection)
+        return result
 
     def idle(self) -> bool:
         """Return whether a connection is free."""
@@ -105,18 +100,18 @@ class PooledConnections(Connections):
         self._pool: PerProcess[Any] = PerProcess(lambda: client.client_pool, self._leave)
         self._pool.get()  # connections made from now on belong to this process
 
-    @contextmanager
-    def borrow(self) -> Generator[Any]:
-        """Lend a connection of the client's pool."""
+    def _run(self, command: Callable[[Any], T]) -> T:
+        """Run a command on a connection of the client's pool."""
         # Not by get_and_release: after gevent.Timeout, which is no Exception, the connection counts as used for good.
         pool = self._pool.get()
         connection = pool.get()
         try:
-            yield connection
+            result = command(connection)
             pool.release(connection)
         except BaseException:
             pool.destroy(connection)
             raise
+        return result
 
     def idle(self) -> bool:
         """Return whether a connection is free in the client's pool."""

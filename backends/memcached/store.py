@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
@@ -27,6 +28,7 @@ _LONGEST_RELATIVE = 30 * 86400  # anything larger is taken for seconds since the
 #: A difference of so many seconds is one of the clocks of memcached and of the app, and no refresh by another process.
 _CLOCKS_APART = 60.0
 _ATTEMPTS = 10
+_UNTAKEN_CHARACTER = re.compile("[\0- \x7f]")
 _UNTAKEN = (
     "memcached takes keys of up to 250 bytes without spaces and control characters: "
     "shorten SESSION_KEY_PREFIX, SESSION_ID_LENGTH or the prefix of the client."
@@ -213,10 +215,9 @@ class MemcachedBackend:
     # Keys and seconds
 
     def _takes(self, key: str) -> bool:
-        encoded = key.encode("utf-8", "replace")
-        if len(encoded) > self._longest_key or (self._ascii_only and not key.isascii()):
+        if len(key.encode("utf-8", "replace")) > self._longest_key or (self._ascii_only and not key.isascii()):
             return False
-        return not any(character <= " " or character == "\x7f" for character in key)
+        return _UNTAKEN_CHARACTER.search(key) is None
 
     def _expiry(self, ttl: float) -> int:
         seconds = max(1, int(ttl))  # 0 would be no expiry

@@ -191,9 +191,13 @@ class TestClosedWhileWaiting:
         backend = MemcachedBackend(make_client(wire.address))
         connections = backend._commands._connections_to(KEY)  # type: ignore[attr-defined]
         backend.create(KEY, b"1", 100)
-        with connections.borrow() as one, connections.borrow() as two, connections.borrow() as three:
-            for each in (one, two, three):
-                each.get(KEY)
+
+        def use_at_once(count: int, client: Any) -> None:
+            client.get(KEY)
+            if count > 1:
+                connections.call(partial(use_at_once, count - 1))
+
+        connections.call(partial(use_at_once, 3))
         hang_up(wire)
         record = backend.read(KEY)
         assert record is not None

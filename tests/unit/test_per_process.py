@@ -141,8 +141,8 @@ def test_the_pool_of_a_client_that_the_parent_held_is_not_waited_for(fork: Any) 
     fork()
 
     def borrow() -> bool:
-        with connections.borrow() as connection, use():
-            return connection is not None and interfaces.client_pool.get() is not None
+        with use():
+            return connections.call(bool) and interfaces.client_pool.get() is not None
 
     try:
         with ThreadPoolExecutor(1) as other:
