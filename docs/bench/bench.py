@@ -20,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # nox sets PYTHONSAFEPATH, which leaves this folder out
 
+import everystore
 import growing
 import inprocess
 import instructions
@@ -41,7 +42,7 @@ from tests.support.servers import POSTGRES, NotInstalled, Servers
 
 PACKAGES = ("Flask", "Flask-Session", "Flask-Login", "Werkzeug", "redis", "SQLAlchemy", "pymongo", "pymemcache",
             "psycopg", "gunicorn", "msgspec", "lazysession")  # fmt: skip
-PARTS = ("process", "http", "growth", "trips")
+PARTS = ("process", "stores", "http", "growth", "trips")
 THREE = (NULL, FLASK_SESSION, LAZY)
 FAR = 0.005
 
@@ -58,7 +59,8 @@ class Bench:
 
     def run(self, parts: Sequence[str]) -> None:
         """Measure the parts one after the other."""
-        by_name = {"process": self._process, "http": self._http, "growth": self._growth, "trips": self._trips}
+        by_name = {"process": self._process, "stores": self._stores, "http": self._http, "growth": self._growth,
+                   "trips": self._trips}  # fmt: skip
         for part in parts:
             started = time.monotonic()
             by_name[part]()
@@ -81,6 +83,9 @@ class Bench:
             self.results["instructions"] = instructions.count_instructions(url, 50)
             if self.results["instructions"] is None:
                 self._say("valgrind is not installed (apt-get install valgrind): instructions are not counted")
+
+    def _stores(self) -> None:
+        self.results["stores"] = everystore.measure_everywhere(self._servers, 0.3 if self._quick else 3, self._say)
 
     def _http(self) -> None:
         lacking = overhttp.missing()

@@ -76,6 +76,18 @@ def trips_table(trips: Sequence[dict[str, Any]]) -> Table:
     return ["Store", *(f"{page}: {who}" for page in pages for who in ("Flask-Session", "LazySession"))], rows
 
 
+def stores_table(stores: dict[str, Any]) -> Table:
+    """Return the table of every store: the time with LazySession over that with Flask-Session."""
+
+    def cell(told: dict[str, Any]) -> str:
+        times = f"{told['lazy']['median'] * 1e6:.0f}/{told['flask-session']['median'] * 1e6:.0f}"
+        ratio = told["ratio"]
+        return f"{ratio['median']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f}) {times}"
+
+    kinds = list(next(iter(stores.values())))
+    return ["Store", *kinds], [[TITLES[store], *(cell(told[kind]) for kind in kinds)] for store, told in stores.items()]
+
+
 def sessions_table(stores: dict[str, Any]) -> Table:
     """Return the table of reads by the number of sessions in a store: microseconds."""
     rows = [
@@ -105,6 +117,7 @@ def rules_table(rules: dict[str, Any]) -> Table:
 TABLES: dict[str, Callable[[Any], Table]] = {
     "kinds": kinds_table,
     "kinds, Flask-Login": kinds_table,
+    "stores": stores_table,
     "http": views_table,
     "sessions": sessions_table,
     "threads": threads_table,
