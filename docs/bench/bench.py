@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))  # nox sets PYTHONSAFEPATH, which leaves this folder out
 
 import everystore
+import floors
 import growing
 import inprocess
 import instructions
@@ -77,7 +78,7 @@ class Bench:
         self.results["kinds"] = inprocess.measure_kinds(url, effort, flask_login=False)
         self.results["kinds, Flask-Login"] = inprocess.measure_kinds(url, effort, flask_login=True)
         self.results["untouched"] = inprocess.measure_untouched(url, effort)
-        self.results["floor"] = inprocess.measure_against_floor(url, effort)
+        self.results["floor"] = floors.measure(url, effort)
         self.results["rules"] = inprocess.measure_rules(url, effort)
         if not self._quick:  # under callgrind everything takes fifty times as long
             self.results["instructions"] = instructions.count_instructions(url, 50)

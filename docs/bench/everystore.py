@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from calling import Caller, log_in
 from contenders import FLASK_SESSION, LAZY, make_app

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
 from calling import BOGUS, Caller, log_in
-from contenders import EVERYONE, FLASK_SESSION, LAZY, NULL, SHARED_NULL, Contender, make_app
+from contenders import EVERYONE, LAZY, NULL, SHARED_NULL, Contender, make_app
 from flask import Flask
-from redis import Redis
 from rounds import Block, interleave, timed
 from spread import Spread, ratio, spread
 from storage import settings_of
@@ -115,41 +112,6 @@ def measure_untouched(url: str, effort: Effort) -> dict[str, Spread]:
         "null over null": ratio(told["null again"], told["null"]),
         "seconds": spread(told["lazy"]),
     }
-
-
-def measure_against_floor(url: str, effort: Effort) -> dict[str, Spread]:
-    """Compare a read with the least that a read can cost, and a change with Flask-Session's."""
-    lazy, flask_session = make_app(LAZY, settings_of(url)), make_app(FLASK_SESSION, settings_of(url))
-    cookie = log_in(lazy)
-    floor = make_app(NULL, {})
-    floor.add_url_rule("/raw", view_func=raw_read(url, cookie))
-    few = max(effort.fine_block // 4, 1)
-    blocks = {
-        "floor": requests(floor, "/raw", cookie, few),
-        "read": requests(lazy, "/read", cookie, few),
-        "lazy": requests(lazy, "/change", cookie, few),
-        "flask-session": requests(flask_session, "/change", log_in(flask_session), few),
-    }
-    told = interleave(blocks, effort.fine_rounds // 2, warm_up=10)
-    return {
-        "read over floor": ratio(told["read"], told["floor"]),
-        "change over flask-session": ratio(told["lazy"], told["flask-session"]),
-        "floor seconds": spread(told["floor"]),
-        "read seconds": spread(told["read"]),
-    }
-
-
-def raw_read(url: str, cookie: str) -> Callable[[], str]:
-    """Make a view that reads a session by hand: one GET and one decoding."""
-    client: Any = Redis.from_url(url)
-    key = f"session:{cookie.partition('=')[2]}"
-    decode = msgspec.msgpack.Decoder().decode
-
-    def raw() -> str:
-        decode(client.get(key)).get("a")
-        return "read"
-
-    return raw
 
 
 def measure_rules(url: str, effort: Effort, counts: Iterable[int] = (1, 10, 100, 1000)) -> dict[str, dict[str, Spread]]:

@@ -46,10 +46,10 @@ def total(dump: Path) -> int:
 
 def run_cases(url: str, requests: int) -> None:
     """Send the requests of each case between two marks, and print the names of the cases."""
-    import places  # noqa: F401 - the paths of what follows
-    from calling import BOGUS, Caller, log_in
+    import places  # noqa: F401, I001 - the paths of what follows
+    import floors
+    from calling import BOGUS, Caller
     from contenders import COOKIE, LAZY, NAIVE, NULL, SHARED_NULL, STATIC_AWARE, make_app
-    from inprocess import raw_read
     from storage import settings_of
 
     def untouched(contender: object, **more: object) -> Caller:
@@ -59,10 +59,7 @@ def run_cases(url: str, requests: int) -> None:
     rules = [(f"/area-{number}/**", "readonly") for number in range(1000)]
     cases = {each.name: untouched(each) for each in (NULL, SHARED_NULL, COOKIE, STATIC_AWARE, NAIVE, LAZY)}
     cases["lazy, 1,000 rules"] = untouched(LAZY, LAZYSESSION_RULES=rules)
-    lazy, floor = make_app(LAZY, settings_of(url)), make_app(NULL, {})
-    cookie = log_in(lazy)
-    floor.add_url_rule("/raw", view_func=raw_read(url, cookie))
-    cases["read floor"], cases["lazy read"] = Caller(floor, "/raw", cookie), Caller(lazy, "/read", cookie)
+    cases.update(floors.callers(url))
     for caller in cases.values():
         caller.send(WARM_UP)
     gc.collect()
