@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import places
+import redisparser  # noqa: F401 - before redis
 from flask import Flask, session
 from flask_login import LoginManager, UserMixin, login_user, logout_user
 from flask_session import Session
@@ -17,6 +17,8 @@ from interfaces import NaiveLazy, SharedNull, StaticAware
 from lazysession import LazySession
 
 ONE_DAY = 86400
+#: One for all workers of a server: they read each other's signed cookies.
+KEY = "of the bench"
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,22 @@ class User(UserMixin):  # type: ignore[misc]  # Flask-Login ships no types
     id = "1"
 
 
-def make_app(contender: Contender, settings: dict[str, Any], *, flask_login: bool = False) -> Flask:
-    """Make the app: contenders differ only in their session interface."""
-    app = Flask("bench", static_folder=str(places.HERE / "static"), static_url_path="/static")
-    app.config.update(SECRET_KEY=secrets.token_hex(), PERMANENT_SESSION_LIFETIME=ONE_DAY)
+def bare(contender: Contender, settings: dict[str, Any]) -> Flask:
+    """Make an app without pages: contenders differ only in their session interface."""
+    app = Flask("bench", root_path=str(places.HERE))
+    app.config.update(SECRET_KEY=KEY, PERMANENT_SESSION_LIFETIME=ONE_DAY)
     if contender.server_side:
         app.config.update(settings)
     database = app.config.get("SESSION_SQLALCHEMY")
     if isinstance(database, SQLAlchemy):
         database.init_app(app)
     contender.install(app)
+    return app
+
+
+def make_app(contender: Contender, settings: dict[str, Any], *, flask_login: bool = False) -> Flask:
+    """Make the app of the bare page view: each page does one thing with its session, or nothing."""
+    app = bare(contender, settings)
     if flask_login:
         LoginManager(app).user_loader(lambda _id: User())
     _add_pages(app, flask_login=flask_login)
