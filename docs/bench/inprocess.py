@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from calling import BOGUS, Caller, log_in
-from contenders import EVERYONE, LAZY, NULL, SHARED_NULL, Contender, make_app
+from contenders import EVERYONE, LAZY, NULL, Contender, make_app
+from everystore import Visits
 from flask import Flask
 from rounds import Block, interleave, timed
 from spread import Spread, ratio, spread
@@ -70,45 +71,31 @@ def requests(app: Flask, path: str, cookie: str | None, times: int) -> Block:
 
 def _measure_visits(apps: dict[str, Flask], effort: Effort) -> dict[str, dict[str, Spread]]:
     """Measure logins without a cookie, and then the logouts of those sessions."""
-    logouts: dict[str, list[float]] = {name: [] for name in apps}
+    told: dict[str, list[dict[str, float]]] = {name: [] for name in apps}
+    visits = {name: Visits(app) for name, app in apps.items()}
 
-    def visit(name: str, app: Flask) -> Block:
-        enter, leave = Caller(app, "/login"), Caller(app, "/logout")
+    def visit(name: str) -> float:
+        told[name].append(visits[name].send(effort.block))
+        return 0.0
 
-        def block() -> float:
-            cookies = []
-            started = time.perf_counter()
-            for _ in range(effort.block):
-                enter.send(1)
-                cookies.append(enter.new_cookie())
-            entered = time.perf_counter()
-            for cookie in cookies:
-                leave.once(cookie)
-                leave.check()
-            logouts[name].append((time.perf_counter() - entered) / effort.block)
-            return (entered - started) / effort.block
-
-        return block
-
-    logins = interleave({name: visit(name, app) for name, app in apps.items()}, effort.rounds)
+    interleave({name: partial(visit, name) for name in apps}, effort.rounds)
     return {
-        "login": {name: spread(seconds) for name, seconds in logins.items()},
-        "logout": {name: spread(seconds[-effort.rounds :]) for name, seconds in logouts.items()},
+        kind: {name: spread([each[key] for each in of_rounds[-effort.rounds :]]) for name, of_rounds in told.items()}
+        for kind, key in (("login", "first write"), ("logout", "logout"))
     }
 
 
 def measure_untouched(url: str, effort: Effort) -> dict[str, Spread]:
-    """Return the time of an untouched request in LazySession over that of both null sessions, and over itself.
+    """Return the time of an untouched request in LazySession over that of bare Flask.
 
-    The last ratio, of two equal apps, shows how much is noise.
+    The ratio of two equal apps of bare Flask shows how much is noise.
     """
-    apps = {each.name: make_app(each, settings_of(url)) for each in (NULL, SHARED_NULL, LAZY)}
+    apps = {each.name: make_app(each, settings_of(url)) for each in (NULL, LAZY)}
     apps["null again"] = make_app(NULL, {})
     blocks = {name: requests(app, "/untouched", BOGUS, effort.fine_block) for name, app in apps.items()}
     told = interleave(blocks, effort.fine_rounds, warm_up=10)
     return {
         "over null": ratio(told["lazy"], told["null"]),
-        "over shared null": ratio(told["lazy"], told["shared-null"]),
         "null over null": ratio(told["null again"], told["null"]),
         "seconds": spread(told["lazy"]),
     }

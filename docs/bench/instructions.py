@@ -48,18 +48,27 @@ def run_cases(url: str, requests: int) -> None:
     """Send the requests of each case between two marks, and print the names of the cases."""
     import places  # noqa: F401, I001 - the paths of what follows
     import floors
-    from calling import BOGUS, Caller
-    from contenders import COOKIE, LAZY, NAIVE, NULL, SHARED_NULL, STATIC_AWARE, make_app
+    from calling import BOGUS, Caller, log_in
+    from contenders import FLASK_SESSION, LAZY, NULL, make_app
+    from everystore import Visits
     from storage import settings_of
 
-    def untouched(contender: object, **more: object) -> Caller:
-        app = make_app(contender, {**settings_of(url), **more})  # type: ignore[arg-type]
-        return Caller(app, "/untouched", BOGUS)
-
     rules = [(f"/area-{number}/**", "readonly") for number in range(1000)]
-    cases = {each.name: untouched(each) for each in (NULL, SHARED_NULL, COOKIE, STATIC_AWARE, NAIVE, LAZY)}
-    cases["lazy, 1,000 rules"] = untouched(LAZY, LAZYSESSION_RULES=rules)
-    cases.update(floors.callers(url))
+    null, flask_session = make_app(NULL, {}), make_app(FLASK_SESSION, settings_of(url))
+    lazy, ruled, due = (
+        make_app(LAZY, {**settings_of(url), **more})
+        for more in ({}, {"LAZYSESSION_RULES": rules}, {"LAZYSESSION_REFRESH_THROTTLE": 0})
+    )
+    cases: dict[str, Caller | Visits] = {
+        "null": Caller(null, "/untouched", BOGUS),
+        "lazy": Caller(lazy, "/untouched", BOGUS),
+        "lazy, 1,000 rules": Caller(ruled, "/untouched", BOGUS),
+        **floors.callers(url),
+        "lazy read with refresh": Caller(due, "/read", log_in(due)),
+    }
+    for name, app in (("lazy", lazy), ("flask-session", flask_session)):
+        cases[f"{name} first write"] = Caller(app, "/login")
+        cases[f"{name} visit"] = Visits(app)
     for caller in cases.values():
         caller.send(WARM_UP)
     gc.collect()
