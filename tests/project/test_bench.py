@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 from xml.etree import ElementTree
 
@@ -25,6 +26,7 @@ import calling
 import cells
 import contenders
 import drawing
+import everystore
 import goals
 import inprocess
 import instructions
@@ -34,6 +36,7 @@ import publishing
 import redisparser
 import rounds
 import spread
+import threaded
 import views
 import viewtrips
 
@@ -86,6 +89,40 @@ def test_warm_up_is_not_counted() -> None:
     assert len(ran) == 10
     assert {name: len(each) for name, each in counted.items()} == {"a": 3, "b": 3}
     assert min(counted["a"] + counted["b"]) == 5
+
+
+def test_a_cell_has_the_median_of_the_ratios() -> None:
+    """Both send blocks of the same size in turn, and a cell has its ratio round by round."""
+    sent: list[int] = []
+
+    def sender(seconds: float) -> everystore.Send:
+        def send(times: int) -> dict[str, float]:
+            sent.append(times)
+            return {"first write": seconds, "logout": 2 * seconds}
+
+        return send
+
+    found = everystore.compare(everystore.VISITS, {"lazy": sender(0.001), "flask-session": sender(0.002)}, 0.05)
+    assert found["logout"]["lazy"] == spread.Spread(0.002, 0.002, 0.002)
+    assert found["first write"]["ratio"].median == 0.5
+    assert sent == [3] * 4 + [2] * (len(sent) - 4)
+
+
+def test_a_visit_is_a_login_and_its_logout() -> None:
+    """Each login is without a cookie, and each logout is of a session that was begun in the same block."""
+    app = contenders.make_app(contenders.LAZY, settings())
+    assert set(everystore.Visits(app).send(2)) == set(everystore.VISITS)
+    assert not app.config["SESSION_REDIS"].keys()
+
+
+def test_a_visitor_in_a_thread_reads_and_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The requests of a visitor go round until the time is over, and each has its own seconds."""
+    sent: list[str] = []
+    clock = iter([0.0, 1.0, 3.0, 6.0, 10.0, 15.0, 21.0])
+    monkeypatch.setattr(threaded.time, "perf_counter", lambda: next(clock))
+    callers: Any = [SimpleNamespace(send=lambda _, path=path: sent.append(path)) for path in threaded.PATHS]
+    assert threaded.visit(callers, until=20) == [1, 2, 3, 4, 5, 6]
+    assert sent == ["/read"] * 4 + ["/change", "/read"]
 
 
 @pytest.mark.parametrize("flask_login", [False, True], ids=["plain", "flask-login"])
