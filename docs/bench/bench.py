@@ -99,7 +99,7 @@ class Bench:
         """Measure the bare page view on each store."""
         if not self._has_wrk():
             return
-        self._near_and_far("http", "bare", 24)
+        self._near_and_far("http", "bare")
         if self._quick:
             return
         with self._far() as far:
@@ -116,7 +116,7 @@ class Bench:
         """Measure the realistic page view on Redis."""
         self.results["realistic, trips"] = self._count_realistic()
         if self._has_wrk():
-            self._near_and_far("realistic", "realistic", 24)
+            self._near_and_far("realistic", "realistic")
 
     def _count_realistic(self) -> dict[str, dict[str, int]]:
         store = RedisStore(self._servers.url("redis"))
@@ -125,14 +125,14 @@ class Bench:
         finally:
             store.close()
 
-    def _near_and_far(self, part: str, view: str, rounds: int) -> None:
+    def _near_and_far(self, part: str, view: str) -> None:
         """Measure a view with every contender, and the three whose ratios have a goal in more rounds, also far away."""
         url = self._servers.url("redis")
         if self._quick:
             self._view(part, "redis", serve_each(THREE, view, url), 3)
         else:
             everyone = self._view(part, "redis", serve_each(EVERYONE, view, url), 6)
-            self._view(part, "redis", serve_each(THREE, view, url), rounds)
+            self._view(part, "redis", serve_each(THREE, view, url), 24)
             self.results[part]["redis"]["contenders"] = everyone
         with self._far() as far:
             self._view(part, "redis, 5 ms", serve_each(THREE, view, far), 3 if self._quick else 10)
@@ -228,7 +228,8 @@ def machine() -> list[str]:
     if described.exists():
         models = [line for line in described.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
         cpu = models[0].partition(":")[2].strip() if models else cpu
-    versions = [f"{package} {importlib.metadata.version(package)}" for package in PACKAGES]
+    extra = ["hiredis"] if redisparser.INSTALLED else []
+    versions = [f"{package} {importlib.metadata.version(package)}" for package in (*PACKAGES, *extra)]
     return [f"{os.cpu_count()} cores ({cpu})", f"{platform.system()} {platform.release().partition('-')[0]}",
             f"load {os.getloadavg()[0]:.1f} before the run",
             f"Python {platform.python_version()}", *versions, *server_versions()]  # fmt: skip

@@ -18,6 +18,11 @@ from tests.support.tables import list_table
 
 FIGURES = places.ROOT / "docs" / "_figures"
 GENERATED = places.ROOT / "docs" / "_generated"
+#: The charts of the page views: the part of the results, the name of the file, and the title.
+_VIEWS = (
+    ("http", "bench-page-view", "The bare page view"),
+    ("realistic", "bench-realistic-view", "The realistic page view"),
+)
 
 
 def plain(value: Any) -> Any:
@@ -53,17 +58,11 @@ def _machine_line(results: dict[str, Any]) -> str:
 def charts(results: dict[str, Any]) -> dict[str, str]:
     """Draw what was measured."""
     drawn = {}
-    for part, name in (("http", "page-view"), ("realistic", "realistic-view")):
-        panels = [
-            Panel(title, _bars({name: told["rate"]["median"] for name, told in places[place]["contenders"].items()}))
-            for places in (results.get(part, {}),)
-            for place, title in (("redis", "Requests a second"), ("redis, 5 ms", "The same with 5 ms to the store"))
-            if place in places
-        ]
+    for part, name, title in _VIEWS:
+        panels = _view_panels(results.get(part, {}))
         if panels:
-            drawn[f"bench-{name}"] = chart(
-                f"bench-{name}", f"{_VIEWS[part]} over HTTP, sessions in Redis",
-                "Requests a second by session interface; the figures are in the table.", panels)  # fmt: skip
+            told = "Requests a second by session interface; the figures are in the table."
+            drawn[name] = chart(name, f"{title} over HTTP, sessions in Redis", told, panels)
     kinds = results.get("kinds", {})
     panels = [
         Panel(f"{title}, microseconds", _bars({name: told["median"] * 1e6 for name, told in kinds[kind].items()}))
@@ -91,8 +90,12 @@ def charts(results: dict[str, Any]) -> dict[str, str]:
     return drawn
 
 
-#: What charts call the page views, by the part of the results.
-_VIEWS = {"http": "The bare page view", "realistic": "The realistic page view"}
+def _view_panels(http: dict[str, Any]) -> list[Panel]:
+    return [
+        Panel(title, _bars({name: told["rate"]["median"] for name, told in http[place]["contenders"].items()}))
+        for place, title in (("redis", "Requests a second"), ("redis, 5 ms", "The same with 5 ms to the store"))
+        if place in http
+    ]
 
 
 def _bars(values: dict[str, float]) -> list[Bar]:
