@@ -102,7 +102,7 @@ def hiredis_table(hiredis: dict[str, Any]) -> Table:
     for name, told in hiredis.get("http", {}).items():
         python, with_it = (f"{told[parser]['median']:,.0f} requests/s" for parser in ("python", "hiredis"))
         rows.append([f"realistic page view, {BY_NAME[name].title}", python, with_it, _ratio(told["ratio"])])
-    return ["", "Without", "With hiredis", "With / without"], rows
+    return ["Measured", "Without", "With hiredis", "With / without"], rows
 
 
 def _ratio(told: dict[str, float]) -> str:
