@@ -54,7 +54,6 @@ EVERY_SERVER = {
         "mongodb",
         "mongodb://127.0.0.1:{port}/?connectTimeoutMS=400&socketTimeoutMS=400"
         "&serverSelectionTimeoutMS=1000&heartbeatFrequencyMS=500",
-        b"update",
         monitored=True,
     ),
     "dynamodb": Server(
