@@ -8,14 +8,15 @@ import pickle
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, NamedTuple, cast
 
 from lazysession.backend import NotStorable, Outcome, Record, WriteResult
 from lazysession.processes import StripedLocks
 
 #: Shared by all backends of the process, so that two of them on one store exclude each other as well.
 _LOCKS = StripedLocks()
+_PLAIN = frozenset({str, bytes, int, bool})
 
 
 class Stored(NamedTuple):
@@ -23,26 +24,31 @@ class Stored(NamedTuple):
 
     :param data: the session's items.
     :param ttl: seconds left; None when the store cannot tell.
+    :param pickled: what they were unpickled from; None when the store keeps that to itself, or does not pickle.
     """
 
     data: dict[str, Any]
     ttl: float | None
+    pickled: bytes | None = None
 
 
 class Items:
     """The payload of a store of objects: a session's items, which are never changed, compared by their types as well.
 
     :param items: the items.
+    :param pickled: what they can be unpickled from, if that is known: it makes copying and comparing fast.
     """
 
-    __slots__ = ("items",)
+    __slots__ = ("items", "pickled")
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, items: dict[str, Any]) -> None:
-        self.items = items
+    def __init__(self, items: dict[str, Any], pickled: bytes | None = None) -> None:
+        self.items, self.pickled = items, pickled
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Items) and same(self.items, other.items)
+        if not isinstance(other, Items):
+            return False
+        return (self.pickled is not None and self.pickled == other.pickled) or same(self.items, other.items)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"  # payloads are not logged
@@ -57,6 +63,11 @@ class ObjectCodec:
         :raises TypeError: when a value cannot be copied, or differs from its copy; the message names its key and type.
         """
         items = dict(data)
+        pickled = _pickled(items)
+        if pickled is not None:
+            copied = self.decode(Items(items, pickled))
+            if _pickled(copied) == pickled:  # not so of a set, whose order may be another one
+                return Items(copied, pickled)
         copied = self._copy(items)
         for key, value in items.items():
             if not same(copied[key], value):
@@ -68,6 +79,9 @@ class ObjectCodec:
 
         :raises TypeError: when a value cannot be copied; the message names its key and type.
         """
+        if payload.pickled is not None:
+            with suppress(Exception):  # whatever the values raise
+                return cast("dict[str, Any]", pickle.loads(payload.pickled))  # noqa: S301 - found so in the store, or made here
         return self._copy(payload.items)
 
     def read_back(self, payload: Items, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,6 +100,14 @@ class ObjectCodec:
             raise _explained(items, error, copy.deepcopy) from error
 
 
+def _pickled(items: dict[str, Any]) -> bytes | None:
+    """Return items as pickle; None for values that it does not take, some of which can be copied."""
+    try:
+        return pickle.dumps(items, pickle.HIGHEST_PROTOCOL)
+    except Exception:  # whatever the values raise
+        return None
+
+
 def same(one: Any, other: Any, compared: frozenset[tuple[int, int]] = frozenset()) -> bool:
     """Return whether two values have the same types and hold the same, in the same order; any, as sessions hold it.
 
@@ -94,14 +116,17 @@ def same(one: Any, other: Any, compared: frozenset[tuple[int, int]] = frozenset(
 
     :param compared: the ids of the objects around them, which may hold each other.
     """
-    if one is other or (id(one), id(other)) in compared:
+    if one is other:
         return True
     kind = type(one)
     if kind is not type(other):
         return False
-    if kind in (str, bytes, int, bool):
+    if kind in _PLAIN:
         return bool(one == other)
-    within = compared | {(id(one), id(other))}
+    pair = id(one), id(other)
+    if pair in compared:
+        return True
+    within = compared | {pair}
     if kind in (set, frozenset):
         found = {each: each for each in other}
         return len(one) == len(other) and all(each in found and same(each, found[each], within) for each in one)
@@ -111,7 +136,10 @@ def same(one: Any, other: Any, compared: frozenset[tuple[int, int]] = frozenset(
 def _same_parts(parts: list[Any] | None, others: list[Any] | None, within: frozenset[tuple[int, int]]) -> bool:
     if parts is None or others is None or len(parts) != len(others):
         return False
-    return all(same(*pair, within) for pair in zip(parts, others, strict=True))
+    for part, other in zip(parts, others, strict=True):  # no generator, as each save comes by here
+        if part is not other and not same(part, other, within):
+            return False
+    return True
 
 
 def _parts(value: Any) -> list[Any] | None:
@@ -192,6 +220,14 @@ class ObjectBackend(ABC):
     def remove(self, key: str) -> None:
         """Remove what is stored; absent is fine. Raise when that fails."""
 
+    def find_again(self, key: str, expected: Items) -> Stored | None:
+        """Return what is stored; with the expected items themselves, where the store sees that it holds those."""
+        return self.find(key)
+
+    def put_again(self, key: str, data: dict[str, Any], ttl: float) -> None:
+        """Store in the place of what was just found, under the key's lock."""
+        self.put(key, data, ttl)
+
     def locked(self, key: str) -> AbstractContextManager[Any]:
         """Return the lock of a key, which the threads of this process share."""
         lock: AbstractContextManager[Any] = _LOCKS.of(key)
@@ -212,7 +248,7 @@ class ObjectBackend(ABC):
     def read(self, key: str) -> Record | None:
         """Return what is stored."""
         stored = self.find(key)
-        return None if stored is None else Record(Items(stored.data), stored.ttl)
+        return None if stored is None else Record(Items(stored.data, stored.pickled), stored.ttl)
 
     def create(self, key: str, payload: Items, ttl: float) -> bool:
         """Create with :meth:`add`.
@@ -233,7 +269,7 @@ class ObjectBackend(ABC):
             if left is None:
                 return Outcome.TTL_UNKNOWN
             with _naming_keys(payload.items):
-                self.put(key, payload.items, left)
+                self.put_again(key, payload.items, left)
             return Outcome.STORED
 
         return self._change(key, expected, put)
@@ -263,9 +299,9 @@ class ObjectBackend(ABC):
 
     def _change(self, key: str, expected: Items, change: Callable[[Stored], Outcome]) -> WriteResult:
         with self.locked(key):
-            stored = self.find(key)
+            stored = self.find_again(key, expected)
             if stored is None:
                 return WriteResult(Outcome.MISSING)
             if not self.is_expected(stored.data, expected):
-                return WriteResult(Outcome.CONFLICT, Items(stored.data))
+                return WriteResult(Outcome.CONFLICT, Items(stored.data, stored.pickled))
             return WriteResult(change(stored))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import stat
 import struct
-from collections.abc import Generator, Iterator
+import tempfile
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any, BinaryIO
 
+from cachelib.serializers import FileSystemSerializer
+
 from lazysession.backend import Problem
+from lazysession.backends.objects import Items, Stored
 from lazysession.processes import stripe
 
 try:
@@ -22,6 +28,7 @@ logger = logging.getLogger("lazysession")
 
 _EXPIRY = struct.Struct("I")  # a file begins with it: seconds since the epoch; 0 for never
 _LOCKS = 16
+_MODE_OF_TEMPORARY = 0o600
 
 
 class SessionFiles:
@@ -32,11 +39,13 @@ class SessionFiles:
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
+        #: Returns the path of a session's file, a hash of its key.
+        self.path: Callable[[str], str] = lru_cache(cache._get_filename)
 
-    def path(self, key: str) -> str:
-        """Return the path of a session's file."""
-        path: str = self._cache._get_filename(key)
-        return path
+    @property
+    def _pickles(self) -> bool:
+        """Whether the cache has cachelib's own serializer, and not one of the app's."""
+        return type(self._cache.serializer) is FileSystemSerializer
 
     @contextmanager
     def locked(self, path: str) -> Generator[None]:
@@ -59,25 +68,51 @@ class SessionFiles:
         finally:
             os.close(lock)
 
-    def read(self, key: str, now: float) -> tuple[dict[str, Any], float | None] | None:
-        """Return data and seconds left (None: no expiry), or None for what is absent, expired or cannot be decoded.
+    def read(self, key: str, now: float, expected: Items | None = None) -> Stored | None:
+        """Return what a file holds, or None for what is absent, expired or cannot be decoded.
 
+        :param expected: a payload of this file; the same bytes are not decoded once more.
         :raises OSError: when the file is there and cannot be read.
         """
-        with suppress(FileNotFoundError), open(self.path(key), "rb") as file:
-            ttl = _read_ttl(file, now)
-            data = self._load(file) if _lives(ttl) else None
-            return (data, ttl) if isinstance(data, dict) else None
-        return None
-
-    def _load(self, file: BinaryIO) -> Any:
         try:
-            return self._cache.serializer.load(file)
-        except OSError:
-            raise
+            with open(self.path(key), "rb", buffering=0) as file:
+                content = file.read()
+        except FileNotFoundError:
+            return None
+        ttl, encoded = _ttl_of(content, now), content[_EXPIRY.size :]
+        if not _lives(ttl):
+            return None
+        if expected is not None and expected.pickled == encoded and self._pickles:
+            return Stored(expected.items, ttl, encoded)
+        data = self._load(encoded)
+        return Stored(data, ttl, encoded if self._pickles else None) if isinstance(data, dict) else None
+
+    def _load(self, encoded: bytes) -> Any:
+        try:
+            return self._cache.serializer.load(io.BytesIO(encoded))
         except Exception as error:  # unpickling raises whatever the bytes make it raise
             logger.warning("A stored session cannot be decoded (%s); it counts as absent.", type(error).__name__)
             return None
+
+    def replace(self, key: str, data: dict[str, Any], expiry: int) -> None:
+        """Put a new file in the place of one that is there: cachelib's count of files stays, and nothing is pruned.
+
+        :param expiry: seconds since the epoch.
+        """
+        content = io.BytesIO()
+        content.write(_EXPIRY.pack(expiry))
+        self._cache.serializer.dump(data, content)
+        number, temporary = tempfile.mkstemp(self._cache._fs_transaction_suffix, dir=self._cache._path)
+        try:
+            with open(number, "wb") as file:
+                file.write(content.getbuffer())
+            if self._cache._mode != _MODE_OF_TEMPORARY:
+                os.chmod(temporary, self._cache._mode)
+            os.replace(temporary, self.path(key))
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.remove(temporary)
+            raise
 
     def extend(self, key: str, now: float, seconds: int) -> bool:
         """Write the expiry, and nothing else; False when the file is gone or has expired."""
@@ -150,11 +185,15 @@ class SessionFiles:
 
 
 def _read_ttl(file: BinaryIO, now: float) -> float | None:
-    """Read the seconds that a file has left; None when it never expires, negative when it is damaged."""
-    head = file.read(_EXPIRY.size)
-    if len(head) < _EXPIRY.size:
+    """Read the seconds that a file has left, as :func:`_ttl_of`."""
+    return _ttl_of(file.read(_EXPIRY.size), now)
+
+
+def _ttl_of(content: bytes, now: float) -> float | None:
+    """Return the seconds that a file has left; None when it never expires, negative when it is damaged."""
+    if len(content) < _EXPIRY.size:
         return -1.0
-    (expiry,) = _EXPIRY.unpack(head)
+    (expiry,) = _EXPIRY.unpack_from(content)
     return expiry - now if expiry else None
 
 

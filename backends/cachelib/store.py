@@ -180,8 +180,21 @@ class FileCacheBackend(CacheLibBackend):
         :raises OSError: when it is there and cannot be read; cachelib itself would take it for absent.
         """
         self._preparation.ensure()
-        found = self._files.read(key, self.clock())
-        return None if found is None else Stored(*found)
+        return self._files.read(key, self.clock())
+
+    def find_again(self, key: str, expected: Items) -> Stored | None:
+        """Read the file again, and decode it only if its bytes are others than those of the expected payload."""
+        return self._files.read(key, self.clock(), expected)
+
+    def put_again(self, key: str, data: dict[str, Any], ttl: float) -> None:
+        """Replace the file, without what cachelib does around that for a new one.
+
+        :raises OSError: when that fails.
+        """
+        try:
+            self._files.replace(key, data, int(self.clock()) + _seconds(ttl))
+        except PermissionError:  # Windows, and shares of it: another process has the file open, and cachelib waits
+            self.put(key, data, ttl)
 
     def add(self, key: str, data: dict[str, Any], ttl: float) -> bool:
         """Find and put under the key's lock: cachelib's own add is two steps, and takes expired files for taken."""

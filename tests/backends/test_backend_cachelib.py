@@ -282,6 +282,60 @@ class TestOnlyFiles:
             backend.create(KEY, self.SESSION, 1000)
         assert backend.read(KEY) is None
 
+    def test_a_change_reads_the_bytes_again_and_replaces_the_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A change decodes nothing where the bytes are as they were, and leaves the count of files and their mode."""
+        cache = FileSystemCache(str(tmp_path), threshold=500, mode=0o640)
+        backend = backend_of(cache)
+        backend.create(KEY, self.SESSION, 1000)
+        path = Path(cache._get_filename(KEY))
+        record = backend.read(KEY)
+        assert record is not None
+        count = cache._file_count
+        with monkeypatch.context() as patch:
+            patch.setattr("cachelib.serializers.FileSystemSerializer.load", None)
+            patch.setattr(cache, "_update_count", None)
+            assert backend.replace(KEY, Items({"a": 2}), 1000, record.payload).outcome is Outcome.STORED
+        assert cache.get(KEY) == {"a": 2}
+        assert (cache._file_count, stat.S_IMODE(path.stat().st_mode)) == (count, 0o640)
+        assert backend.replace(KEY, Items({"a": 3}), 1000, record.payload).outcome is Outcome.CONFLICT
+
+    def test_a_change_that_fails_leaves_the_session(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A disk that is full at a change is an error; the session is as it was, and no other file is left."""
+        backend = on_files(tmp_path)
+        backend.create(KEY, self.SESSION, 1000)
+        before = sorted(tmp_path.iterdir())
+
+        def full(*arguments: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", full)
+            with pytest.raises(OSError, match="No space left"):
+                backend.replace(KEY, Items({"a": 2}), 1000, self.SESSION)
+        assert sorted(tmp_path.iterdir()) == before
+        record = backend.read(KEY)
+        assert record is not None
+        assert record.payload == self.SESSION
+
+    def test_a_file_that_another_process_has_open(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where a file that is open cannot be replaced, cachelib's own way waits for that."""
+        backend = on_files(tmp_path)
+        backend.create(KEY, self.SESSION, 1000)
+        replace, refused = os.replace, [PermissionError(13, "in use")]
+
+        def refuse_once(*arguments: Any) -> None:
+            if refused:
+                raise refused.pop()
+            replace(*arguments)
+
+        monkeypatch.setattr(os, "replace", refuse_once)
+        assert backend.replace(KEY, Items({"a": 2}), 1000, self.SESSION).outcome is Outcome.STORED
+        record = backend.read(KEY)
+        assert record is not None
+        assert record.payload == Items({"a": 2})
+
     def test_a_refresh_does_not_revive_what_expired(self, tmp_path: Path) -> None:
         """A session that ends between the read and its refresh stays ended."""
         backend = on_files(tmp_path)
