@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -90,6 +91,7 @@ class CacheLibBackend(ObjectBackend):
 
         :raises OSError: when the cache says that it could not.
         """
+        self._try_to_pickle(data)
         if self.cache.set(key, data, timeout=_seconds(ttl)) is False:
             raise OSError(f"{type(self.cache).__name__} could not store a session.")
 
@@ -97,7 +99,13 @@ class CacheLibBackend(ObjectBackend):
         """Add in one step where the cache can, else get and set."""
         if not self._adds:
             return super().add(key, data, ttl)
+        self._try_to_pickle(data)
         return bool(self.cache.add(key, data, timeout=_seconds(ttl)))
+
+    def _try_to_pickle(self, data: dict[str, Any]) -> None:
+        """Raise what pickle raises: cachelib only logs some of that, and its files then hold nothing."""
+        if _pickles(self.cache):
+            pickle.dumps(data, pickle.HIGHEST_PROTOCOL)
 
     def remove(self, key: str) -> None:
         """Delete; the result is ignored, as caches return False for what is absent as well."""
@@ -191,6 +199,7 @@ class FileCacheBackend(CacheLibBackend):
 
         :raises OSError: when that fails.
         """
+        self._try_to_pickle(data)
         try:
             self._files.replace(key, data, int(self.clock()) + _seconds(ttl))
         except PermissionError:  # Windows, and shares of it: another process has the file open, and cachelib waits

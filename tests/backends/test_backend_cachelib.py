@@ -18,7 +18,7 @@ from cachelib import FileSystemCache, RedisCache, SimpleCache
 from flask import Flask
 
 from lazysession import LazySession
-from lazysession.backend import Outcome, SupportsCheck, SupportsPurge
+from lazysession.backend import NotStorable, Outcome, SupportsCheck, SupportsPurge
 from lazysession.backends.cachelib import CacheLibBackend, FileCacheBackend
 from lazysession.backends.cachelib.store import backend_of
 from lazysession.backends.objects import Items
@@ -230,6 +230,22 @@ def counted_app(folder: Path) -> tuple[Flask, CountingFiles]:
     app = make_app(LazySession, SESSION_TYPE="cachelib", SESSION_CACHELIB=cache)
     assert isinstance(app.session_interface.handler.backend, FileCacheBackend)  # type: ignore[attr-defined]
     return app, cache
+
+
+@pytest.mark.parametrize("kind", [CountingMemory, FileSystemCache])
+def test_a_value_that_cannot_be_pickled(kind: Any, tmp_path: Path) -> None:
+    """What is fixed: cachelib logs that a function cannot be pickled, and the whole session is lost."""
+    backend = backend_of(FileSystemCache(str(tmp_path)) if kind is FileSystemCache else kind())
+    nameless: Any = type(backend_of)(compile("0", "", "eval"), {"__name__": "nowhere"})
+    one, two = Items({"a": 1}), Items({"a": 1, "sort": nameless})
+    with pytest.raises(NotStorable, match=r"session\['sort'\] cannot be stored \(function: "):
+        backend.create(KEY, two, 1000)
+    assert backend.create(KEY, one, 1000)
+    with pytest.raises(NotStorable, match=r"session\['sort'\] cannot be stored \(function: "):
+        backend.replace(KEY, two, 1000, one)
+    record = backend.read(KEY)
+    assert record is not None
+    assert record.payload == one
 
 
 class TestOnlyFiles:
