@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -16,6 +17,10 @@ from werkzeug.routing import Rule
 from .backend import Backend, Problem, SupportsCheck, SupportsPurge, explanation
 from .checks.app import find_problems, find_useless_rules
 from .checks.findings import FINDINGS
+from .insight.caddy import render_caddy
+from .insight.configuration import configuration_of
+from .insight.nginx import render_nginx
+from .insight.verify import is_address, verify
 from .interface import LazySessionInterface
 from .modes import Decision, Mode, RuleTable
 from .pages import Page, see
@@ -99,6 +104,35 @@ def check_command(fail_on: str, ignored: tuple[str, ...], offline: bool) -> None
         raise SystemExit(1)
     if failure is not None:
         raise SystemExit(3)  # 2 is that of a wrong option
+
+
+@lazysession_commands.command("nginx")
+@click.option("--caddy", is_flag=True, help="Print a Caddyfile instead.")
+@click.option("--upstream", default="127.0.0.1:8000", show_default=True, help="Where the app listens, or unix:/PATH.")
+@click.option("--verify", "url", metavar="URL", help="Print nothing; compare the front server at URL with the app.")
+def nginx_command(caddy: bool, upstream: str, url: str | None) -> None:
+    """Print the configuration of a front server that sends the static files.
+
+    With --verify, fetch a few files from the front server and from the app. The exit status is 1 if they differ.
+    """
+    interface = _lazy_interface()
+    app = interface.app
+    if not re.fullmatch(r"[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+|unix:/[\w./-]+", upstream):
+        raise click.BadParameter(f"{upstream!r} is neither HOST:PORT nor unix:/PATH.", param_hint="--upstream")
+    if app.config["APPLICATION_ROOT"] != "/":
+        raise click.ClickException("APPLICATION_ROOT is set: a configuration can only be printed for an app at '/'.")
+    configuration = configuration_of(app, interface.rules, upstream)
+    if url is None:
+        click.echo((render_caddy if caddy else render_nginx)(configuration), nl=False)
+        return
+    if not is_address(url):
+        raise click.BadParameter("it is not http://HOST or https://HOST, perhaps with a port.", param_hint="--verify")
+    compared, differences = verify(app, configuration.plan, url)
+    for difference in differences:
+        click.echo(difference)
+    click.echo(f"Compared {compared} requests: {len(differences) or 'no'} differences.")
+    if differences:
+        raise SystemExit(1)
 
 
 def _refuse_unknown(ignored: Iterable[str], problems: Iterable[Problem]) -> None:

@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[2]
 
 #: What may import what: a file imports files that stand below it. A folder's files stand together.
 ORDER = [
-    *("__init__", "extension", "cli", "checks.app", "checks.findings", "checks.cookies", "following", "patterns"),
+    *("__init__", "extension", "cli", "checks.app", "checks.findings", "checks.cookies"),
+    *("insight.nginx", "insight.caddy", "insight.configuration", "insight.verify", "insight.locations"),
+    *("insight.patterns", "following", "patterns"),
     *("flasklogin", "handling", "jsonable", "regeneration", "interface", "finishing", "rendering", "session"),
     *("skipping", "streams", "attributes", "serverside", "signedcookie", "wrapped", "dbsession", "use"),
     *("records.saving", "records.plan", "records.payloads", "records.loading", "records.rotation", "records.store"),
@@ -61,7 +63,7 @@ CORE = {
     if "backends" not in path.parts
 }
 #: The first lines of a folder, which import nothing.
-ROOMS = {"records.__init__", "checks.__init__", "startup.__init__"}
+ROOMS = {"records.__init__", "checks.__init__", "insight.__init__", "startup.__init__"}
 ADAPTERS = {
     ".".join(path.relative_to(ROOT / "backends").with_suffix("").parts): path
     for path in sorted((ROOT / "backends").rglob("*.py"))

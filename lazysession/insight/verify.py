@@ -1,0 +1,132 @@
+"""Compares a front server with the app behind it: the same requests to both, and what the responses say."""
+
+from __future__ import annotations
+
+import http.client
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from flask import Flask
+
+from .locations import Location, Plan
+
+#: The headers that matter to a browser or a cache; others, such as ETag, differ between servers.
+HEADERS = (
+    "Content-Type",
+    "Content-Length",
+    "Content-Encoding",
+    "Cache-Control",
+    "Vary",
+    "Location",
+    "WWW-Authenticate",
+)
+_TIMEOUT = 10  # seconds
+_MISSING = "lazysession-verify.missing"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A response, as far as it is compared.
+
+    :param fault: why there is none.
+    """
+
+    status: int = 0
+    headers: tuple[tuple[str, str | None], ...] = ()
+    sets_cookie: bool = False
+    body: bytes = b""
+    fault: str | None = None
+
+
+def is_address(url: str) -> bool:
+    """Return whether a URL names a server by HTTP or HTTPS, and nothing else."""
+    try:
+        parts = urlsplit(url)
+        plain = parts.username is None and parts.port != 0 and parts.path in ("", "/")
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and plain and not (parts.query or parts.fragment)
+
+
+def verify(app: Flask, plan: Plan, url: str) -> tuple[int, list[str]]:
+    """Return how many paths were fetched from both, and a sentence for each difference.
+
+    Visitors without a cookie send these requests: what the app refuses them, the front server has to refuse too.
+    """
+    paths = list(dict.fromkeys(path for location in plan.locations for path in _paths_of(plan, location)))
+    differences = []
+    for path in paths:
+        behind, front = _ask_app(app, url, path), _ask_front(url, path)
+        differences += [f"{path}: {each}" for each in differ(front, behind)]
+    return len(paths), differences
+
+
+def _paths_of(plan: Plan, location: Location) -> Iterator[str]:
+    """Yield a file that the front server sends, a file of each kind that the app sends, and one that is missing."""
+    groups: dict[object, list[tuple[int, str]]] = {}
+    for size, name in _files_in(location.folder):
+        path = location.url + name
+        taken = next((each for each in location.taken_back if each.matches(path)), None)
+        groups.setdefault(taken if not plan.serves(path) else _suffix(name), []).append((size, path))
+    yield from (quote(min(files)[1]) for files in groups.values())
+    yield quote(location.url + _MISSING)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _files_in(folder: str) -> Iterator[tuple[int, str]]:
+    """Yield the size and the name of each file in a folder and below."""
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(place, name)
+            if os.path.isfile(path) and path.isprintable():
+                yield os.path.getsize(path), os.path.relpath(path, folder).replace(os.sep, "/")
+
+
+def _ask_app(app: Flask, url: str, path: str) -> Fetched:
+    """Fetch a path from the app in this process."""
+    try:
+        with app.test_client().get(path, base_url=url, buffered=True) as response:
+            said = tuple((name, response.headers.get(name)) for name in HEADERS)
+            return Fetched(response.status_code, said, "Set-Cookie" in response.headers, response.data)
+    except Exception as error:  # in debug mode and in tests, Flask raises what a view raises
+        return Fetched(fault=type(error).__name__)
+
+
+def _ask_front(url: str, path: str) -> Fetched:
+    """Fetch a path from the front server, following no redirect."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        said = tuple((name, response.getheader(name)) for name in HEADERS)
+        return Fetched(response.status, said, response.getheader("Set-Cookie") is not None, response.read())
+    except (OSError, http.client.HTTPException) as error:
+        return Fetched(fault=type(error).__name__)
+    finally:
+        connection.close()
+
+
+def differ(front: Fetched, app: Fetched) -> Iterator[str]:
+    """Yield what differs between the responses of the front server and of the app; no text has a part of a body."""
+    if front.fault is not None or app.fault is not None:
+        yield from (f"the front server cannot be asked ({front.fault})",) if front.fault else ()
+        yield from (f"the app fails ({app.fault})",) if app.fault else ()
+        return
+    if front.status != app.status:
+        yield f"the status is {front.status} from the front server, {app.status} from the app"
+        return
+    for (name, one), (_, other) in zip(front.headers, app.headers, strict=True):
+        if one != other and not (name == "Content-Length" and None in (one, other)):
+            yield f"{name} is {one!r} from the front server, {other!r} from the app"
+    if front.sets_cookie and not app.sets_cookie:
+        yield "the front server sets a cookie, the app does not"
+    if front.status == 200 and front.body != app.body:
+        yield "the bytes of the file differ"
