@@ -91,7 +91,7 @@ def _matcher(plan: Plan, location: Location, number: int) -> Iterator[str]:
         yield f"\t\tnot vars_regexp {_PATH} `{text}`"
     for other in plan.locations:
         if other is not location and other.url.startswith(location.url):
-            yield f"\t\tnot vars_regexp {_PATH} `^{re.escape(other.url)}`  # {other.endpoint}"
+            yield f"\t\tnot vars_regexp {_PATH} `^{re.escape(other.url)}` # {other.endpoint}"
     yield "\t}"
 
 
@@ -111,7 +111,7 @@ def _handle(configuration: Configuration, location: Location, number: int) -> It
         "\t\t\tfile_server",
         "\t\t}",
         "\t\thandle {",
-        f"\t\t\timport {configuration.name}  # the app makes the 404 page",
+        f"\t\t\timport {configuration.name} # the app makes the 404 page",
         "\t\t}",
         "\t}",
     )

@@ -122,7 +122,10 @@ def _without_doubles(locations: dict[str, Location]) -> Iterator[Location]:
     """Yield the locations by URL, without what another one decides by itself."""
     for url in sorted(locations):
         location = locations[url]
-        taken = {each.text: each for each in location.taken_back if each.is_regex or each.text not in locations}
+        taken: dict[str, TakenBack] = {}
+        for each in location.taken_back:  # rules first: a view that was added for one of them does not replace it
+            if each.is_regex or each.text not in locations:
+                taken.setdefault(each.text, each)
         yield replace(location, taken_back=tuple(taken.values()))
 
 

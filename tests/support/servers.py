@@ -38,6 +38,7 @@ SERVERS = {
     "mongod": "MongoDB",
     "dynalite": "dynalite",
     "nginx": "nginx",
+    "caddy": "Caddy",
 }
 #: The servers that this run has used so far, and their programs.
 USED: dict[str, str] = {}
@@ -78,14 +79,19 @@ def free_port() -> int:
 
 @contextmanager
 def child(
-    command: list[str], port: int, *, user: str | None = None, cwd: Path | None = None
+    command: list[str],
+    port: int,
+    *,
+    user: str | None = None,
+    cwd: Path | None = None,
+    environment: dict[str, str] | None = None,
 ) -> Generator[subprocess.Popen[bytes]]:
     """Run a server in the foreground, as a direct child, until the block ends; wait until it takes connections.
 
     :raises RuntimeError: when it crashed meanwhile, with its last words.
     """
     with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen([*as_child_of_this(user), *command], stdout=log, stderr=log, cwd=cwd)
+        server = subprocess.Popen([*as_child_of_this(user), *command], stdout=log, stderr=log, cwd=cwd, env=environment)
         try:
             wait_for_port(port, server, log)
             yield server
@@ -408,6 +414,25 @@ def nginx_command(folder: Path, http: str) -> list[str]:
     )
     program = need("nginx", "apt-get install nginx-light")
     return [program, "-p", str(folder), "-c", str(config), "-e", "stderr"]
+
+
+@contextmanager
+def caddy_with(caddyfile: str, folder: Path, port: int) -> Generator[None]:
+    """Run a Caddy that listens on a port, as a Caddyfile says; its own files are in a folder."""
+    with child(caddy_command("run", caddyfile, folder), port, environment=caddy_environment(folder)):
+        yield
+
+
+def caddy_command(command: str, caddyfile: str, folder: Path) -> list[str]:
+    """Write a Caddyfile, without a port of Caddy's own and certificates, and return a command such as ``run``."""
+    config = folder / "Caddyfile"
+    config.write_text("{\n\tadmin off\n\tauto_https off\n}\n" + caddyfile)
+    return [need("caddy", "apt-get install caddy"), command, "--config", str(config), "--adapter", "caddyfile"]
+
+
+def caddy_environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a Caddy that keeps its files in a folder."""
+    return {**os.environ, "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder), "HOME": str(folder)}
 
 
 def nginx_for_test(page: str, folder: Path, port: int, app: str) -> str:

@@ -51,7 +51,7 @@ def version_of(program: str) -> str:
     package = Path(program).resolve().with_name("package.json")
     if package.exists():  # dynalite has no option for it: it would start
         return str(json.loads(package.read_text())["version"])
-    option = "-v" if Path(program).name == "nginx" else "--version"
+    option = {"nginx": "-v", "caddy": "version"}.get(Path(program).name, "--version")
     try:
         done = subprocess.run([program, option], capture_output=True, text=True, check=False, timeout=TIMEOUT)
     except (OSError, subprocess.TimeoutExpired):  # a run that passed does not fail for this line
