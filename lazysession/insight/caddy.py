@@ -69,7 +69,7 @@ def _locations(configuration: Configuration) -> Iterator[str]:
     """Yield the folders, those with the longest URL first: of two that match, the first gets the request."""
     locations = sorted(configuration.plan.locations, key=lambda location: len(location.url), reverse=True)
     for number, location in enumerate(locations, 1):
-        yield from commented([f"The files of {location.folder} ({location.endpoint}).", *location.notes], "\t")
+        yield from commented([f"The files of {location.folder} ({location.endpoint}). {location.note}".strip()], "\t")
         if location.reason is not None:
             yield from (*commented([f"The app sends them: {location.reason}."], "\t"), "")
         else:

@@ -182,7 +182,7 @@ def view_lines(configuration: Configuration, header_value: str, imports: Iterabl
         '    del response.headers["Content-Type"]  # the server knows it from the name',
         "    return response",
     )
-    for number, location in enumerate(configuration.plan.locations, 1):
+    for location in configuration.plan.locations:
         folder = f"{configuration.protected}/{location.endpoint}"
         if f"{folder}/" not in configuration.internal:
             continue
@@ -190,9 +190,10 @@ def view_lines(configuration: Configuration, header_value: str, imports: Iterabl
             call = f'let_server_send("{folder}", filename)'
             yield from ("", "", f'app.view_functions["{location.endpoint}"] = lambda filename: {call}')
             continue
-        for place, url in enumerate(location.protected_folders, 1):
+        for url in location.protected_folders:
             inside = f"{folder}/{url.removeprefix(location.url)}".rstrip("/")
-            yield from ("", "", f'@app.get("{url}<path:name>")', f"def protected_{number}_{place}(name):")
+            name = re.sub(r"\W+", "_", url.strip("/"))
+            yield from ("", "", f'@app.get("{url}<path:name>")', f"def send_{name}(name):")
             yield f'    return let_server_send("{inside}", name)'
 
 

@@ -39,7 +39,7 @@ class Location:
     :param reason: why all of them go to the app; None if the front server sends them.
     :param taken_back: what goes to the app, where the front server sends the others.
     :param cache_control: what Flask would send.
-    :param notes: what a person has to know who reads the configuration.
+    :param note: what is not as with Flask; empty if nothing is known.
     """
 
     endpoint: str
@@ -48,7 +48,7 @@ class Location:
     reason: str | None
     taken_back: tuple[TakenBack, ...] = ()
     cache_control: str = "no-cache"
-    notes: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def quotable(self) -> bool:
@@ -162,10 +162,16 @@ def _location_of(app: Flask, rules: RuleTable, route: Route, url: str) -> Locati
     reason = _reason_against_serving(app, rules, route, url, taken_back)
     if reason is None and _UNSAFE_FOLDER.search(folder):
         reason = "the name of its folder has a special character"
-    notes = [] if os.path.isdir(folder) else ["There is no such folder on the machine where this was printed."]
-    if not _has_flasks_max_age(owner):
-        notes.append("get_send_file_max_age is overridden: browsers ask for these files each time.")
-    return Location(route.endpoint, url, folder, reason, tuple(taken_back), _cache_control_of(app, owner), tuple(notes))
+    own_age = not _has_flasks_max_age(owner)
+    return Location(
+        route.endpoint,
+        url,
+        folder,
+        reason,
+        tuple(taken_back),
+        _cache_control_of(app, owner),
+        "get_send_file_max_age is overridden: browsers ask for each file again." if own_age else "",
+    )
 
 
 def _has_flasks_max_age(owner: Flask | Blueprint) -> bool:

@@ -54,7 +54,7 @@ def _types(configuration: Configuration) -> Iterator[str]:
 
 
 def _location(configuration: Configuration, location: Location) -> Iterator[str]:
-    yield from commented([f"The files of {location.folder} ({location.endpoint}).", *location.notes], "    ")
+    yield from commented([f"The files of {location.folder} ({location.endpoint}). {location.note}".strip()], "    ")
     if location.reason is None:
         yield from (
             f"    location {quoted(location.url)} {{",

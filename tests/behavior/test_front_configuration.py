@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -28,6 +30,7 @@ from tests.support.servers import (
 )
 from tests.support.static_shop import guard_with_hook, log_in
 
+DEMO = Path(__file__).parents[2] / "docs" / "demo"
 SERVERS = ("nginx", "caddy")
 NAMES = (
     "site.css",
@@ -81,7 +84,7 @@ OpenFront = Callable[..., Front]
 def folder(tmp_path: Path) -> Path:
     """The static files of a shop; its name needs quotes."""
     folder = tmp_path / "the 'shop'; static"
-    for inside in ("", "members/", "members/deep/", "docs/"):
+    for inside in ("", "members/", "members/deep/", "docs/", "club/static/"):
         (folder / inside).mkdir(parents=True)
         for name in NAMES:
             (folder / inside / name).write_text(f"{inside}{name}")
@@ -284,7 +287,7 @@ def with_the_printed_view(app: Flask, *options: str) -> None:
     text = print_configuration(app, *options)
     [lines] = re.findall(r"^ *#((?:from .*\n)(?:^ *#.*\n)+)", text, re.MULTILINE)
     code = re.sub(r"^ *#", "", lines, flags=re.MULTILINE)
-    exec(code, {"app": app, "may_see": lambda name: "user" in session})
+    exec(code, {"app": app, "may_see": lambda name: "user" in session and name != "plain"})
 
 
 @both_servers
@@ -294,7 +297,7 @@ def test_the_printed_view(open_front: OpenFront, app: Flask, server: str) -> Non
     with_the_printed_view(app, *(["--caddy"] if server == "caddy" else []))
     front = open_front(server, app)
     ada, bob = front.log_in("ada"), front.log_in("bob")
-    for name in ("site.css", "a b.txt", "50%.txt", "ü.json", "deep/app.js"):
+    for name in ("site.css", "a b.txt", "50%.txt", "ü.json", "deep/app.js", "data.tar.gz"):
         seen = front.get(f"/static/members/{quote(name)}", ada)
         assert (seen.status, seen.body.decode()) == (200, f"members/{name}")
         assert seen.headers["X-Accel-Redirect"] is None
@@ -311,6 +314,7 @@ def test_the_printed_view(open_front: OpenFront, app: Flask, server: str) -> Non
         ]
     assert front.get("/static/club/static/site.css", ada).body == b"members/site.css"
     assert front.get("/static/club/static/site.css", bob).status == 403  # the blueprint is for Ada alone
+    assert front.get("/static/members/plain", ada).status == 403
     assert front.get("/static/members/no.css", ada).status == 404
     assert front.get("/static/site.css").body == b"site.css"
 
@@ -349,6 +353,38 @@ def test_the_printed_cache_for_pages(open_front: OpenFront, app: Flask, tmp_path
     new = [front.get("/hello?new", cookie) for cookie in ("", "", "seen=1")]
     assert [page.headers["X-Cache"] for page in new] == ["MISS"] * 3
     assert all("session=" in page.headers["Set-Cookie"] for page in new)
+
+
+@both_servers
+def test_the_shop_of_the_demo(open_front: OpenFront, tmp_path: Path, server: str) -> None:
+    """Each of its files comes from the front server as Flask would send it, also while the app is down."""
+    app = demo_shop(tmp_path)
+    front = open_front(server, app, down=True)
+    folder = Path(str(app.static_folder))
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    assert len(names) > 40
+    for name in names:
+        seen, flask = front.get(f"/static/{name}"), app.test_client().get(f"/static/{name}", buffered=True)
+        assert (seen.status, seen.body) == (200, flask.data), name
+        assert {each: seen.headers[each] for each in TYPES} == {each: flask.headers.get(each) for each in TYPES}, name
+    up = open_front(server, app)
+    result = app.test_cli_runner().invoke(args=["lazysession", "nginx", "--verify", up.url])
+    assert (result.exit_code, result.output[-15:]) == (0, "no differences.\n"[-15:])
+
+
+def demo_shop(folder: Path) -> Flask:
+    """Return the shop of docs/demo, whose modules have names that other tests use as well."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(DEMO))
+    try:
+        shop, stores = importlib.import_module("shop"), importlib.import_module("stores")
+        store = stores.parse_store(f"sqlite:///{folder}/sessions.db")
+        return cast("Flask", shop.create_app(store, stores.Sessions.LAZY))
+    finally:
+        sys.path = [path for path in sys.path if path != str(DEMO)]
+        for name in set(sys.modules) - before:
+            if str(DEMO) in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
 
 
 @both_servers

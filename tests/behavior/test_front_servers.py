@@ -1,4 +1,4 @@
-"""The nginx configurations that the guides show, in front of the apps that they show, over real HTTP."""
+"""The nginx configurations of the guides, in front of the apps that they show, over real HTTP."""
 
 from __future__ import annotations
 
@@ -80,10 +80,13 @@ def open_front(
 def read_guide(name: str) -> tuple[str, Flask]:
     """Return a guide's configuration of nginx, and the app behind it."""
     blocks = blocks_of(name, (GUIDES / f"{name}.rst").read_text(encoding="utf-8"))
-    [config] = [block for block in blocks if block.language == "nginx"]
     names: dict[str, Any] = {"__name__": "shop"}
     run_python(names, [block for block in blocks if block.language == "python"][APPS[name]])
-    return config.source, names["app"]
+    for block in blocks:
+        if block.language == "nginx":
+            return block.source, names["app"]
+    # The guide shows what the command prints: test_docs.py compares them.
+    return names["app"].test_cli_runner().invoke(args=["lazysession", "nginx"]).output, names["app"]
 
 
 @contextmanager
@@ -106,20 +109,20 @@ class TestStaticFiles:
     @pytest.fixture(autouse=True)
     def files(self, tmp_path: Path) -> None:
         """A public file, and two for members."""
-        for folder, name in (("static", "site.css"), ("protected", "plan.txt"), ("protected", "50% für Ada.txt")):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            (tmp_path / folder / name).write_text(f"the {folder} {name}")
-        (tmp_path / "sessions.txt").write_text("outside of both folders")
+        (tmp_path / "static" / "members").mkdir(parents=True)
+        for name in ("site.css", "members/plan.txt", "members/50% für Ada.txt"):
+            (tmp_path / "static" / name).write_text(f"the file {name}")
+        (tmp_path / "sessions.txt").write_text("outside of the folder")
 
     def test_files_are_served_while_the_app_is_down(self, open_front: OpenFront) -> None:
         """They have an age, and neither a cookie nor Vary."""
         front = open_front("static-files", down=True)
         seen = front.get("/static/site.css", "session=any")
-        assert (seen.status, seen.text) == (200, "the static site.css")
-        assert seen.headers["Content-Type"] == "text/css"
+        assert (seen.status, seen.text) == (200, "the file site.css")
+        assert seen.headers["Content-Type"] == "text/css; charset=utf-8"
         assert seen.headers["Cache-Control"] == "public, max-age=3600"
         assert (seen.headers["Set-Cookie"], seen.headers["Vary"]) == (None, None)
-        assert front.get("/members/plan.txt").status == 502
+        assert front.get("/static/members/plan.txt").status == 502
 
     def test_a_missing_file_is_the_404_of_the_app(self, open_front: OpenFront) -> None:
         """It has no age: the file may be there soon."""
@@ -136,17 +139,24 @@ class TestStaticFiles:
         assert front.app is not None
         front.app.after_request(lambda response: response.set_cookie("renewed", "yes") or response)
         cookie = front.log_in("Ada")
-        seen = front.get(f"/members/{name}", cookie)
+        seen = front.get(f"/static/members/{name}", cookie)
         assert seen.status == 200
-        assert seen.text.startswith("the protected")
-        assert seen.headers["Content-Type"] == "text/plain"
+        assert seen.text.startswith("the file members/")
+        assert seen.headers["Content-Type"] == "text/plain; charset=utf-8"
         assert seen.headers["Cache-Control"] == "private, no-cache"
         assert (seen.headers["Set-Cookie"], seen.headers["Vary"]) == ("renewed=yes; Path=/", None)
         assert seen.headers["X-Accel-Redirect"] is None
-        assert [front.get(f"/members/{name}", sent).status for sent in ("", "session=unknown")] == [403, 403]
+        assert [front.get(f"/static/members/{name}", sent).status for sent in ("", "session=unknown")] == [403, 403]
 
     @pytest.mark.parametrize(
-        "path", ["/protected/plan.txt", "/members/..%2Fsessions.txt", "/members/%2e%2e/sessions.txt", "/members/no.txt"]
+        "path",
+        [
+            "/_protected/static/members/plan.txt",
+            "/static/..%2Fsessions.txt",
+            "/static/members/..%2F..%2Fsessions.txt",
+            "/static/%2e%2e/sessions.txt",
+            "/static/members/no.txt",
+        ],
     )
     def test_no_other_way_leads_to_a_file(self, open_front: OpenFront, path: str) -> None:
         """Also for a member: not the internal path, and none out of the folder."""

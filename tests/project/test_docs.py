@@ -11,7 +11,6 @@ import json
 import logging
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -157,15 +156,6 @@ def run_nginx(_reader: Reader, block: Block) -> None:
         assert checked.returncode == 0, f"{block}: {checked.stderr}"
 
 
-def run_caddyfile(_reader: Reader, block: Block) -> None:
-    """See that its braces match, and that Caddy accepts it where it is installed."""
-    assert block.source.count("{") == block.source.count("}") > 0, f"{block}: braces"
-    if caddy := shutil.which("caddy"):
-        command = [caddy, "validate", "--adapter", "caddyfile", "--config", "-"]
-        checked = subprocess.run(command, input=block.source, capture_output=True, text=True, check=False)
-        assert checked.returncode == 0, f"{block}: {checked.stderr}"
-
-
 def run_dockerfile(reader: Reader, block: Block) -> None:
     """Check the instructions, and the commands in them; no image is built."""
     for line in block.source.splitlines():
@@ -191,7 +181,6 @@ RUNNERS: dict[str, Callable[[Reader, Block], None]] = {
     "sh": run_sh,
     "text": run_text,
     "nginx": run_nginx,
-    "caddyfile": run_caddyfile,
     "dockerfile": run_dockerfile,
 }
 
@@ -283,7 +272,6 @@ def test_page_runs(reader: Reader, page: Path, request: pytest.FixtureRequest) -
         ("sh", "curl -s http://localhost/nowhere"),
         ("text", "Nobody says this."),
         ("nginx", "server { listen 80;"),
-        ("caddyfile", ":80 {"),
         ("sh", "gunicorn --daemons=2 shop:app"),
         ("dockerfile", "ADVANCE 3"),
         ("dockerfile", 'CMD ["gunicorn", "--daemons=2", "shop:app"]'),

@@ -305,7 +305,7 @@ def test_an_age_of_its_own(folder: Path) -> None:
 
     [location] = plan_of(app_with(folder, kind=Shop)).locations
     assert location.cache_control == "no-cache"
-    assert "get_send_file_max_age is overridden" in location.notes[0]
+    assert "get_send_file_max_age is overridden" in location.note
 
 
 def test_hooks_and_middleware_are_named(folder: Path) -> None:
