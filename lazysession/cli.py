@@ -130,7 +130,8 @@ def nginx_command(caddy: bool, upstream: str, url: str | None) -> None:
     compared, differences = verify(app, configuration.plan, url)
     for difference in differences:
         click.echo(difference)
-    click.echo(f"Compared {compared} requests: {len(differences) or 'no'} differences.")
+    count = len(differences)
+    click.echo(f"Compared {compared} requests: {count or 'no'} difference{'' if count == 1 else 's'}.")
     if differences:
         raise SystemExit(1)
 

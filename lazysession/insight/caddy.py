@@ -91,7 +91,8 @@ def _matcher(plan: Plan, location: Location, number: int) -> Iterator[str]:
         yield f"\t\tnot vars_regexp {_PATH} `{text}`"
     for other in plan.locations:
         if other is not location and other.url.startswith(location.url):
-            yield f"\t\tnot vars_regexp {_PATH} `^{re.escape(other.url)}` # {other.endpoint}"
+            yield from commented([f"See {other.endpoint}."], "\t\t")
+            yield f"\t\tnot vars_regexp {_PATH} `^{re.escape(other.url)}`"
     yield "\t}"
 
 

@@ -13,7 +13,7 @@ from flask import Flask
 
 from lazysession.modes import RuleTable
 
-from .locations import Plan, find_locations
+from .locations import Location, Plan, find_locations
 
 #: The suffixes of files that web pages use; those that the folders have are added.
 USUAL = frozenset({
@@ -55,10 +55,14 @@ class Configuration:
     def internal(self) -> dict[str, str]:
         """The paths that only the app can name, and their folders."""
         return {
-            f"{self.protected}/{location.endpoint}/": location.folder
+            f"{self.protected_folder(location)}/": location.folder
             for location in self.plan.locations
             if location.needs_app and location.quotable
         }
+
+    def protected_folder(self, location: Location) -> str:
+        """Return the path by which only the app can name the folder of a location."""
+        return f"{self.protected}/{re.sub('[^A-Za-z0-9_.-]', '_', location.endpoint)}"
 
     def content_type(self, name: str) -> str:
         """Return a content type as Flask sends it."""
@@ -183,12 +187,12 @@ def view_lines(configuration: Configuration, header_value: str, imports: Iterabl
         "    return response",
     )
     for location in configuration.plan.locations:
-        folder = f"{configuration.protected}/{location.endpoint}"
+        folder = configuration.protected_folder(location)
         if f"{folder}/" not in configuration.internal:
             continue
         if location.reason is not None:
             call = f'let_server_send("{folder}", filename)'
-            yield from ("", "", f'app.view_functions["{location.endpoint}"] = lambda filename: {call}')
+            yield from ("", "", f"app.view_functions[{location.endpoint!r}] = lambda filename: {call}")
             continue
         for url in location.protected_folders:
             inside = f"{folder}/{url.removeprefix(location.url)}".rstrip("/")

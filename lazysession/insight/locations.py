@@ -119,12 +119,13 @@ def find_locations(app: Flask, rules: RuleTable) -> Plan:
 
 
 def _without_doubles(locations: dict[str, Location]) -> Iterator[Location]:
-    """Yield the locations by URL, without what another one decides by itself."""
+    """Yield the locations by URL, each with what only it takes back: a longer URL decides about its files by itself."""
     for url in sorted(locations):
         location = locations[url]
+        inner = tuple(other for other in locations if other != url and other.startswith(url))
         taken: dict[str, TakenBack] = {}
         for each in location.taken_back:  # rules first: a view that was added for one of them does not replace it
-            if each.is_regex or each.text not in locations:
+            if each.is_regex or not each.text.startswith(inner):
                 taken.setdefault(each.text, each)
         yield replace(location, taken_back=tuple(taken.values()))
 

@@ -60,6 +60,8 @@ def verify(app: Flask, plan: Plan, url: str) -> tuple[int, list[str]]:
     for path in paths:
         behind, front = _ask_app(app, url, path), _ask_front(url, path)
         differences += [f"{path}: {each}" for each in differ(front, behind)]
+        if front.fault is not None:
+            break  # one line says it
     return len(paths), differences
 
 

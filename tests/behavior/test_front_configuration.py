@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from flask import Blueprint, Flask, abort, make_response, request, session
+from hypothesis import HealthCheck, given, settings
 
 from lazysession import LazySession
 from lazysession.insight.locations import find_locations
@@ -29,6 +31,7 @@ from tests.support.servers import (
     nginx_with,
 )
 from tests.support.static_shop import guard_with_hook, log_in
+from tests.unit.test_front_locations import FILES, STARTS, apps, served_by, write_tree
 
 DEMO = Path(__file__).parents[2] / "docs" / "demo"
 SERVERS = ("nginx", "caddy")
@@ -172,6 +175,7 @@ both_servers = pytest.mark.parametrize("server", SERVERS)
 
 
 @both_servers
+@pytest.mark.usefixtures("open_front")  # which "--fakes" looks for
 def test_the_server_accepts_it(request: pytest.FixtureRequest, app: Flask, tmp_path: Path, server: str) -> None:
     """``nginx -t`` and ``caddy validate`` find nothing wrong."""
     text = configuration_for(server, app, free_port(), "127.0.0.1:1")
@@ -208,6 +212,26 @@ def test_it_serves_what_the_plan_says(open_front: OpenFront, app: Flask, folder:
 def is_file(plan: Any, path: str) -> bool:
     location = plan.location_of(path)
     return Path(location.folder, path.removeprefix(location.url)).is_file()
+
+
+@pytest.mark.usefixtures("open_front")
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.filterwarnings("ignore:The session rule")
+@given(make=apps())
+def test_it_serves_what_the_plan_of_any_app_says(
+    request: pytest.FixtureRequest, make: Callable[[Path], Flask]
+) -> None:  # fmt: skip
+    """nginx chooses locations as the plan does, for any routes and rules."""
+    port = free_port()
+    with unless_missing(request), tempfile.TemporaryDirectory() as name:
+        write_tree(Path(name))
+        app = make(Path(name))
+        plan = find_locations(app, app.session_interface.rules)  # type: ignore[attr-defined]
+        with nginx_with(configuration_for("nginx", app, port, "127.0.0.1:1"), port):
+            front = Front(f"http://127.0.0.1:{port}", app)
+            paths = [start + file for start in STARTS for file in FILES]
+            sent = [path for path in paths if front.get(quote(path)).status == 200]
+            assert sent == served_by(plan)
 
 
 @both_servers
@@ -422,3 +446,25 @@ def test_verify_finds_a_difference(open_front: OpenFront, app: Flask, old: str, 
     result = app.test_cli_runner().invoke(args=["lazysession", "nginx", "--verify", front.url])
     assert result.exit_code == 1
     assert line in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "config", "code", "message"),
+    [
+        (["--upstream", "shop; evil"], {}, 2, "'shop; evil' is neither HOST:PORT nor unix:/PATH."),
+        (["--upstream", "unix:/run/shop.sock"], {}, 0, "server unix:/run/shop.sock;"),
+        (["--caddy", "--upstream", "unix:/run/shop.sock"], {}, 0, "reverse_proxy unix//run/shop.sock {"),
+        (["--verify", "file:///etc"], {}, 2, "it is not http://HOST or https://HOST, perhaps with a port."),
+        (["--verify", "http://ada:key@shop.example"], {}, 2, "it is not http://HOST"),
+        (["--verify", "http://shop.example/static"], {}, 2, "it is not http://HOST"),
+        (["--verify", "http://shop.example:99999"], {}, 2, "it is not http://HOST"),
+        (["--verify", "http://127.0.0.1:1"], {}, 1, "the front server cannot be asked (ConnectionRefusedError)"),
+        ([], {"APPLICATION_ROOT": "/shop"}, 1, "APPLICATION_ROOT is set"),
+        ([], {"SESSION_COOKIE_NAME": "__Host-tea"}, 0, r"(__Host\\-tea)"),
+    ],
+)
+def test_options(folder: Path, options: list[str], config: dict[str, Any], code: int, message: str) -> None:
+    """A wrong option is refused, and no secret of a URL is repeated."""
+    result = shop(folder, **config).test_cli_runner().invoke(args=["lazysession", "nginx", *options])
+    assert (result.exit_code, message in result.output) == (code, True), result.output
+    assert "key@" not in result.output
