@@ -41,7 +41,9 @@ def write_tree(root: Path) -> Path:
 
 def app_with(folder: Path, *, rules: Any = (), kind: type[Flask] = Flask, **settings: Any) -> Flask:
     options = {
-        name: settings.pop(name) for name in ("static_url_path", "static_host", "host_matching") if name in settings
+        name: settings.pop(name)
+        for name in ("static_url_path", "static_host", "host_matching", "subdomain_matching")
+        if name in settings
     }
     app = kind("shop", static_folder=str(folder), **{"static_url_path": "/static", **options})
     app.config.update(SECRET_KEY="key", LAZYSESSION_RULES=list(rules), **settings)
@@ -121,6 +123,7 @@ def test_every_file_is_served_where_nothing_is_in_the_way(folder: Path) -> None:
         (re.compile(r"^/api/|/members/"), "(^|/)members/"),
         ("/api/**", "^$"),
         ("/static/`**", ".*"),
+        ("/static/`*.css", ".*"),
         ("endpoint:static", ".*"),
         ("endpoint:other", "^$"),
         ("method:GET", ".*"),
@@ -248,6 +251,7 @@ def replace_converter(app: Flask) -> None:
         ({"static_url_path": "/a`b"}, None),
         ({"static_url_path": "/.well-known"}, None),
         ({"static_host": "files.shop.example", "host_matching": True}, None),
+        ({"subdomain_matching": True}, None),
         ({}, replace_converter),
     ],
 )
