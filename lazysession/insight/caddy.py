@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from .configuration import Configuration, as_comment, commented, heading, view_lines
 from .locations import Location, Plan, for_app_alone
 
-#: The path as it came, decoded. The matcher "path" would ignore case, and resolve "..".
-_PATH = "{http.request.uri.path}"
-#: Paths that another path names as well: the app redirects or refuses them.
-_DETOURS = r"/\.\.?(/|$)|[?#]|/$"
+#: Names that Caddy may read as something else, and folders.
+_NOT_NAMES = r"[?#\x7b\x7d]|/$"
 
 
 def render_caddy(configuration: Configuration) -> str:
@@ -59,7 +57,7 @@ def _app(configuration: Configuration) -> Iterator[str]:
 
 
 def _types(configuration: Configuration) -> Iterator[str]:
-    yield from ("\t# The content types that Flask sends.", f"\tmap {_PATH} {{content_type}} {{")
+    yield from ("\t# The content types that Flask sends.", "\tmap {path} {content_type} {")
     for name, suffixes in configuration.types.items():
         yield f'\t\t~(?i)\\.({"|".join(suffixes)})$ "{configuration.content_type(name)}"'
     yield from ("\t\tdefault application/octet-stream", "\t}", "")
@@ -77,22 +75,27 @@ def _locations(configuration: Configuration) -> Iterator[str]:
 
 
 def _matcher(plan: Plan, location: Location, number: int) -> Iterator[str]:
+    """Yield the matcher of the files that Caddy may send.
+
+    Each line sees the path without "..", and what the first one captures is the name of the file that is sent. (The
+    matcher "path" would ignore case.)
+    """
     yield from (
         f"\t@static{number} {{",
         "\t\tmethod GET HEAD",
-        f"\t\tvars_regexp static{number} {_PATH} `(?s)^{re.escape(location.url)}(.+)$`",
-        f"\t\tnot vars_regexp {_PATH} `{_DETOURS}`",
+        f"\t\tpath_regexp static{number} `(?s)^{re.escape(location.url)}(.+)$`",
+        f"\t\tnot path_regexp `{_NOT_NAMES}`",
         "\t\t# Flask adds Content-Encoding to these, or redirects.",
-        f"\t\tnot vars_regexp {_PATH} `{for_app_alone()}`",
+        f"\t\tnot path_regexp `{for_app_alone()}`",
     )
     for taken in location.taken_back:
         yield from commented([f"The app decides about these: {taken.reason}."], "\t\t")
         text = taken.text if taken.is_regex else f"^{re.escape(taken.text)}"
-        yield f"\t\tnot vars_regexp {_PATH} `{text}`"
+        yield f"\t\tnot path_regexp `{text}`"
     for other in plan.locations:
         if other is not location and other.url.startswith(location.url):
             yield from commented([f"See {other.endpoint}."], "\t\t")
-            yield f"\t\tnot vars_regexp {_PATH} `^{re.escape(other.url)}`"
+            yield f"\t\tnot path_regexp `^{re.escape(other.url)}`"
     yield "\t}"
 
 

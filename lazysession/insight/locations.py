@@ -96,10 +96,11 @@ class Plan:
 def for_app_alone() -> str:
     """Return a regular expression for names that go to the app in each location, as it adds to its response.
 
-    Flask sends a Content-Encoding with a compressed file, and redirects a path with two slashes.
+    Flask sends a Content-Encoding with a compressed file, and redirects a path with two slashes. Its routes match no
+    line feed.
     """
     suffixes = {*mimetypes.encodings_map, *mimetypes.suffix_map}
-    return rf"//|(?i:\.({'|'.join(sorted(re.escape(suffix[1:]) for suffix in suffixes))})$)"
+    return rf"//|[\x00-\x1f]|(?i:\.({'|'.join(sorted(re.escape(suffix[1:]) for suffix in suffixes))})$)"
 
 
 def find_locations(app: Flask, rules: RuleTable) -> Plan:

@@ -94,6 +94,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / "docs" / "index.html").write_text("not shown for the folder")
     (folder / ".dot.txt").write_text("Flask sends it")
     (folder / "link.css").symlink_to(folder / "site.css")
+    (folder / "members-only.txt").write_text("for members")
     (tmp_path / "secret.txt").write_text("outside")
     return folder
 
@@ -111,12 +112,13 @@ def shop(folder: Path, **settings: Any) -> Flask:
         ("/static/members/**", "normal"),
         ("/static/**/?.json", "readonly"),
         (re.compile(r"^/static/.*\.unknown$"), "normal"),
+        ("/static/members-only.txt", "normal"),
     ]
     LazySession(app)
 
     @app.before_request
     def guard() -> None:
-        if request.path.startswith("/static/members/") and "user" not in session:
+        if request.path.startswith(("/static/members/", "/static/members-only")) and "user" not in session:
             abort(403)
 
     app.add_url_rule("/login/<name>", "login", log_in)
@@ -202,7 +204,11 @@ def test_it_serves_what_the_plan_says(open_front: OpenFront, app: Flask, folder:
         "/STATIC/",
         "/static/x/",
     )
-    paths = [start + name for start in starts for name in (*NAMES, ".dot.txt", "link.css", "members/site.css", "")]
+    paths = [
+        start + name
+        for start in starts
+        for name in (*NAMES, ".dot.txt", "link.css", "members/site.css", "members-only.txt", "")
+    ]
     served_here = {path for path in paths if plan.serves(path) and is_file(plan, path)}
     assert {path for path in paths if front.get(quote(path)).status == 200} == served_here
     assert {"/static/site.css", "/static/50%.txt", "/static/.dot.txt", "/docs/site.css"} <= served_here
@@ -290,6 +296,13 @@ DETOURS = [
     "/static/members/site.css%3F",
     "/static;x/members/site.css",
     "/static/members\\site.css",
+    *(f"/static/{{re.static{number}.1}}members-only.txt" for number in range(1, 5)),
+    *(f"/static/%7Bre.static{number}.1%7Dmembers-only.txt" for number in range(1, 5)),
+    "/static/{http.request.header.X}members-only.txt",
+    "/static/{re.static3.1}members/site.css",
+    "/static/members-only.txt/",
+    "/static/members-only.txt/.",
+    "/static/members-only.txt%0A",
     "/_protected/static/members/site.css",
     "/_protected/static/site.css",
     "/_protected/../_protected/static/site.css",
@@ -416,7 +429,7 @@ def test_verify_finds_no_difference(open_front: OpenFront, app: Flask, server: s
     """Behind its own configuration, the app and the front server say the same."""
     front = open_front(server, app)
     result = app.test_cli_runner().invoke(args=["lazysession", "nginx", "--verify", front.url])
-    assert (result.exit_code, result.output) == (0, "Compared 29 requests: no differences.\n")
+    assert (result.exit_code, result.output) == (0, "Compared 30 requests: no differences.\n")
 
 
 @pytest.mark.parametrize(
