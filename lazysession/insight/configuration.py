@@ -207,7 +207,7 @@ def commented(paragraphs: Iterable[str], indent: str) -> Iterator[str]:
         plain = "".join(each if each.isprintable() else "?" for each in paragraph)
         yield from textwrap.wrap(
             plain,
-            100,
+            88,
             initial_indent=f"{indent}# ",
             subsequent_indent=f"{indent}#   " if plain.startswith("- ") else f"{indent}# ",
             break_long_words=False,

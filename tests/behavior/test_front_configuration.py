@@ -47,6 +47,8 @@ NAMES = (
     "data.tar.gz",
     "f.woff2",
 )
+#: What a server may read as something else; to Flask, a name with a line feed is not there.
+ODD_NAMES = ("what?.txt", "a#b.txt", "a{b}.txt", "a$b.css", "line\nfeed.css")
 TYPES = ("Content-Type", "Cache-Control", "Content-Length", "Content-Encoding", "Vary", "Set-Cookie")
 
 
@@ -94,6 +96,8 @@ def folder(tmp_path: Path) -> Path:
     (folder / "docs" / "index.html").write_text("not shown for the folder")
     (folder / ".dot.txt").write_text("Flask sends it")
     (folder / "link.css").symlink_to(folder / "site.css")
+    for name in ODD_NAMES:
+        (folder / name).write_text(name)
     (folder / "members-only.txt").write_text("for members")
     (tmp_path / "secret.txt").write_text("outside")
     return folder
@@ -245,7 +249,17 @@ def test_the_same_through_both_doors(open_front: OpenFront, folder: Path, server
     """Status, headers and bytes of each file are those of Flask, for a visitor without a session."""
     for age in (None, 60):
         front = open_front(server, shop(folder, SEND_FILE_MAX_AGE_DEFAULT=age))
-        names = [*NAMES, ".dot.txt", "link.css", "no.css", "docs", "docs/", "docs/site.css", "members/site.css"]
+        names = [
+            *NAMES,
+            *ODD_NAMES,
+            ".dot.txt",
+            "link.css",
+            "no.css",
+            "docs",
+            "docs/",
+            "docs/site.css",
+            "members/site.css",
+        ]
         for path in [f"/static/{quote(name)}" for name in names] + ["/static/club/static/site.css", "/docs/site.css"]:
             seen, flask = front.get(path), front.app.test_client().get(path, buffered=True)
             assert (seen.status, seen.body) == (flask.status_code, flask.data), path
