@@ -17,10 +17,6 @@ from werkzeug.routing import Rule
 from .backend import Backend, Problem, SupportsCheck, SupportsPurge, explanation
 from .checks.app import find_problems, find_useless_rules
 from .checks.findings import FINDINGS
-from .insight.caddy import render_caddy
-from .insight.configuration import configuration_of
-from .insight.nginx import render_nginx
-from .insight.verify import is_address, verify
 from .interface import LazySessionInterface
 from .modes import Decision, Mode, RuleTable
 from .pages import Page, see
@@ -115,6 +111,11 @@ def nginx_command(caddy: bool, upstream: str, url: str | None) -> None:
 
     With --verify, fetch a few files from the front server and from the app. The exit status is 1 if they differ.
     """
+    from .insight.caddy import render_caddy  # here: an app that starts does not need what these import
+    from .insight.configuration import configuration_of
+    from .insight.nginx import render_nginx
+    from .insight.verify import is_address, verify
+
     interface = _lazy_interface()
     app = interface.app
     if not re.fullmatch(r"[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+|unix:/[\w./-]+", upstream):
