@@ -104,13 +104,13 @@ class DirectPath:
 
     def _ask_once(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         connection.send_packed_command((_packed(commands),))
-        return [self._answer(connection) for _ in commands]
-
-    def _answer(self, connection: Any) -> Any:
-        try:
-            return connection.read_response(disable_decoding=True)
-        except self._response_error as error:
-            return error
+        answers = []
+        for _ in commands:
+            try:
+                answers.append(connection.read_response(disable_decoding=True))
+            except self._response_error as error:
+                answers.append(error)
+        return answers
 
     def _ask_again(self, connection: Any, commands: Sequence[Sequence[Any]], first: Exception) -> list[Any]:
         """Repeat after an error as the client would: it counts the first attempt, and may not repeat at all."""
@@ -143,9 +143,10 @@ def _packed(commands: Sequence[Sequence[Any]]) -> bytes:
     """
     parts = []
     for command in commands:
-        words = [word if isinstance(word, bytes) else str(word).encode() for word in command]
-        parts.append(b"*%d\r\n" % len(words))
-        parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+        parts.append(b"*%d\r\n" % len(command))
+        for word in command:
+            encoded = word if isinstance(word, bytes) else str(word).encode()
+            parts.append(b"$%d\r\n%b\r\n" % (len(encoded), encoded))
     return b"".join(parts)
 
 

@@ -242,17 +242,18 @@ def test_answers_read_in_part_are_noticed(make: Callable[..., RedisBackend], pro
 
     backend = make()
     path: Any = backend._direct
-    read, reads = path._answer, iter(range(1, 4))
+    connection = path._pool._available_connections[-1]
+    read, reads = connection.read_response, iter(range(1, 4))
 
-    def answer(connection: Any) -> Any:
+    def answer(**options: Any) -> Any:
         if next(reads) == left:
             raise Stopped
-        return read(connection)
+        return read(**options)
 
-    path._answer = answer
+    connection.read_response = answer
     with pytest.raises(Stopped):
         path.send(("GET", "session:bob"), ("GET", "session:bob"), ("GET", "session:bob"))
-    path._answer = read
+    connection.read_response = read
     for _ in range(3):
         assert payload_of(backend, "session:ann") == ANN
     assert proxy.connections == 2  # the interrupted one was closed
