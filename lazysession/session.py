@@ -71,6 +71,7 @@ class DeferredSession(SessionMixin):
         """
         use = self.lazy_use or self.lazy_begin()
         if not use.is_loaded:
+            assign(self, "accessed", True)  # Flask does so itself since 3.1.3
             use.load(self, cleared=cleared)
         return use
 

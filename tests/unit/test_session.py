@@ -334,6 +334,16 @@ def test_attributes_of_the_session_class(memory_app: MakeApp) -> None:
     assert in_view(memory_app(), attributes) == (("x", "x"), False)
 
 
+def test_accessed_is_true_after_a_use(memory_app: MakeApp) -> None:
+    """A use sets ``accessed`` by itself, as Flask does so only since 3.1.3."""
+    app = memory_app()
+    with app.test_request_context() as context:
+        opened: Any = app.session_interface.open_session(app, context.request)
+        assert not opened.accessed
+        opened.get("a")
+        assert opened.accessed
+
+
 def test_permanent_is_remembered(store: Any, make_app: MakeApp) -> None:
     """The widely copied before_request hook costs nothing by itself, and is applied when the session is used."""
     app = make_app(SESSION_PERMANENT=False)
