@@ -43,7 +43,7 @@ def needs_fakes_only(item: pytest.Item) -> bool:
     """Return whether a test runs without a server, on the store that stands for all."""
     parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
     stores = {parameters.get("store"), parameters.get("any_store")} & EVERY_STORE.keys()
-    needed = {f"{server}_url" for server in _servers} | {"nginx", "open_front"}
+    needed = {f"{server}_url" for server in _servers} | {"nginx", "open_front", "flask_suite"}
     return stores <= {"fakeredis"} and needed.isdisjoint(getattr(item, "fixturenames", ()))
 
 
