@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, BinaryIO
@@ -39,8 +39,12 @@ class SessionFiles:
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
-        #: Returns the path of a session's file, a hash of its key.
-        self.path: Callable[[str], str] = lru_cache(cache._get_filename)
+        self._path: Any = lru_cache()(cache._get_filename)  # it hashes the key, and a change asks for it four times
+
+    def path(self, key: str) -> str:
+        """Return the path of a session's file."""
+        path: str = self._path(key)
+        return path
 
     @property
     def _pickles(self) -> bool:
