@@ -175,11 +175,11 @@ def view_lines(configuration: Configuration, header_value: str, imports: Iterabl
     yield from (*imports, "from flask import abort", "from werkzeug.security import safe_join", "", "")
     yield from (
         "def let_server_send(folder, name):",
-        "    if not may_see(name):  # write this function: it looks at the session",
-        "        abort(403)",
-        "    path = safe_join(folder, name)",
+        "    path = safe_join(folder, name)  # without '..'",
         "    if path is None:  # it leads out of the folder",
         "        abort(404)",
+        '    if not may_see(path.removeprefix(folder + "/")):  # write it: it looks at the session',
+        "        abort(403)",
         "    response = app.response_class()",
         f'    response.headers["X-Accel-Redirect"] = {header_value}',
         '    response.headers["Cache-Control"] = "private, no-cache"',
