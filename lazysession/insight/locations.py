@@ -159,7 +159,7 @@ def _is_reached(app: Flask, route: Route, url: str) -> bool:
 
 def _location_of(app: Flask, rules: RuleTable, route: Route, url: str) -> Location:
     owner = cast("Flask | Blueprint", app.blueprints.get(route.endpoint.rpartition(".")[0]) or app)
-    folder = os.path.abspath(os.path.join(app.root_path, owner.static_folder or ""))
+    folder = _absolute(os.path.join(app.root_path, owner.static_folder or ""))
     taken_back: list[TakenBack] = []
     reason = _reason_against_serving(app, rules, route, url, taken_back)
     if reason is None and _UNSAFE_FOLDER.search(folder):
@@ -174,6 +174,12 @@ def _location_of(app: Flask, rules: RuleTable, route: Route, url: str) -> Locati
         _cache_control_of(app, owner),
         "get_send_file_max_age is overridden: browsers ask for each file again." if own_age else "",
     )
+
+
+def _absolute(folder: str) -> str:
+    """Return the path of a folder without "..": where a link is before it, only the system knows where it leads."""
+    short = os.path.abspath(folder)
+    return short if os.path.realpath(short) == os.path.realpath(folder) else os.path.realpath(folder)
 
 
 def _has_flasks_max_age(owner: Flask | Blueprint) -> bool:

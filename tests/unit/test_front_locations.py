@@ -292,6 +292,16 @@ def test_a_folder_that_no_configuration_can_hold(tmp_path: Path, name: str) -> N
     assert configuration_of(app, rules_of(app), "127.0.0.1:8000").internal == {}
 
 
+def test_a_folder_behind_a_link(tmp_path: Path) -> None:
+    """The folder is the one that Flask opens: with "current" a link to "releases/1", "current/.." is "releases"."""
+    (tmp_path / "releases" / "1").mkdir(parents=True)
+    (tmp_path / "releases" / "static").mkdir()
+    (tmp_path / "current").symlink_to(tmp_path / "releases" / "1")
+    for name, found in (("current/../static", "releases/static"), ("current/static", "current/static")):
+        [location] = plan_of(app_with(tmp_path / name)).locations
+        assert location.folder == str(tmp_path / found)
+
+
 @pytest.mark.parametrize(
     ("age", "said"), [(None, "no-cache"), (0, "no-cache, max-age=0"), (3600, "public, max-age=3600")]
 )
