@@ -62,7 +62,8 @@ class Configuration:
 
     def protected_folder(self, location: Location) -> str:
         """Return the path by which only the app can name the folder of a location."""
-        return f"{self.protected}/{re.sub('[^A-Za-z0-9_.-]', '_', location.endpoint)}"
+        name = re.sub("[^A-Za-z0-9_.-]", lambda odd: f"~{ord(odd[0]):x}~", location.endpoint)  # no two are the same
+        return f"{self.protected}/{name}"
 
     def content_type(self, name: str) -> str:
         """Return a content type as Flask sends it."""

@@ -302,6 +302,19 @@ def test_a_folder_behind_a_link(tmp_path: Path) -> None:
         assert location.folder == str(tmp_path / found)
 
 
+def test_each_folder_has_a_protected_path_of_its_own(tmp_path: Path) -> None:
+    """Also where the names of two blueprints differ only in odd characters: each guards its own files."""
+    app = app_with(tmp_path / "static")
+    names = ("ü", "ö", "my admin", "my_admin", "my~20~admin", "a\nb")
+    for number, name in enumerate(names):
+        inner = Blueprint(name, "inner", static_folder=str(tmp_path / str(number)), url_prefix=f"/{number}")
+        guard_with_hook(inner)
+        app.register_blueprint(inner)
+    internal = configuration_of(app, rules_of(app), "127.0.0.1:8000").internal
+    assert sorted(internal.values()) == [str(tmp_path / str(number)) for number in range(len(names))]
+    assert all(re.fullmatch(r"/_protected/[\w.~-]+/", url, re.ASCII) for url in internal)
+
+
 @pytest.mark.parametrize(
     ("age", "said"), [(None, "no-cache"), (0, "no-cache, max-age=0"), (3600, "public, max-age=3600")]
 )
