@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
-from flask import Blueprint, Flask, request, send_file
+from flask import Blueprint, Flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter, RequestRedirect
 from werkzeug.routing import Rule as Route
+from werkzeug.test import create_environ
+from werkzeug.utils import send_file
 
 from lazysession.modes import Mode, Rule, RuleTable, view_mode
 from lazysession.staticfiles import is_static_route, reason_against_route
@@ -190,9 +192,9 @@ def _has_flasks_max_age(owner: Flask | Blueprint) -> bool:
 def _cache_control_of(app: Flask, owner: Flask | Blueprint) -> str:
     if not _has_flasks_max_age(owner):
         return "no-cache"
-    with app.test_request_context():
-        sent = send_file(io.BytesIO(), "text/plain", max_age=owner.get_send_file_max_age(None))
-    return sent.headers["Cache-Control"]
+    with app.app_context():
+        age = owner.get_send_file_max_age(None)
+    return send_file(io.BytesIO(), create_environ(), "text/plain", max_age=age).headers["Cache-Control"]
 
 
 def _reason_against_serving(
@@ -255,9 +257,9 @@ def _reach_of(app: Flask, rule: Rule, route: Route, url: str) -> TakenBack | boo
     """Return which files of a route a rule matches: all of them or perhaps all (True), none (False), or these."""
     pattern, reason = rule.pattern, f"the rule ({rule.source!r}, {str(rule.mode)!r})"
     if pattern.kind in ("endpoint", "blueprint"):
-        with app.test_request_context(url):
-            request.url_rule, request.routing_exception = route, None
-            return rule.matches(request)
+        request = app.request_class(create_environ(url))  # without a context, at whose end hooks would run
+        request.url_rule = route
+        return rule.matches(request)
     if pattern.kind == "method":
         return pattern.text in ("GET", "HEAD")  # no other method gets a file from the front server
     if pattern.kind == "path":

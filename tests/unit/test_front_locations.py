@@ -326,6 +326,13 @@ def test_cache_headers(folder: Path, age: int | None, said: str) -> None:
     assert plan_of(app).locations[0].cache_control == said
 
 
+def test_no_hook_runs(folder: Path) -> None:
+    """A hook for the end of a request may need what another prepared, and here is no request."""
+    app = app_with(folder, rules=[("endpoint:other", "normal"), ("blueprint:other", "normal")])
+    app.teardown_request(lambda _error: pytest.fail("a hook ran"))
+    assert plan_of(app).serves("/static/a.css")
+
+
 def test_an_age_of_its_own(folder: Path) -> None:
     """What get_send_file_max_age returns for each file is not known: the file is asked for each time."""
 
