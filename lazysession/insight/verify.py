@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -51,17 +52,18 @@ def is_address(url: str) -> bool:
 
 
 def verify(app: Flask, plan: Plan, url: str) -> tuple[int, list[str]]:
-    """Return how many paths were fetched from both, and a sentence for each difference.
+    """Return how many paths were compared, and a sentence for each difference.
 
     Visitors without a cookie send these requests: what the app refuses them, the front server has to refuse too.
     """
     paths = list(dict.fromkeys(path for location in plan.locations for path in _paths_of(plan, location)))
     differences = []
-    for path in paths:
-        behind, front = _ask_app(app, url, path), _ask_front(url, path)
+    for count, path in enumerate(paths):
+        behind = _ask_app(app, url, path)
+        front = _ask_front(url, path, len(behind.body) + 1)
         differences += [f"{path}: {each}" for each in differ(front, behind)]
         if front.fault is not None:
-            break  # one line says it
+            return count, differences  # one line says it
     return len(paths), differences
 
 
@@ -100,20 +102,21 @@ def _ask_app(app: Flask, url: str, path: str) -> Fetched:
         return Fetched(fault=type(error).__name__)
 
 
-def _ask_front(url: str, path: str) -> Fetched:
-    """Fetch a path from the front server, following no redirect."""
+def _ask_front(url: str, path: str, most: int) -> Fetched:
+    """Fetch a path from the front server, following no redirect.
+
+    :param most: how many bytes of the body are read, as the response may have no end.
+    """
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT)
     try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        said = tuple((name, response.getheader(name)) for name in HEADERS)
-        return Fetched(response.status, said, response.getheader("Set-Cookie") is not None, response.read())
-    except (OSError, http.client.HTTPException) as error:
+        with closing(kind(parts.hostname or "", parts.port, timeout=_TIMEOUT)) as connection:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            said = tuple((name, response.getheader(name)) for name in HEADERS)
+            return Fetched(response.status, said, response.getheader("Set-Cookie") is not None, response.read(most))
+    except (OSError, UnicodeError, http.client.HTTPException) as error:  # UnicodeError: no host can have this name
         return Fetched(fault=type(error).__name__)
-    finally:
-        connection.close()
 
 
 def differ(front: Fetched, app: Fetched) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import importlib
+import itertools
 import re
 import subprocess
 import sys
@@ -486,7 +487,9 @@ def test_verify_finds_a_difference(open_front: OpenFront, app: Flask, old: str, 
         (["--verify", "http://ada:key@shop.example"], {}, 2, "it is not http://HOST"),
         (["--verify", "http://shop.example/static"], {}, 2, "it is not http://HOST"),
         (["--verify", "http://shop.example:99999"], {}, 2, "it is not http://HOST"),
-        (["--verify", "http://127.0.0.1:1"], {}, 1, "the front server cannot be asked (ConnectionRefusedError)"),
+        (["--verify", "http://127.0.0.1:1"], {}, 1, "(ConnectionRefusedError)\nCompared 0 requests: 1 difference."),
+        (["--verify", "http://shop..example"], {}, 1, "the front server cannot be asked (UnicodeError)"),
+        (["--verify", "http://the shop"], {}, 1, "the front server cannot be asked (InvalidURL)"),
         ([], {"APPLICATION_ROOT": "/shop"}, 1, "APPLICATION_ROOT is set"),
         ([], {"SESSION_COOKIE_NAME": "__Host-tea"}, 0, r"(__Host\\-tea)"),
     ],
@@ -496,3 +499,16 @@ def test_options(folder: Path, options: list[str], config: dict[str, Any], code:
     result = shop(folder, **config).test_cli_runner().invoke(args=["lazysession", "nginx", *options])
     assert (result.exit_code, message in result.output) == (code, True), result.output
     assert "key@" not in result.output
+
+
+def test_verify_reads_no_more_than_it_compares(app: Flask) -> None:
+    """A front server that sends a body without an end is a difference, and no use of all memory."""
+
+    def send(_environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return itertools.repeat(b"x" * 1_000_000)
+
+    with served(cast("Flask", send)) as address:
+        result = app.test_cli_runner().invoke(args=["lazysession", "nginx", "--verify", f"http://{address}"])
+    assert result.exit_code == 1
+    assert "/docs/site.css: the bytes of the file differ" in result.output
