@@ -9,7 +9,7 @@ from .configuration import Configuration, as_comment, commented, heading, view_l
 from .locations import Location, Plan, for_app_alone
 
 #: Names that Caddy may read as something else, and folders.
-_NOT_NAMES = r"[?#\x7b\x7d]|/$"
+_NOT_NAMES = r"[?#\\\x7b\x7d]|/$"
 
 
 def render_caddy(configuration: Configuration) -> str:

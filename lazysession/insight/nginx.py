@@ -89,7 +89,8 @@ def _internal(configuration: Configuration) -> Iterator[str]:
     yield from as_comment(view_lines(configuration, "quote(path)", ["from urllib.parse import quote"]), "    ")
     for url, folder in configuration.internal.items():
         yield f"    location ^~ {url} {{"
-        yield from ("        internal;", f"        alias {quoted(folder + '/')};", *_charset(configuration), "    }")
+        yield from ("        internal;", f"        alias {quoted(folder + '/')};")
+        yield from ("        try_files $uri =404;  # not a folder", *_charset(configuration), "    }")
 
 
 def _to_app(configuration: Configuration, location: str) -> tuple[str, ...]:

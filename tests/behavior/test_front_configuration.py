@@ -260,6 +260,9 @@ def test_the_same_through_both_doors(open_front: OpenFront, folder: Path, server
             "docs/",
             "docs/site.css",
             "members/site.css",
+            "\\site.css",
+            "*.css",
+            "[s]ite.css",
         ]
         for path in [f"/static/{quote(name)}" for name in names] + ["/static/club/static/site.css", "/docs/site.css"]:
             seen, flask = front.get(path), front.app.test_client().get(path, buffered=True)
@@ -368,7 +371,9 @@ def test_the_printed_view(open_front: OpenFront, app: Flask, server: str) -> Non
     assert front.get("/static/club/static/site.css", bob).status == 403  # the blueprint is for Ada alone
     for path in ("plain", "deep/../plain", "deep/%2e%2e/plain", "deep/..%2Fplain", "./plain", "plain/"):
         assert front.get(f"/static/members/{path}", ada).status == 403, path  # may_see sees the file that is sent
-    assert front.get("/static/members/no.css", ada).status == 404
+    for path in ("no.css", "deep", "deep/", "."):
+        seen = front.get(f"/static/members/{path}", ada)
+        assert (seen.status, seen.headers["Location"]) == (404, None), path
     assert front.get("/static/site.css").body == b"site.css"
 
 
