@@ -195,6 +195,29 @@ def test_the_server_accepts_it(request: pytest.FixtureRequest, app: Flask, tmp_p
     assert "not formatted" not in done.stderr
 
 
+@pytest.mark.usefixtures("open_front")
+@pytest.mark.parametrize("length", [46, 47, 200])
+def test_nginx_accepts_long_content_types(
+    request: pytest.FixtureRequest,
+    app: Flask,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    length: int,
+) -> None:
+    """One that is too long for nginx's table of types with a charset is left out of it."""
+    (folder / "score.osfpvg").write_text("music")
+    name = f"application/{'x' * (length - 16)}+xml"
+    found = {"": (None, None), "css": ("text/css", None), "osfpvg": (name, None)}
+    monkeypatch.setattr("mimetypes.guess_type", lambda path: found.get(path.rpartition(".")[2], found[""]))
+    text = configuration_for("nginx", app, free_port(), "127.0.0.1:1")
+    assert (f"charset_types {name} text/css;" in text) is (length == 46)
+    with unless_missing(request):
+        command = [*nginx_command(tmp_path, text), "-t"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @both_servers
 def test_it_serves_what_the_plan_says(open_front: OpenFront, app: Flask, folder: Path, server: str) -> None:
     """While the app is down, exactly the files that the plan gives to the front server are sent, unchanged."""
