@@ -31,8 +31,8 @@ def _app(configuration: Configuration) -> Iterator[str]:
     if configuration.internal:
         yield from commented(
             [
-                "Only a response of the app can name the folders below. With these lines in the app, its guards decide "
-                "who may see a file, and Caddy sends it:"
+                "Only a response of the app can name the folders below. With these lines in the app, may_see and the "
+                "hooks of the app decide who may see a file, and Caddy sends it:"
             ],
             "",
         )

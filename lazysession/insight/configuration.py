@@ -193,7 +193,8 @@ def view_lines(configuration: Configuration, header_value: str, imports: Iterabl
             continue
         if location.reason is not None:
             call = f'let_server_send("{folder}", filename)'
-            yield from ("", "", f"app.view_functions[{location.endpoint!r}] = lambda filename: {call}")
+            yield from ("", "", "# It replaces the view and its decorators: may_see has to check what they check.")
+            yield f"app.view_functions[{location.endpoint!r}] = lambda filename: {call}"
             continue
         for url in location.protected_folders:
             inside = f"{folder}/{url.removeprefix(location.url)}".rstrip("/")

@@ -118,10 +118,10 @@ def find_locations(app: Flask, rules: RuleTable) -> Plan:
             locations[url] = _location_of(app, rules, route, url)
         else:
             without.append(f"{route.endpoint} ({route.rule}): {reason}")
-    return Plan(tuple(_without_doubles(locations)), tuple(sorted(without)))
+    return Plan(tuple(_without_duplicates(locations)), tuple(sorted(without)))
 
 
-def _without_doubles(locations: dict[str, Location]) -> Iterator[Location]:
+def _without_duplicates(locations: dict[str, Location]) -> Iterator[Location]:
     """Yield the locations by URL, each with what only it takes back: a longer URL decides about its files by itself."""
     for url in sorted(locations):
         location = locations[url]

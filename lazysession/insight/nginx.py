@@ -85,8 +85,9 @@ def _charset(configuration: Configuration) -> Iterator[str]:
 def _internal(configuration: Configuration) -> Iterator[str]:
     yield from commented(
         [
-            'Only a response of the app can name these: a browser that asks for them gets a 404 ("internal"). With '
-            "these lines in the app, its guards decide who may see a file, and nginx sends it:"
+            "Only a response of the app can name the folders below: a browser that asks for them gets a 404 "
+            '("internal"). With these lines in the app, may_see and the hooks of the app decide who may see a file, '
+            "and nginx sends it:"
         ],
         "    ",
     )
@@ -119,9 +120,9 @@ def _page_cache(configuration: Configuration) -> Iterator[str]:
     names = "|".join(re.escape(name) for name in configuration.cookies)
     yield from commented(
         [
-            "To keep pages that are the same for all visitors without a session, remove the first # of the lines below "
-            "that have no blank after it, here and at the end. nginx keeps a page only if the app gives it an age "
-            '("public, max-age=60"), and never one with Set-Cookie.'
+            "nginx can cache pages that are the same for all visitors without a session. For that, remove the # in "
+            'front of the lines below, and of the block "location = /hello" at the end. nginx caches a page only if '
+            'the app gives it an age ("public, max-age=60"), and never one with Set-Cookie.'
         ],
         "",
     )
