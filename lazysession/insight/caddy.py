@@ -38,6 +38,7 @@ def _app(configuration: Configuration) -> Iterator[str]:
         )
         yield from as_comment(view_lines(configuration, 'path.encode().decode("latin-1")', ()), "")
     yield from (f"({configuration.name}) {{", f"\treverse_proxy {upstream} {{")
+    yield from ("\t\ttransport http {", "\t\t\tcompression off # or a .gz is unpacked on the way", "\t\t}")
     for number, (url, folder) in enumerate(configuration.internal.items(), 1):
         yield from (
             f"\t\t@internal{number} header X-Accel-Redirect {url}*",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import importlib
 import itertools
@@ -295,6 +296,19 @@ def test_the_same_through_both_doors(open_front: OpenFront, folder: Path, server
             )
         if server == "nginx":
             assert front.get("/static/site.css").headers["ETag"].count("-") == 1  # that of nginx, not of Flask
+
+
+@both_servers
+def test_a_compressed_file_arrives_as_it_is(open_front: OpenFront, app: Flask, folder: Path, server: str) -> None:
+    """Also at a client without Accept-Encoding, such as a program that downloads archives."""
+    archive = gzip.compress(b"tea")
+    (folder / "tea.tar.gz").write_bytes(archive)
+    connection = http.client.HTTPConnection(urlsplit(open_front(server, app).url).netloc, timeout=30)
+    connection.putrequest("GET", "/static/tea.tar.gz", skip_accept_encoding=True)
+    connection.endheaders()
+    response = connection.getresponse()
+    assert (response.read(), response.headers["Content-Encoding"]) == (archive, "gzip")
+    connection.close()
 
 
 @both_servers
