@@ -104,6 +104,8 @@ class DirectPath:
 
     def _ask_once(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         connection.send_packed_command((_packed(commands),))
+        if len(commands) == 1:  # raises the server's error: some clients repeat after it (retry_on_error)
+            return [connection.read_response(disable_decoding=True)]
         answers = []
         for _ in commands:
             try:
@@ -124,7 +126,12 @@ class DirectPath:
         def close(error: Exception) -> None:
             self._close(connection, error)
 
-        answers: list[Any] = connection.retry.call_with_retry(attempt, close)
+        try:
+            answers: list[Any] = connection.retry.call_with_retry(attempt, close)
+        except self._response_error as error:
+            if len(commands) > 1:  # it is not an answer to one of them
+                raise
+            return [error]  # the whole answer: the connection stays
         return answers
 
 

@@ -302,6 +302,30 @@ def test_as_many_attempts_as_the_client_makes(
     assert connections["direct"] == connections["client"]
 
 
+@pytest.mark.parametrize("retries", [0, 1, 3])
+@pytest.mark.parametrize("repeated", [redis.exceptions.ReadOnlyError, redis.ResponseError, redis.ConnectionError])
+def test_errors_of_the_server_that_the_client_repeats_after(
+    make: Callable[..., RedisBackend], proxy: FaultProxy, repeated: type[Exception], retries: int
+) -> None:
+    """With ``retry_on_error=[ReadOnlyError]`` the client leaves a demoted master, and finds the new one."""
+    connections = {}
+    for how in ("direct", "client"):
+        backend = make(retries, retry_on_error=[repeated])
+        if how == "client":
+            backend._direct = None
+        client: Any = backend.client
+        before = proxy.connections
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        try:
+            with pytest.raises(redis.exceptions.ReadOnlyError):
+                backend.create("session:new", ANN, 100)
+        finally:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+        connections[how] = proxy.connections - before
+        assert payload_of(backend, "session:ann") == ANN
+    assert connections["direct"] == connections["client"]
+
+
 def test_a_lost_answer_of_a_replacement(make: Callable[..., RedisBackend], proxy: FaultProxy) -> None:
     """The client repeats the script; it finds the payload that the first one stored."""
     backend = make(retries=1)
