@@ -68,7 +68,7 @@ def _reasons_of_pool(library: str, pool: Any) -> Iterator[str]:
 
 def _is_of(library: str, method: object) -> bool:
     """Return whether a method is a library's own: what wraps it may have its name and module, but not its globals."""
-    return type(method) is FunctionType and str(method.__globals__["__name__"]).partition(".")[0] == library
+    return type(method) is FunctionType and str(method.__globals__.get("__name__")).partition(".")[0] == library
 
 
 def measuring(library: str) -> Callable[[], bool]:

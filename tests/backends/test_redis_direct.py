@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -163,6 +164,15 @@ def test_instrumentation_sees_each_command(
     assert seen in (["GET", "EVALSHA"], ["GET", "EVALSHA", "EVAL"])
     client.delete("session:seen")
     client.close()
+
+
+@pytest.mark.parametrize("kind", [redis.Redis, redis.ConnectionPool], ids=["client", "pool"])
+def test_a_mock_with_the_signature_of_a_method_is_a_wrapper(kind: Any) -> None:
+    """``autospec`` compiles a function whose globals have no name."""
+    name = "execute_command" if kind is redis.Redis else "get_connection"
+    owner = "client" if kind is redis.Redis else "pool"
+    with mock.patch.object(kind, name, autospec=True):
+        assert reason_against(redis.Redis()) == f"the {owner}'s {name} is wrapped"
 
 
 def test_metrics_of_the_client_see_each_command(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
