@@ -14,7 +14,18 @@ KNOWN = {"redis": range(5, 9), "valkey": range(6, 7)}
 _CLIENT = {"redis": "Redis", "valkey": "Valkey"}
 _CONNECTIONS = frozenset({"Connection", "SSLConnection", "UnixDomainSocketConnection"})
 #: Options of a pool that make more happen with a connection than a command and its answer.
-_SPECIAL = ("cache", "cache_config", "cache_enabled", "client_cache", "credential_provider", "event_dispatcher")
+_SPECIAL = (
+    "cache",
+    "cache_config",
+    "cache_enabled",
+    "client_cache",
+    "command_packer",
+    "credential_provider",
+    "event_dispatcher",
+)
+#: What ``execute_command`` calls and the direct path does not, in one version of a library or another.
+_OF_CLIENT = ("execute_command", "_execute_command", "_send_command_parse_response", "parse_response")
+_OF_CONNECTION = ("send_command", "pack_command")
 
 
 def reason_against(client: Any) -> str | None:
@@ -39,8 +50,9 @@ def _reasons_of_client(library: str, client: Any) -> Iterator[str]:
     version = str(import_module(library).__version__)
     if int(version.partition(".")[0]) not in KNOWN[library]:
         yield f"the pool of {library} {version} is not known"
-    if "execute_command" in vars(client) or not _is_of(library, type(client).execute_command):
-        yield "the client's execute_command is wrapped"
+    for name in filter(type(client).__dict__.__contains__, _OF_CLIENT):
+        if name in vars(client) or not _is_of(library, getattr(type(client), name)):
+            yield f"the client's {name} is wrapped"
     if client.connection is not None:
         yield "the client has a single connection"
     yield from _reasons_of_pool(library, client.connection_pool)
@@ -57,6 +69,9 @@ def _reasons_of_pool(library: str, pool: Any) -> Iterator[str]:
     kind = pool.connection_class
     if kind.__module__ != f"{library}.connection" or kind.__name__ not in _CONNECTIONS:
         yield f"its connections are of the class {kind.__qualname__}"
+    for name in _OF_CONNECTION:
+        if not _is_of(library, getattr(kind, name)):
+            yield f"the connections' {name} is wrapped"
     if pool.connection_kwargs.get("encoding", "utf-8").lower() not in ("utf-8", "utf8"):
         yield "the client has an encoding other than UTF-8"
     for option in _SPECIAL:

@@ -166,6 +166,28 @@ def test_instrumentation_sees_each_command(
     client.close()
 
 
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [("client's", "parse_response"), ("connections'", "send_command"), ("connections'", "pack_command")],
+)
+def test_wrappers_of_what_the_direct_path_leaves_out(monkeypatch: pytest.MonkeyPatch, owner: str, name: str) -> None:
+    """New Relic wraps ``Connection.send_command``; an app may wrap what reads each answer."""
+    kind: Any = redis.Redis if owner == "client's" else redis.Connection
+    original = getattr(kind, name)
+
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(kind, name, wrapper)
+    assert reason_against(redis.Redis()) == f"the {owner} {name} is wrapped"
+
+
+def test_a_packer_of_the_apps_own() -> None:
+    """It may put a prefix before each key."""
+    pool = redis.ConnectionPool(command_packer=object())
+    assert reason_against(redis.Redis(connection_pool=pool)) == "the client has the option command_packer"
+
+
 @pytest.mark.parametrize("kind", [redis.Redis, redis.ConnectionPool], ids=["client", "pool"])
 def test_a_mock_with_the_signature_of_a_method_is_a_wrapper(kind: Any) -> None:
     """``autospec`` compiles a function whose globals have no name."""
