@@ -82,11 +82,11 @@ class SessionCookies:
             attributes["partitioned"] = True
         return attributes
 
-    def _expires(self, app: Flask, session: SessionMixin) -> str | None:
+    def _expires(self, app: Flask, session: SessionMixin) -> Any:
         """Return the date for ``Expires``; within one second it is the same for all, and writing it takes a while."""
-        expires = self._interface.get_expiration_time(app, session)
-        if expires is None:
-            return None
+        expires: Any = self._interface.get_expiration_time(app, session)
+        if not isinstance(expires, datetime):  # None, or what an override returns that Werkzeug takes: a number, a text
+            return expires
         second, last = expires.replace(microsecond=0), self._last_date
         if second != last[0]:
             self._last_date = last = second, http_date(second)

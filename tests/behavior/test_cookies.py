@@ -216,3 +216,13 @@ def test_whatever_keeps_a_response_private(memory_app: MakeApp, header: str, sai
         response = client.get("/")
         assert "Set-Cookie" in response.headers
         assert response.headers[header] == said
+
+
+@pytest.mark.parametrize("expires", [1_900_000_000, 1_900_000_000.5, "Sun, 17 Mar 2030 17:46:40 GMT", None], ids=repr)
+def test_an_expiry_that_is_no_datetime(memory_app: MakeApp, monkeypatch: pytest.MonkeyPatch, expires: Any) -> None:
+    """An app's own ``get_expiration_time`` may return whatever Werkzeug takes for ``Expires``."""
+    app = memory_app()
+    monkeypatch.setattr(app.session_interface, "get_expiration_time", lambda *_: expires)
+    app.add_url_rule("/", view_func=lambda: set_mine() or "")
+    header = app.test_client().get("/").headers["Set-Cookie"]
+    assert ("Expires=Sun, 17 Mar 2030 17:46:40 GMT" in header) is (expires is not None)
