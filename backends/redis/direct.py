@@ -74,9 +74,10 @@ class DirectPath:
         """Return an idle connection that is ready for a command, or None."""
         pool = self._pool
         with pool._lock:
-            if not pool._available_connections:
+            try:
+                connection = pool._available_connections.pop()
+            except IndexError:
                 return None
-            connection = pool._available_connections.pop()
             pool._in_use_connections.add(connection)
         is_ready = False
         try:
@@ -92,9 +93,11 @@ class DirectPath:
         if self._must_reconnect(connection):
             connection.disconnect()
         with pool._lock:
-            if connection in pool._in_use_connections:  # else the pool was reset meanwhile
+            try:
                 pool._in_use_connections.remove(connection)
-                pool._available_connections.append(connection)
+            except KeyError:  # the pool was reset meanwhile, which does not wait for the lock
+                return
+            pool._available_connections.append(connection)
 
     def _ask(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         try:
