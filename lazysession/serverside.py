@@ -198,8 +198,9 @@ class ServerSide:
             payload = self._payloads.encode(use.session, use.created_at)
         left = use.seconds_left(self.clock()) if use.mode is Mode.NO_REFRESH else None
         lifetime = self.lifetimes.of_write(app, left, use.created_at)
-        after = Encoded(payload, self.codec.read_back(payload, use.session))
         cleared = use.ended or use.origin is Origin.CLEARED
+        is_stored = not cleared or action is not StoreAction.DELETE
+        after = Encoded(payload, self.codec.read_back(payload, use.session) if is_stored else {})
         changes = use.keys, cleared, use.is_late, use.login_keys, use.logout_keys
         save = Save(use.session, use.sid, use.payload, after, before, *changes)
         try:
@@ -213,8 +214,9 @@ class ServerSide:
             raise SessionUnavailable() from error
         if saved.under_own_id and saved.payload is not None and saved.payload != payload:
             use.replace_items(self._payloads.items_of(saved.payload), self.codec.same)
+        has_new_id = use.session.sid != use.sid  # type: ignore[attr-defined]  # clear() gave it one
         use.reset_after_save(saved.payload if saved.under_own_id else payload, under_own_id=saved.under_own_id)
-        if saved.under_own_id and saved.payload is None:
+        if saved.under_own_id and saved.payload is None and not has_new_id:
             self.rotate(use.session)  # the session has ended: a later write begins a new one
         return saved
 

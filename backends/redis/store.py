@@ -106,7 +106,7 @@ class RedisBackend:
             raise payload
         if payload is None:
             return None
-        if is_about_scripts(answer):
+        if isinstance(answer, Exception) and is_about_scripts(answer):
             answer = self._touch_after(answer, key, ttl, unless_more_than)
         left, touched = (-1, answer) if isinstance(answer, Exception) else answer
         return _record(left, touched, payload)

@@ -213,7 +213,7 @@ class Saving:
         """
         new = _NewRecord(self._store, self._create(save, lifetime), self._ids.key(save.session.sid))
         if save.cleared:
-            until = self._end(save)
+            until = self._end(save, forwards=True)
             if until is not None and save.sid is not None:
                 self._store.create(
                     self._ids.key(save.sid), self._forwarding.forwarding_of_end(until), FORWARDING_LIFETIME
@@ -246,9 +246,10 @@ class Saving:
             return Saved(stored, contested=replacement_for.contested)
         return self._rotate_late(save, forwarding, new)
 
-    def _end(self, save: Save) -> float | None:
+    def _end(self, save: Save, *, forwards: bool = False) -> float | None:
         """Delete the session, also under an id that another request gave it.
 
+        :param forwards: a forwarding record may be stored then.
         :returns: until when a forwarding record may be stored under the old id, in seconds since the epoch; None when
             nothing was stored: a client may have made the id up.
         """
@@ -263,7 +264,7 @@ class Saving:
             result = self._store.delete(key, expected)
             current = self._current(key, result)
             before = expected if current is None and result.outcome is Outcome.STORED else current
-            if until is None and before is not None:
+            if forwards and until is None and before is not None:
                 until = self._forwarding.until(before)
             if current is None:
                 return until
