@@ -187,6 +187,7 @@ def view_lines(configuration: Configuration, header_value: str, imports: Iterabl
         '    del response.headers["Content-Type"]  # the server knows it from the name',
         "    return response",
     )
+    names: set[str] = set()
     for location in configuration.plan.locations:
         folder = configuration.protected_folder(location)
         if f"{folder}/" not in configuration.internal:
@@ -198,9 +199,17 @@ def view_lines(configuration: Configuration, header_value: str, imports: Iterabl
             continue
         for url in location.protected_folders:
             inside = f"{folder}/{url.removeprefix(location.url)}".rstrip("/")
-            name = re.sub(r"\W+", "_", url.strip("/"))
-            yield from ("", "", f'@app.get("{url}<path:name>")', f"def send_{name}(name):")
+            name = _view_name(url, names)
+            yield from ("", "", f'@app.get("{url}<path:name>")', f"def {name}(name):")
             yield f'    return let_server_send("{inside}", name)'
+
+
+def _view_name(url: str, taken: set[str]) -> str:
+    """Return a name for the view of a folder that no other one has, and add it to them: ``send_static_members``."""
+    name = f"send_{re.sub(r'[^0-9A-Za-z]+', '_', url.strip('/'))}"
+    name += "" if name not in taken else f"_{len(taken)}"
+    taken.add(name)
+    return name
 
 
 def commented(paragraphs: Iterable[str], indent: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from werkzeug.routing import BaseConverter
 
 from lazysession import LazySession, session_mode
-from lazysession.insight.configuration import configuration_of
+from lazysession.insight.configuration import _view_name, configuration_of
 from lazysession.insight.locations import Plan, find_locations
 from lazysession.modes import Mode, RuleTable
 from lazysession.staticfiles import reason_against_route
@@ -445,3 +445,12 @@ def test_only_skipped_files_are_served(folder: Path, make: Callable[[Path], Flas
     urls = [location.url for location in plan.locations]
     assert len({*taken, *urls}) == len(taken) + len(urls)  # nginx refuses two locations with one name
     assert [path for path in served_by(plan) if not is_skipped(app, path.replace("%", "%25"))] == []
+
+
+def test_each_printed_view_has_a_name_of_its_own() -> None:
+    """Flask refuses two views with one name, and a name is one in Python."""
+    taken: set[str] = set()
+    urls = ["/static/a-b/", "/static/a_b/", "/static/a b/", "/static/m²/"]
+    names = [_view_name(url, taken) for url in urls]
+    assert len(set(names)) == len(urls)
+    assert all(name.isidentifier() and name.isascii() for name in names)
