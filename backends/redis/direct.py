@@ -1,8 +1,9 @@
 """The direct path: commands on an idle connection of the client's own pool, without ``execute_command``.
 
 More than half of the instructions of redis-py's GET are not for sending and reading, but for its metrics, its retries
-and its packing (callgrind, redis-py 8.1: 170,000, and 78,000 here). The direct path takes the same connections from the same pool, and does what is left. Whatever is not the usual case, it leaves to
-``execute_command``: a pool without an idle connection, a connection that the server has closed, a fork.
+and its packing (callgrind, redis-py 8.1: 170,000, and 78,000 here). The direct path takes the same connections from the
+same pool, and does what is left. Whatever is not the usual case, it leaves to ``execute_command``: a pool without an
+idle connection, a connection that the server has closed, a fork.
 """
 
 from __future__ import annotations
