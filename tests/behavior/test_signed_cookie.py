@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -229,6 +230,8 @@ def test_a_cookie_from_the_future(clock: Clock) -> None:
 
 # As Flask reads it
 
+HAS_FALLBACKS = version("flask") >= "3.1"
+
 
 def cookies_of_a_browser(clock: Clock) -> dict[str, str]:
     """Return valid cookies and others, by a name for each."""
@@ -263,9 +266,10 @@ def test_every_cookie_is_read_as_flask_reads_it(clock: Clock) -> None:
             plain = SecureCookieSessionInterface().open_session(app, context.request)
             assert dict(session) == plain, name
             loaded += bool(plain)
-    assert (loaded, len(values)) == (5, 14)
+    assert (loaded, len(values)) == (5 if HAS_FALLBACKS else 3, 14)
 
 
+@pytest.mark.skipif(not HAS_FALLBACKS, reason="needs Flask 3.1, which has SECRET_KEY_FALLBACKS: pip install -U flask")
 def test_a_cookie_that_an_old_key_signed(clock: Clock) -> None:
     """It has an age like any other, and its renewal is signed by the new key."""
     app = make_app(clock)
