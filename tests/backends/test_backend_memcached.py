@@ -225,11 +225,21 @@ class TestExpiry:
     def test_lifetimes(self, server: Server, make_client: Callable[[Any], Any], lifetime: float) -> None:
         """More than 30 days are sent as a date: as a number of seconds they would be one in 1970."""
         backend = MemcachedBackend(make_client(server.address))
+        for attempts_left in reversed(range(10 if lifetime < 2 else 1)):
+            try:  # on a busy machine an item of a second may end between two commands
+                self._check_lifetime(server, backend, lifetime)
+            except AssertionError:
+                if not attempts_left:
+                    raise
+            else:
+                return
 
+    def _check_lifetime(self, server: Server, backend: MemcachedBackend, lifetime: float) -> None:
         def lives() -> bool:
             # The server's clock ticks once a second.
             return lifetime - 5 < server.ttl() <= lifetime + 1 + server.lag()
 
+        backend.delete(KEY)
         backend.create(KEY, b"1", lifetime)
         assert lives()
         server.tell(b"touch %s 100" % KEY.encode())
