@@ -16,12 +16,12 @@ from .records.expiry import Lifetimes
 from .use import Origin, SessionUse
 from .wrapped import Wrapped
 
-#: The methods of Flask's interface that this handler relies on, or does the work of.
+#: The methods of Flask's interface that this handler calls or replaces.
 _METHODS = ("get_signing_serializer", "open_session", "save_session", "should_set_cookie", "get_expiration_time")
 
 
 def is_signed_cookie(interface: SessionInterface) -> TypeGuard[SecureCookieSessionInterface]:
-    """Return whether an interface reads, writes and renews its cookie by Flask's own methods, none of them replaced."""
+    """Return whether an interface reads, writes and renews its cookie with Flask's own methods, not overridden."""
     return isinstance(interface, SecureCookieSessionInterface) and all(
         getattr(getattr(interface, name), "__func__", None) is getattr(SecureCookieSessionInterface, name)
         for name in _METHODS
@@ -31,7 +31,7 @@ def is_signed_cookie(interface: SessionInterface) -> TypeGuard[SecureCookieSessi
 class _Cookie(NamedTuple):
     """A valid cookie.
 
-    :param items: of the session; any, as the app may set another serializer.
+    :param items: the items of the session; of any type, because the app may set another serializer.
     :param payload: their encoding.
     :param signed_at: seconds since the epoch, whole.
     """
@@ -47,7 +47,7 @@ class SignedCookie(Wrapped):
     Flask sends a permanent session's cookie with every response. The signature holds the time at which the cookie was
     signed, so its age is known without a store.
 
-    :param interface: one of which :func:`is_signed_cookie` is true.
+    :param interface: one for which :func:`is_signed_cookie` returns true.
     :param throttle: least time between two renewals in seconds; None for a tenth of the lifetime, at most an hour.
     :param clock: seconds since the epoch.
     """
@@ -64,11 +64,11 @@ class SignedCookie(Wrapped):
         self._interface = interface
         self._lifetimes = Lifetimes(throttle)
         self._private = PrivateResponses()
-        #: The lifetime of the last load, and since when this process uses it; 0 for always.
+        #: The lifetime at the last load, and when this process first saw it (seconds; 0 if at its first load).
         self._lifetime: tuple[float | None, float] = None, 0.0
 
     def load(self, app: Flask, use: SessionUse) -> None:
-        """Load the session of a valid cookie, and its age; Flask decides about every other cookie, and about none."""
+        """Load the session of a valid cookie; without a valid one, let Flask's own method open the session."""
         cookie = self._read(app, use.request)
         if cookie is None:
             super().load(app, use)
@@ -78,12 +78,12 @@ class SignedCookie(Wrapped):
         use.payload, use.refreshed = cookie.payload, self._is_due(app, use.mode, cookie.signed_at)
 
     def _read(self, app: Flask, request: Request) -> _Cookie | None:
-        """Return what a valid cookie holds; its signature is verified once, for the items and for the time."""
+        """Return the content of a valid cookie, or None; one check of the signature gives the items and the time."""
         serializer = self._interface.get_signing_serializer(app)
         value = cookie_value(request, self._interface.get_cookie_name(app))
         if serializer is None or not value:
             return None
-        signer = next(serializer.iter_unsigners())  # the only one of Flask's: it has the fallback keys
+        signer = next(serializer.iter_unsigners())  # Flask has only this one: it knows the fallback keys, too
         max_age = int(app.permanent_session_lifetime.total_seconds())
         try:
             payload, signed_at = signer.unsign(value, max_age=max_age, return_timestamp=True)
@@ -92,11 +92,12 @@ class SignedCookie(Wrapped):
         return _Cookie(serializer.load_payload(payload), payload, signed_at.timestamp())
 
     def _is_due(self, app: Flask, mode: Mode, signed_at: float) -> bool:
-        """Return whether a cookie is to be renewed. Flask accepts none that was signed in the future.
+        """Return whether a cookie is due for renewal; Flask rejects one that was signed in the future.
 
-        A cookie from before PERMANENT_SESSION_LIFETIME was changed is due as well: its date in the browser is unknown.
-        Example: with 10 minutes until now, and 10 hours and a throttle of an hour from now, the browser would drop it
-        before it is an hour old. Signatures have whole seconds: one of the same second is of before as well.
+        A cookie that was signed before PERMANENT_SESSION_LIFETIME changed is due as well, because its expiry in the
+        browser is unknown. Example: the lifetime was 10 minutes and is now 10 hours, with a throttle of an hour. The
+        browser would drop the old cookie before it is an hour old. The time in a signature has whole seconds, so a
+        cookie that was signed in the second of the change counts as old.
         """
         refresh = self._lifetimes.refresh(app, mode)
         if refresh is None:
@@ -108,9 +109,9 @@ class SignedCookie(Wrapped):
         return signed_at <= since or now - signed_at >= refresh.throttle
 
     def is_changed(self, app: Flask, use: SessionUse) -> bool:
-        """Return whether the session is marked as changed, or Flask would save it and it differs from its cookie.
+        """Return whether the session is marked as changed, or differs from its cookie and Flask would send it.
 
-        Flask sends a permanent session's cookie with every response, and so also saves a change inside a value.
+        Flask sends a permanent session's cookie with every response, so it also saves a change inside a value.
         """
         session = use.session
         if session.modified:
@@ -125,6 +126,6 @@ class SignedCookie(Wrapped):
         return use.refreshed and use.session.permanent and not is_public(response)
 
     def write(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Set or delete the cookie, and make a response private that shared caches may store."""
+        """Set or delete the cookie, and make the response private if shared caches may store it."""
         self._private.before_cookie(response)
         super().write(app, session, response)

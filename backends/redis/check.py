@@ -11,14 +11,14 @@ from lazysession.backends.redis.connect import connection_of
 from lazysession.backends.redis.plain_clients import library_of, reason_against
 from lazysession.backends.redis.scripts import class_names, is_refused
 
-#: The parsers in C that the client libraries use where they are installed.
+#: The parsers in C that the client libraries use if they are installed.
 _PARSERS = {"redis": "hiredis", "valkey": "libvalkey"}
 #: Seconds that a request may wait for a Redis that hangs, before that is a finding.
 _LONGEST = 10
 
 
 def problems_of(node: Any) -> Iterator[Problem]:
-    """Return what is wrong with one master, any as its client is of one library or another.
+    """Return the problems of one master; of type Any, because its client may be of any library.
 
     :raises Exception: the client's own, when the server does not answer.
     """
@@ -29,15 +29,15 @@ def problems_of(node: Any) -> Iterator[Problem]:
     if not isinstance(info, dict):
         yield Problem(
             "warning",
-            "Redis does not let this account see INFO: memory, replicas and disk were not looked at.",
-            "Allow it with ACL SETUSER ... +info, or see that maxmemory-policy is noeviction.",
+            "This account may not use INFO: memory, replicas and disk were not checked.",
+            "Allow it with ACL SETUSER ... +info, or make sure that maxmemory-policy is noeviction.",
             "redis-info",
         )
         return
     yield from _problems_of_server(info)
     yield from _problems_of_memory(info)
     if info.get("role") == "master" and not info.get("connected_slaves") and not info.get("aof_enabled"):
-        save = _ask(node, "CONFIG GET", "save")  # managed services forbid it, and see to their disks themselves
+        save = _ask(node, "CONFIG GET", "save")  # managed services forbid it, and manage their disks themselves
         if isinstance(save, dict) and save.get("save") == "":
             yield Problem(
                 "warning",
@@ -48,18 +48,18 @@ def problems_of(node: Any) -> Iterator[Problem]:
 
 
 def facts_of(client: Any) -> Iterator[Problem]:
-    """Return which path the commands take and why, and whether a faster parser could read their answers."""
+    """Return which path the commands take and why, and whether a faster parser could be installed."""
     reason = reason_against(client)
     if reason is None:
-        what = "Commands take the direct path: they are sent on idle connections of the client's own pool."
+        what = "Commands take the direct path: LazySession sends them on idle connections of the client's own pool."
         yield Problem("info", what, "Nothing to do.", "redis-path")
     else:
-        what = f"Commands take the client's execute_command, which is a little slower than the direct path: {reason}."
-        yield Problem("info", what, "Nothing to do, unless that is by mistake.", "redis-path")
+        what = f"Commands are sent with execute_command, which needs more CPU time than the direct path: {reason}."
+        yield Problem("info", what, "Nothing to do, unless you expected the direct path.", "redis-path")
     parser = _PARSERS.get(library_of(client))
     if parser is not None and find_spec(parser) is None:
-        what = f"{parser} is not installed: the client reads answers with slower code."
-        yield Problem("info", what, f"pip install {parser}; the client then uses it by itself.", "redis-parser")
+        what = f"{parser} is not installed: the client parses responses in Python, which is slower."
+        yield Problem("info", what, f"Run pip install {parser}. The client then uses it.", "redis-parser")
 
 
 def _problems_of_timeouts(connection: Any) -> Iterator[Problem]:
@@ -67,8 +67,8 @@ def _problems_of_timeouts(connection: Any) -> Iterator[Problem]:
     if timeout is None:
         yield Problem(
             "warning",
-            "The client has no socket_timeout: when Redis hangs, requests hang with it, for as long.",
-            "Make the client with socket_timeout=2 and socket_connect_timeout=2, or name it by a URL.",
+            "The client has no socket_timeout: while Redis hangs, requests that use their session hang, too.",
+            "Make the client with socket_timeout=2 and socket_connect_timeout=2, or use a URL.",
             "redis-timeout",
         )
         return
@@ -79,8 +79,8 @@ def _problems_of_timeouts(connection: Any) -> Iterator[Problem]:
             "warning",
             f"The client tries a command {times} and waits {timeout:g} s each time: when Redis hangs, a request waits "
             "for all attempts.",
-            "Make the client with socket_timeout=1, socket_connect_timeout=1 and retry=Retry(NoBackoff(), 1), or name "
-            "it by a URL.",
+            "Make the client with socket_timeout=1, socket_connect_timeout=1 and retry=Retry(NoBackoff(), 1), or use "
+            "a URL.",
             "redis-retries",
         )
 
@@ -88,13 +88,13 @@ def _problems_of_timeouts(connection: Any) -> Iterator[Problem]:
 def _retries_after_timeout(retry: Any) -> int:
     """Return how often a connection repeats a command after a timeout; negative if it never stops.
 
-    It is 0 where the library does not tell: Valkey's and redis-py before 6 repeat nothing by default.
+    It is 0 if the library has no such method: Valkey's and redis-py before 6 repeat nothing by default.
     """
     return retry.get_retries() if hasattr(retry, "get_retries") and _repeats_after_timeout(retry) else 0
 
 
 def _repeats_after_timeout(retry: Any) -> bool:
-    """Return whether the errors to repeat after include a timeout: only then is the second function called."""
+    """Return whether a command is repeated after a timeout: only then is the second function called."""
     try:
         from redis import TimeoutError as Timeout
     except ImportError:  # the client is Valkey's
@@ -137,15 +137,15 @@ def _problems_of_server(info: dict[str, Any]) -> Iterator[Problem]:
     if info.get("role") == "slave":
         yield Problem(
             "error",
-            "The client talks to a replica: it reads, and every change fails.",
+            "The client is connected to a replica: it can read sessions, but every change fails.",
             "Name the master, or the Sentinels: redis+sentinel://HOST:26379/SERVICE.",
             "redis-replica",
         )
-    # Not with a single replica: each restart of it would make every change fail.
+    # Not with a single replica: while it restarts, every change would fail.
     if info.get("connected_slaves", 0) > 1 and "min_slaves_good_slaves" not in info:
         yield Problem(
             "warning",
-            "A master that lost sight of its replicas goes on taking changes, which are lost when one takes over.",
+            "A master that has lost its replicas still accepts changes, which a failover loses.",
             "Set min-replicas-to-write 1 and min-replicas-max-lag 10.",
             "redis-min-replicas",
         )
@@ -159,7 +159,7 @@ def _problems_of_memory(info: dict[str, Any]) -> Iterator[Problem]:
         first = "any key" if policy.startswith("allkeys") else "keys with an expiry, as sessions are,"
         yield Problem(
             "warning",
-            f"maxmemory-policy is {policy}: when memory runs out Redis removes {first} and people are logged out.",
+            f"maxmemory-policy is {policy}: when memory runs out, Redis removes {first} and visitors are logged out.",
             "Give sessions a Redis of their own, with memory for all of them and maxmemory-policy noeviction.",
             "redis-eviction",
         )

@@ -1,9 +1,9 @@
 """The direct path: commands on an idle connection of the client's own pool, without ``execute_command``.
 
-More than half of the instructions of redis-py's GET are not for sending and reading, but for its metrics, its retries
-and its packing (callgrind, redis-py 8.1: 170,000, and 78,000 here). The direct path takes the same connections from the
-same pool, and does what is left. Whatever is not the usual case, it leaves to ``execute_command``: a pool without an
-idle connection, a connection that the server has closed, a fork.
+More than half of the instructions of redis-py's GET are for its metrics, its retries and its packing of the command
+(callgrind, redis-py 8.1: 170,000 in all; 78,000 on the direct path). The direct path takes the same connections from
+the same pool, and only sends and reads. In special cases it sends nothing, and ``execute_command`` is called instead:
+the pool has no idle connection, the server has closed the connection, or the process was forked.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from lazysession.backends.redis.plain_clients import library_of, measuring
 class DirectPath:
     """Sends commands on idle connections of a client's pool, where that is safe.
 
-    A connection is lent as the pool lends it: under the pool's lock, and counted as in use. So no connection is made
-    here, and there are never more than the pool itself would make. If there is something to read on it, it is closed:
-    the server has closed it, or an earlier answer was not read, which would be taken for the answer to this command:
-    another visitor's session. (redis-py 8 itself does not look while it expects notifications, which is its default.)
-    A connection whose answer was not read whole is closed as well.
+    A connection is taken as the pool itself takes it: under the pool's lock, and counted as in use. No connection is
+    made here, so there are never more than the pool itself would make. A connection with unread data is closed: either
+    the server has closed it, or an earlier response was not read. This command would get that response, which may be
+    another visitor's session. (redis-py 8 does not check this while it expects notifications, which is its default.) A
+    connection whose response was not read completely is closed as well.
 
-    :param client: one without a reason against it (:mod:`lazysession.backends.redis.plain_clients`).
+    :param client: one for which ``reason_against`` of :mod:`lazysession.backends.redis.plain_clients` returns None.
     """
 
     def __init__(self, client: Any) -> None:
@@ -34,16 +34,16 @@ class DirectPath:
         self._pool = client.connection_pool
         self._execute_command = type(client).execute_command
         self._is_measured = measuring(library)
-        # Redis Enterprise announces that it will move; redis-py from 7 on takes note of that.
+        # Redis Enterprise announces that a server will move; redis-py 7 and later then mark the connection.
         self._must_reconnect = getattr(client.connection_pool.connection_class, "should_reconnect", _never)
-        # Before redis-py 6, and in Valkey's client, this method decides whether an error is one to repeat after.
+        # Before redis-py 6, and in Valkey's client, this method decides after which errors a command is repeated.
         self._close = getattr(client, "_disconnect_raise", _disconnect)
         self._response_error: Any = import_module(f"{library}.exceptions").ResponseError
 
     def send(self, *commands: Sequence[Any]) -> list[Any] | None:
-        """Send commands at once, and return their answers, of which some may be errors; None where it is not safe.
+        """Send commands in one packet, and return their responses; None if that is not safe, and nothing was sent.
 
-        Nothing was sent then. Strings in answers are bytes.
+        Strings in responses are bytes. The server's error for a command is returned as its response.
 
         :raises Exception: the client's own, after as many attempts as it would make.
         """
@@ -52,16 +52,16 @@ class DirectPath:
             return None
         is_read = False
         try:
-            answers = self._ask(connection, commands)
+            responses = self._ask(connection, commands)
             is_read = True
         finally:
             if not is_read:
                 connection.disconnect()
             self._give_back(connection)
-        return answers
+        return responses
 
     def _is_safe(self) -> bool:
-        """Return whether this process made the pool, and nothing was patched or switched on since the start."""
+        """Return whether this process made the pool, and the client was neither patched nor instrumented since."""
         client = self._client
         return (
             client.connection_pool is self._pool
@@ -108,18 +108,18 @@ class DirectPath:
 
     def _ask_once(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         connection.send_packed_command((_packed(commands),))
-        if len(commands) == 1:  # raises the server's error: some clients repeat after it (retry_on_error)
+        if len(commands) == 1:  # the server's error is raised: some clients repeat after it (retry_on_error)
             return [connection.read_response(disable_decoding=True)]
-        answers = []
+        responses = []
         for _ in commands:
             try:
-                answers.append(connection.read_response(disable_decoding=True))
+                responses.append(connection.read_response(disable_decoding=True))
             except self._response_error as error:
-                answers.append(error)
-        return answers
+                responses.append(error)
+        return responses
 
     def _ask_again(self, connection: Any, commands: Sequence[Sequence[Any]], first: Exception) -> list[Any]:
-        """Repeat after an error as the client would: it counts the first attempt, and may not repeat at all."""
+        """Repeat as the client would after an error: the first attempt counts, and it may not repeat at all."""
         errors = [first]
 
         def attempt() -> list[Any]:
@@ -131,12 +131,12 @@ class DirectPath:
             self._close(connection, error)
 
         try:
-            answers: list[Any] = connection.retry.call_with_retry(attempt, close)
+            responses: list[Any] = connection.retry.call_with_retry(attempt, close)
         except self._response_error as error:
-            if len(commands) > 1:  # it is not an answer to one of them
+            if len(commands) > 1:  # the error does not belong to one of them
                 raise
-            return [error]  # the whole answer: the connection stays
-        return answers
+            return [error]  # the response was read completely: the connection stays open
+        return responses
 
 
 def _never(_: Any) -> bool:
@@ -167,5 +167,5 @@ def _is_ready(connection: Any) -> bool:
         return False
     try:
         return not connection.can_read()
-    except Exception:  # whatever the client raises: the server has closed it
+    except Exception:  # of any class: the server has closed the connection
         return False

@@ -1,4 +1,4 @@
-"""Which clients take the direct path: the libraries' own, with nothing added that must see or change each command."""
+"""Which clients take the direct path: those of the libraries themselves, if nothing wraps or observes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lazysession.backends.redis.connect import is_made_later
 KNOWN = {"redis": range(5, 9), "valkey": range(6, 7)}
 _CLIENT = {"redis": "Redis", "valkey": "Valkey"}
 _CONNECTIONS = frozenset({"Connection", "SSLConnection", "UnixDomainSocketConnection"})
-#: Options of a pool that make more happen with a connection than a command and its answer.
+#: Options of a pool with which a connection does more than send a command and read its response.
 _SPECIAL = (
     "cache",
     "cache_config",
@@ -23,7 +23,7 @@ _SPECIAL = (
     "credential_provider",
     "event_dispatcher",
 )
-#: What ``execute_command`` calls and the direct path does not, in one version of a library or another.
+#: Methods that ``execute_command`` calls, in some version of a library, and the direct path does not.
 _OF_CLIENT = ("execute_command", "_execute_command", "_send_command_parse_response", "parse_response")
 _OF_CONNECTION = ("send_command", "pack_command")
 
@@ -31,10 +31,10 @@ _OF_CONNECTION = ("send_command", "pack_command")
 def reason_against(client: Any) -> str | None:
     """Return why commands to a client do not take the direct path, or None if they do.
 
-    :param client: any, as it is of one library or another.
+    :param client: of type Any, because it may be of any library.
     """
     if is_made_later(client):
-        return "the client is a cluster's"
+        return "the client is that of a cluster"
     kind, library = type(client), library_of(client)
     if library not in KNOWN or kind.__name__ != _CLIENT[library] or kind.__module__ != f"{library}.client":
         return f"the client is a {kind.__module__}.{kind.__qualname__}"
@@ -82,7 +82,7 @@ def _reasons_of_pool(library: str, pool: Any) -> Iterator[str]:
 
 
 def _is_of(library: str, method: object) -> bool:
-    """Return whether a method is a library's own: what wraps it may have its name and module, but not its globals."""
+    """Return whether a method is a library's own: a wrapper can copy its name and module, but not its globals."""
     return type(method) is FunctionType and str(method.__globals__.get("__name__")).partition(".")[0] == library
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from .configuration import Configuration, as_comment, commented, heading, view_lines
 from .locations import Location, Plan, for_app_alone
 
-#: Names that Caddy may read as something else, and folders.
+#: Names that contain characters with a meaning in a Caddyfile or in a URL, and names of folders.
 _NOT_NAMES = r"[?#\\\x7b\x7d]|/$"
 
 
@@ -38,7 +38,7 @@ def _app(configuration: Configuration) -> Iterator[str]:
         )
         yield from as_comment(view_lines(configuration, 'path.encode().decode("latin-1")', ()), "")
     yield from (f"({configuration.name}) {{", f"\treverse_proxy {upstream} {{")
-    yield from ("\t\ttransport http {", "\t\t\tcompression off # or a .gz is unpacked on the way", "\t\t}")
+    yield from ("\t\ttransport http {", "\t\t\tcompression off # otherwise Caddy unpacks .gz files of the app", "\t\t}")
     for number, (url, folder) in enumerate(configuration.internal.items(), 1):
         yield from (
             f"\t\t@internal{number} header X-Accel-Redirect {url}*",
@@ -78,7 +78,7 @@ def _locations(configuration: Configuration) -> Iterator[str]:
 def _matcher(plan: Plan, location: Location, number: int) -> Iterator[str]:
     """Yield the matcher of the files that Caddy may send.
 
-    Each line sees the path without "..", and what the first one captures is the name of the file that is sent. (The
+    Each line matches the path without ".."; the group of the first one is the name of the file that is sent. (The
     matcher "path" would ignore case.)
     """
     yield from (
@@ -86,7 +86,7 @@ def _matcher(plan: Plan, location: Location, number: int) -> Iterator[str]:
         "\t\tmethod GET HEAD",
         f"\t\tpath_regexp static{number} `(?s)^{re.escape(location.url)}(.+)$`",
         f"\t\tnot path_regexp `{_NOT_NAMES}`",
-        "\t\t# Flask adds Content-Encoding to these, or redirects.",
+        '\t\t# The app sends compressed files (Content-Encoding) and redirects "//".',
         f"\t\tnot path_regexp `{for_app_alone()}`",
     )
     for taken in location.taken_back:

@@ -1,4 +1,4 @@
-"""What the configuration of each front server says, whatever its language."""
+"""What the configuration has to say for any front server, before nginx or Caddy writes it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Configuration:
     :param command: what printed it, for the first line.
     :param types: the content types that Flask sends, without a charset, each with the suffixes that have it.
     :param with_charset: those to which Flask adds ``charset=utf-8``.
-    :param passed_over: what Flask runs for a static file and a front server does not.
-    :param cookies: the names of the cookies that make a visitor more than anonymous.
+    :param passed_over: the hooks and middleware that Flask runs for a static file and a front server does not.
+    :param cookies: the names of the cookies of visitors who have a session or are remembered by Flask-Login.
     :param protected: the path of the locations that only the app can name.
     """
 
@@ -159,7 +159,7 @@ def heading(configuration: Configuration, command: str) -> list[str]:
     if configuration.serves:
         paragraphs.append(
             "No hook, decorator or middleware of the app runs for a file that the front server sends by itself."
-            + (" If one of these guards files, put a rule for the files into LAZYSESSION_RULES:" if hooks else "")
+            + (" If one of these guards files, add a rule for the files to LAZYSESSION_RULES:" if hooks else "")
         )
         paragraphs += [f"- {each}" for each in hooks]
     if plan.without:

@@ -1,7 +1,7 @@
 """Which static files a front server may send by itself: those that no rule, route or guard of the app takes back.
 
-To send a request to the app is always right, only slower. So a front server sends a file only where it is proved that
-each request for it has mode ``skip`` and meets no guard of its route; all else goes to the app.
+Sending a request to the app is always correct, only slower. So the front server sends a file only if it is certain that
+each request for it has mode ``skip`` and that its route has no guard. All other requests go to the app.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lazysession.staticfiles import is_static_route, reason_against_route
 from .patterns import TakenBack, glob_taken_back, prefix_taken_back, regex_taken_back
 
 _VARIABLE = "<path:filename>"
-#: What a configuration can hold without a doubt about its quoting.
+#: URLs that need no quoting in any configuration.
 _PLAIN_URL = re.compile(r"/(?:[\w.~@+-]+/)+")
 _UNSAFE_FOLDER = re.compile(r"[\x00-\x1f\x7f$\\{}`\ufffd\ud800-\udfff]")
 
@@ -41,7 +41,7 @@ class Location:
     :param reason: why all of them go to the app; None if the front server sends them.
     :param taken_back: what goes to the app, where the front server sends the others.
     :param cache_control: what Flask would send.
-    :param note: what is not as with Flask; empty if nothing is known.
+    :param note: how the response differs from Flask's; empty if no difference is known.
     """
 
     endpoint: str
@@ -54,7 +54,7 @@ class Location:
 
     @property
     def quotable(self) -> bool:
-        """Whether a configuration can hold the name of the folder without a doubt about its quoting."""
+        """Whether the name of the folder can be written in any configuration."""
         return _UNSAFE_FOLDER.search(self.folder) is None
 
     @property
@@ -96,7 +96,7 @@ class Plan:
 
 
 def for_app_alone() -> str:
-    """Return a regular expression for names that go to the app in each location, as it adds to its response.
+    """Return a regular expression for paths that go to the app in each location, because its response differs.
 
     Flask sends a Content-Encoding with a compressed file, and redirects a path with two slashes. Its routes match no
     line feed.
@@ -122,7 +122,7 @@ def find_locations(app: Flask, rules: RuleTable) -> Plan:
 
 
 def _without_duplicates(locations: dict[str, Location]) -> Iterator[Location]:
-    """Yield the locations by URL, each with what only it takes back: a longer URL decides about its files by itself."""
+    """Yield the locations by URL, each with its own files that go to the app, not with those below a longer URL."""
     for url in sorted(locations):
         location = locations[url]
         inner = tuple(other for other in locations if other != url and other.startswith(url))
@@ -179,7 +179,7 @@ def _location_of(app: Flask, rules: RuleTable, route: Route, url: str) -> Locati
 
 
 def _absolute(folder: str) -> str:
-    """Return the path of a folder without "..": where a link is before it, only the system knows where it leads."""
+    """Return the path of a folder without "..": after a symbolic link, only the system can resolve it."""
     short = os.path.abspath(folder)
     return short if os.path.realpath(short) == os.path.realpath(folder) else os.path.realpath(folder)
 
@@ -202,8 +202,8 @@ def _reason_against_serving(
 ) -> str | None:
     """Return why no file of a route is sent by the front server, or None; add to ``taken_back`` what goes to the app.
 
-    The rules are read in their order, up to one that gives all files mode ``skip``. A rule that gives it only to some
-    is passed over: they have it, and if a later rule takes them back, the app decides.
+    The rules are read in order, up to one that gives mode ``skip`` to all files. A ``skip`` rule for only some files is
+    ignored: if a later rule takes these files back, they go to the app, which is correct, only slower.
     """
     view = app.view_functions.get(route.endpoint)
     modes = {view_mode(view, method) for method in ("GET", "HEAD")}
@@ -254,7 +254,7 @@ def _certainly_all(rule: Rule, url: str) -> bool:
 
 
 def _reach_of(app: Flask, rule: Rule, route: Route, url: str) -> TakenBack | bool:
-    """Return which files of a route a rule matches: all of them or perhaps all (True), none (False), or these."""
+    """Return which files of a route a rule matches: all or possibly all (True), none (False), or some (TakenBack)."""
     pattern, reason = rule.pattern, f"the rule ({rule.source!r}, {str(rule.mode)!r})"
     if pattern.kind in ("endpoint", "blueprint"):
         request = app.request_class(create_environ(url))  # without a context, at whose end hooks would run

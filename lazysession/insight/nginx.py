@@ -40,7 +40,7 @@ def _server(configuration: Configuration) -> Iterator[str]:
     for location in configuration.plan.locations:
         yield from ("", *_location(configuration, location))
     if configuration.serves:
-        yield from ("", "    # Flask adds Content-Encoding to these, or redirects.")
+        yield from ("", '    # The app sends compressed files (Content-Encoding) and redirects "//".')
         yield from _to_app(configuration, f"~ {quoted(for_app_alone())}")
     if configuration.internal:
         yield from ("", *_internal(configuration))
@@ -113,16 +113,16 @@ def quoted(text: str) -> str:
 
 
 def _page_cache(configuration: Configuration) -> Iterator[str]:
-    """Yield what stands outside of the server: whether a request has a cookie that makes a page its visitor's own.
+    """Yield what is outside of the server block: whether a request has a cookie of a session.
 
-    Flask strips the name of a cookie, so each character around it counts that no name has.
+    Flask strips whitespace from the name of a cookie, so any character that no name has may stand next to it.
     """
     names = "|".join(re.escape(name) for name in configuration.cookies)
     yield from commented(
         [
             "nginx can cache pages that are the same for all visitors without a session. For that, remove the # in "
             'front of the lines below, and of the block "location = /hello" at the end. nginx caches a page only if '
-            'the app gives it an age ("public, max-age=60"), and never one with Set-Cookie.'
+            'the app sets a max-age ("public, max-age=60"), and never one with Set-Cookie.'
         ],
         "",
     )

@@ -1,8 +1,8 @@
-"""The patterns of rules and routes as a front server can test them: never less than what the app matches.
+"""The patterns of rules and routes as a front server can test them: they match all that the app matches, or more.
 
-A front server that sends a request to the app is always right. So a pattern may be translated to one that matches more,
-but never to one that matches less. Front servers compare bytes, Python compares characters: no translation here counts
-characters, except as one to four bytes.
+Sending a request to the app is always correct. So a pattern may be translated to one that matches more, but never to
+one that matches less. Front servers compare bytes, Python compares characters: a translated pattern never counts
+characters, except that one character is one to four bytes.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class TakenBack(NamedTuple):
 _WILDCARDS = re.compile(r"(\*\*+|\*|\?)")
 #: A wildcard of a glob; ``?`` is one character, which has up to four bytes.
 _OF_GLOBS = {"*": "[^/]*", "?": "[^/]{1,4}"}
-#: With more of them, a path that the client chooses could keep the front server busy.
+#: With more wildcards, an attacker could choose a path for which the regular expression takes very long.
 _MOST_WILDCARDS = 2
 
-#: Regular expressions that mean the same in Python, PCRE and Go, whether they see characters or bytes. Anything else
-#: that is repeated, such as ``\\d+`` or ``(ab)*``, is not known to.
+#: Regular expressions that mean the same in Python, PCRE and Go, whether they see characters or bytes. Other
+#: repetitions, such as ``\\d+`` or ``(ab)*``, may not.
 _PORTABLE = re.compile(
     r"""(?:
       \^ | \$ | \|                 # these mean the same without flags
@@ -51,15 +51,15 @@ _PORTABLE = re.compile(
     )*""",
     re.VERBOSE,
 )
-#: What a configuration can hold without a doubt about its quoting; U+FFFD stands for bytes that are not UTF-8.
+#: Text that can be quoted in any configuration; U+FFFD stands for bytes that are not UTF-8.
 _PLAIN = re.compile(r"[\w./~@+ -]*")
 _NOT_QUOTABLE = re.compile(r"[\x00-\x1f\x7f`{}\ufffd\ud800-\udfff]")
-#: The beginning of a regular expression that is tied to the beginning of the path.
+#: The beginning of a regular expression that is anchored to the beginning of the path.
 _TIED = re.compile(r"(?:\^|\\A)((?:[A-Za-z0-9/_-]|\\[./_-])*)([*+?{]?)")
 
 
 def prefix_taken_back(first: str, below: str, reason: str, *, by_rule: bool = True) -> TakenBack:
-    """Return the paths that begin with a text, which begins with ``below``; more of them if it has odd characters."""
+    """Return the paths that begin with a text, which begins with ``below``; more if it has special characters."""
     plain = _PLAIN.match(first)
     return TakenBack(max(plain[0] if plain else "", below, key=len), False, reason, by_rule)
 

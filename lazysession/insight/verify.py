@@ -1,4 +1,4 @@
-"""Compares a front server with the app behind it: the same requests to both, and what the responses say."""
+"""Compares a front server with the app behind it: sends the same requests to both and compares the responses."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def is_address(url: str) -> bool:
 def verify(app: Flask, plan: Plan, url: str) -> tuple[int, list[str]]:
     """Return how many paths were compared, and a sentence for each difference.
 
-    Visitors without a cookie send these requests: what the app refuses them, the front server has to refuse too.
+    These requests have no cookie: what the app refuses, the front server has to refuse too.
     """
     paths = list(dict.fromkeys(path for location in plan.locations for path in _paths_of(plan, location)))
     differences = []
@@ -63,12 +63,12 @@ def verify(app: Flask, plan: Plan, url: str) -> tuple[int, list[str]]:
         front = _ask_front(url, path, len(behind.body) + 1)
         differences += [f"{path}: {each}" for each in differ(front, behind)]
         if front.fault is not None:
-            return count, differences  # one line says it
+            return count, differences  # all other requests would fail, too
     return len(paths), differences
 
 
 def _paths_of(plan: Plan, location: Location) -> Iterator[str]:
-    """Yield a file that the front server sends, a file of each kind that the app sends, and one that is missing."""
+    """Yield a file of each suffix that the front server sends, of each kind that the app sends, and a missing one."""
     groups: dict[object, list[tuple[int, str]]] = {}
     for size, name in _files_in(location.folder):
         path = location.url + name
@@ -105,7 +105,7 @@ def _ask_app(app: Flask, url: str, path: str) -> Fetched:
 def _ask_front(url: str, path: str, most: int) -> Fetched:
     """Fetch a path from the front server, following no redirect.
 
-    :param most: how many bytes of the body are read, as the response may have no end.
+    :param most: how many bytes of the body are read at most, because a response may never end.
     """
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -120,10 +120,10 @@ def _ask_front(url: str, path: str, most: int) -> Fetched:
 
 
 def differ(front: Fetched, app: Fetched) -> Iterator[str]:
-    """Yield what differs between the responses of the front server and of the app; no text has a part of a body."""
+    """Yield what differs between the responses of the front server and of the app, without any part of a body."""
     if front.fault is not None or app.fault is not None:
-        yield from (f"the front server cannot be asked ({front.fault})",) if front.fault else ()
-        yield from (f"the app fails ({app.fault})",) if app.fault else ()
+        yield from (f"the request to the front server failed ({front.fault})",) if front.fault else ()
+        yield from (f"the request to the app failed ({app.fault})",) if app.fault else ()
         return
     if front.status != app.status:
         yield f"the status is {front.status} from the front server, {app.status} from the app"

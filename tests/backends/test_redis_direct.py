@@ -77,7 +77,7 @@ def with_wrapped_pool() -> Any:
 @pytest.mark.parametrize(
     ("client", "reason"),
     [
-        (client_of("redis+cluster://localhost"), "the client is a cluster's"),
+        (client_of("redis+cluster://localhost"), "the client is that of a cluster"),
         (client_of("redis+sentinel://localhost/shop"), "its pool is a SentinelConnectionPool"),
         (Sentinel([("localhost", 26379)]).master_for("shop"), "its pool is a SentinelConnectionPool"),
         (OwnClient(), "the client is a tests.backends.test_redis_direct.OwnClient"),

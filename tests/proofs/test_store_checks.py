@@ -92,7 +92,7 @@ def test_redis(redis_url: str, redis_settings: Callable[..., None]) -> None:
         "No findings (1 ignored).\n",
     )
     redis_settings(maxmemory="1gb", maxmemory_policy="allkeys-lru")
-    assert "maxmemory-policy is allkeys-lru: when memory runs out Redis removes any key" in check_app(app)
+    assert "maxmemory-policy is allkeys-lru: when memory runs out, Redis removes any key" in check_app(app)
     assert "[redis-eviction]" in check_app(app)
     redis_settings(maxmemory_policy="noeviction", appendonly="no", save="")
     assert "[redis-persistence]" in check_app(app)
