@@ -61,12 +61,16 @@ def test_killed(killed: Killed, request: pytest.FixtureRequest, path: str, how: 
     """Before and after each verb, and within: at each command on the wire, instruction of SQLite, line on files."""
     steps = BELOW.get(killed.store, "wire") if how == "below" else how
     all_of_them = request.config.getoption("--require-servers") or steps in {"verbs", "wire"}
-    *numbers, last = killed.child.ask({"path": path, "how": steps, "every": 1 if all_of_them else 10})
-    states = [(killed.opens(sid_of(number, "old")), killed.opens(sid_of(number, "new"))) for number in numbers]
-    count = Counter(f"{old}/{new}" for old, new in states)
-    print(f"{killed.store}: {path} killed at {len(numbers)} {steps}; old/new id opens {dict(count)}")  # noqa: T201
-    assert numbers
-    assert set(states) <= set(STATES[path])
-    assert set(states) == set(STATES[path]) or not all_of_them
-    assert states == sorted(states, key=STATES[path].index)
+    # On a busy machine one run may have a step more than the next, where the server's response comes in two pieces.
+    for attempts_left in reversed(range(3 if steps == "wire" else 1)):
+        *numbers, last = killed.child.ask({"path": path, "how": steps, "every": 1 if all_of_them else 10})
+        states = [(killed.opens(sid_of(number, "old")), killed.opens(sid_of(number, "new"))) for number in numbers]
+        count = Counter(f"{old}/{new}" for old, new in states)
+        print(f"{killed.store}: {path} killed at {len(numbers)} {steps}; old/new id opens {dict(count)}")  # noqa: T201
+        assert numbers
+        assert set(states) <= set(STATES[path])
+        assert set(states) == set(STATES[path]) or not all_of_them
+        if states == sorted(states, key=STATES[path].index):
+            break
+        assert attempts_left, states
     assert (killed.opens(sid_of(last, "old")), killed.opens(sid_of(last, "new"))) == STATES[path][-1]
