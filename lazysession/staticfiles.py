@@ -39,7 +39,7 @@ def reason_against_route(app: Flask, endpoint: str) -> str | None:
     owner = app.blueprints[blueprint] if blueprint else app
     if not _is_flasks_view(app.view_functions.get(endpoint), owner):
         return "its view is wrapped or overridden"
-    for name in _with_parents(blueprint):
+    for name in with_parents(blueprint):
         if app.before_request_funcs.get(name):
             return f"the blueprint {name!r} has a before_request hook"
         if app.url_value_preprocessors.get(name):
@@ -84,7 +84,7 @@ def _is_flasks(function: object) -> TypeGuard[FunctionType]:
     return type(function) is FunctionType and function.__globals__["__name__"].partition(".")[0] == "flask"
 
 
-def _with_parents(blueprint: str) -> Iterator[str]:
+def with_parents(blueprint: str) -> Iterator[str]:
     """Yield the name of a blueprint and of each that it is nested in: ``"a.b"``, ``"a"``."""
     while blueprint:
         yield blueprint
@@ -111,6 +111,13 @@ def _finds_file(app: Flask, request: Request) -> bool:
 
 def _has_remember_cookie(app: Flask, request: Request) -> bool:
     """Return whether Flask-Login may log the visitor in by a cookie: with empty sessions, it does so for each file."""
+    name = remember_cookie_of(app)
+    return name is not None and name in request.cookies
+
+
+def remember_cookie_of(app: Flask) -> str | None:
+    """Return the name of Flask-Login's remember cookie; None for an app without Flask-Login."""
     if not hasattr(app, "login_manager"):
-        return False
-    return app.config.get("REMEMBER_COOKIE_NAME", _REMEMBER_COOKIE) in request.cookies
+        return None
+    name: str = app.config.get("REMEMBER_COOKIE_NAME", _REMEMBER_COOKIE)
+    return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .configuration import Configuration, as_comment, commented, heading, view_lines
+from .configuration import Configuration, about, as_comment, commented, heading, view_lines
 from .locations import Location, Plan, for_app_alone
 
 #: Names that contain characters with a meaning in a Caddyfile or in a URL, and names of folders.
@@ -68,11 +68,10 @@ def _locations(configuration: Configuration) -> Iterator[str]:
     """Yield the folders, those with the longest URL first: of two that match, the first gets the request."""
     locations = sorted(configuration.plan.locations, key=lambda location: len(location.url), reverse=True)
     for number, location in enumerate(locations, 1):
-        yield from commented([f"The files of {location.folder} ({location.endpoint}). {location.note}".strip()], "\t")
-        if location.reason is not None:
-            yield from (*commented([f"The app sends them: {location.reason}."], "\t"), "")
-        else:
-            yield from (*_matcher(configuration.plan, location, number), *_handle(configuration, location, number), "")
+        yield from commented(about(location), "\t")
+        if location.reason is None:
+            yield from (*_matcher(configuration.plan, location, number), *_handle(configuration, location, number))
+        yield ""
 
 
 def _matcher(plan: Plan, location: Location, number: int) -> Iterator[str]:

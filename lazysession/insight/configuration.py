@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from flask import Flask
 
 from lazysession.modes import RuleTable
+from lazysession.staticfiles import remember_cookie_of, with_parents
 
 from .locations import Location, Plan, find_locations
 
@@ -95,8 +96,9 @@ def _unused_path(app: Flask) -> str:
 
 def _cookies(app: Flask) -> Iterator[str]:
     yield app.session_interface.get_cookie_name(app)
-    if hasattr(app, "login_manager"):
-        yield app.config.get("REMEMBER_COOKIE_NAME", "remember_token")
+    remember_cookie = remember_cookie_of(app)
+    if remember_cookie is not None:
+        yield remember_cookie
 
 
 def _content_types(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -120,7 +122,10 @@ def _suffixes_in(folder: str) -> Iterator[str]:
 
 def _passed_over(app: Flask, endpoints: Iterable[str]) -> Iterator[str]:
     """Yield the hooks and the middleware that run for a static file, by their names."""
-    scopes: list[str | None] = [None, *dict.fromkeys(scope for endpoint in endpoints for scope in _scopes(endpoint))]
+    scopes: list[str | None] = [
+        None,
+        *dict.fromkeys(scope for endpoint in endpoints for scope in with_parents(endpoint.rpartition(".")[0])),
+    ]
     tables: dict[str, Mapping[str | None, Iterable[object]]] = {
         "before_request": app.before_request_funcs,
         "URL preprocessor": app.url_value_preprocessors,
@@ -135,11 +140,6 @@ def _passed_over(app: Flask, endpoints: Iterable[str]) -> Iterator[str]:
     for method in ("wsgi_app", "full_dispatch_request", "preprocess_request", "dispatch_request", "process_response"):
         if getattr(type(app), method) is not getattr(Flask, method):
             yield f"overridden method: {name_of(getattr(type(app), method))}"
-
-
-def _scopes(endpoint: str) -> Iterator[str]:
-    while endpoint := endpoint.rpartition(".")[0]:
-        yield endpoint
 
 
 def name_of(function: object) -> str:
@@ -166,6 +166,12 @@ def heading(configuration: Configuration, command: str) -> list[str]:
         paragraphs.append("These static routes have no location. The app sends their files:")
         paragraphs += [f"- {each}" for each in plan.without]
     return paragraphs
+
+
+def about(location: Location) -> list[str]:
+    """Return the comment on a location, a list of paragraphs."""
+    files = f"The files of {location.folder} ({location.endpoint}). {location.note}".strip()
+    return [files] if location.reason is None else [files, f"The app sends them: {location.reason}."]
 
 
 def view_lines(configuration: Configuration, header_value: str, imports: Iterable[str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .configuration import Configuration, as_comment, commented, heading, view_lines
+from .configuration import Configuration, about, as_comment, commented, heading, view_lines
 from .locations import Location, for_app_alone
 
 #: With a longer one in charset_types, nginx does not start ("could not build test_types_hash").
@@ -57,7 +57,7 @@ def _types(configuration: Configuration) -> Iterator[str]:
 
 
 def _location(configuration: Configuration, location: Location) -> Iterator[str]:
-    yield from commented([f"The files of {location.folder} ({location.endpoint}). {location.note}".strip()], "    ")
+    yield from commented(about(location), "    ")
     if location.reason is None:
         yield from (
             f"    location {quoted(location.url)} {{",
@@ -69,7 +69,6 @@ def _location(configuration: Configuration, location: Location) -> Iterator[str]
             "    }",
         )
     else:
-        yield from commented([f"The app sends them: {location.reason}."], "    ")
         yield from _to_app(configuration, f"^~ {quoted(location.url)}")
     for taken in location.taken_back if location.reason is None else ():
         yield from ("", *commented([f"The app decides about these: {taken.reason}."], "    "))
