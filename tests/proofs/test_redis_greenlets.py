@@ -1,4 +1,4 @@
-"""Greenlets that ``gevent.Timeout`` stops in the middle of the direct path to Redis: nobody gets another's session."""
+"""``gevent.Timeout`` stops greenlets in the middle of commands to Redis: each still reads only its own session."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def main() -> None:
     print(json.dumps([seen, counts, backend._direct is not None]))  # noqa: T201
 
 
-def test_nobody_gets_anothers_session(redis_url: str) -> None:
+def test_each_greenlet_reads_its_own_session(redis_url: str) -> None:
     """Each answer is the greenlet's own, and afterwards each connection is back in the pool."""
     pytest.importorskip("gevent")
     port = urlsplit(redis_url).port
